@@ -1,0 +1,1 @@
+"""The command line of vaco-curate: parse, call a stage, display."""

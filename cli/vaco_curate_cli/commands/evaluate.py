@@ -1,0 +1,106 @@
+"""``vaco-curate eval``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from vaco_curate.evaluation import COMPARISONS, CloningSettings, Environment
+from vaco_curate.stages.evaluate import EvaluationResult, EvaluationSettings, PolicyResult, evaluate_policy
+from vaco_curate_cli.display import Display, number_text, table
+from vaco_curate_cli.options import (
+    JsonObject,
+    dataset_option,
+    device_option,
+    output_options,
+    resolve_run,
+    run_argument,
+)
+
+
+@click.command(name="eval")
+@run_argument
+@click.option("--env", "env_id", help="Gymnasium environment  [default: the dataset's]")
+@click.option("--env-kwargs", type=JsonObject(), help="Arguments for gymnasium.make.")
+@click.option(
+    "--reset-options", type=JsonObject(), help="Options for reset, such as a maze's start and goal cell."
+)
+@click.option("--episodes", type=int, default=10, show_default=True, help="Episodes per seed.")
+@click.option("--seeds", type=int, default=3, show_default=True, help="Independent trainings of every policy.")
+@click.option("--updates", type=int, default=20_000, show_default=True, help="Cloning updates of every policy.")
+@click.option(
+    "--against",
+    default="uniform",
+    show_default=True,
+    help=f"Comma-separated comparisons, any of {', '.join(COMPARISONS)}.",
+)
+@device_option
+@dataset_option
+@output_options
+def eval_command(
+    run: Path | None,
+    env_id: str | None,
+    env_kwargs: dict[str, Any] | None,
+    reset_options: dict[str, Any] | None,
+    episodes: int,
+    seeds: int,
+    updates: int,
+    against: str,
+    device: str,
+    dataset: str | None,
+    display: Display,
+) -> None:
+    """Clone the curated data, roll the policy out, and compare.
+
+    RUN is a run folder (its weights on all rows: VACO's policy), or a folder that 'filter' or
+    'reweight' wrote; without it, the newest run here. Every policy is trained in the same way.
+    'random' and 'return' get as many rows as the curated data effectively has.
+
+    \b
+    Examples:
+      vaco-curate eval
+      vaco-curate eval hopper.top10pct --against uniform,random,return,advantage
+      vaco-curate eval maze.vaco --env PointMaze_UMaze-v3 --env-kwargs '{"continuing_task": false}'
+    """
+    if env_id is None and (env_kwargs or reset_options):
+        raise click.UsageError("--env-kwargs and --reset-options go with --env")
+    environment = None if env_id is None else Environment(env_id, env_kwargs or {}, reset_options)
+    settings = EvaluationSettings(
+        environment=environment,
+        episodes=episodes,
+        seeds=seeds,
+        against=tuple(name.strip() for name in against.split(",") if name.strip()),
+        cloning=CloningSettings(updates=updates),
+    )
+    result = evaluate_policy(
+        resolve_run(run, display),
+        settings,
+        device=device,
+        dataset=dataset,
+        on_policy=lambda name, seed: display.note(f"cloning: {name}, seed {seed}"),
+    )
+    display.result(result)
+    _show(result, display)
+
+
+def _show(result: EvaluationResult, display: Display) -> None:
+    title = f"{result.env_id}, {result.seeds} seed(s) of {result.episodes} episodes; curated: {result.curated}"
+    shown = table(title, "cloned from", "rows", "mean return", "95 % interval", "normalized")
+    for policy in result.policies:
+        shown.add_row(
+            policy.name,
+            number_text(policy.rows),
+            number_text(policy.mean),
+            f"{number_text(policy.interval[0])} to {number_text(policy.interval[1])}",
+            _normalized(policy),
+        )
+    display.show(shown)
+
+
+def _normalized(policy: PolicyResult) -> str:
+    if policy.normalized is None:
+        return "-"
+    mean, low, high = policy.normalized
+    return f"{mean:.1f} ({low:.1f} to {high:.1f})"

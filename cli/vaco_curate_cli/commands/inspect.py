@@ -1,0 +1,76 @@
+"""``vaco-curate inspect``."""
+
+from __future__ import annotations
+
+import click
+
+from vaco_curate.stages.inspect import Inspection, Spread, inspect_dataset
+from vaco_curate_cli.display import Display, number_text, table
+from vaco_curate_cli.options import build_read_options, output_options, read_options
+
+
+@click.command(name="inspect")
+@click.argument("dataset")
+@read_options
+@output_options
+def inspect_command(
+    dataset: str, columns: tuple[str, ...], max_episode_steps: int | None, display: Display
+) -> None:
+    """Describe DATASET: format, sizes, returns, and what is odd about it.
+
+    DATASET is a D4RL-layout .hdf5 file, a Parquet file or folder, or a Minari id or folder.
+
+    \b
+    Examples:
+      vaco-curate inspect hopper-medium-v2.hdf5
+      vaco-curate inspect mujoco/hopper/medium-v0
+      vaco-curate inspect logs.parquet --column observation=obs,action=act
+    """
+    inspection = inspect_dataset(dataset, build_read_options(columns, max_episode_steps))
+    display.result(inspection)
+    _show(inspection, display)
+
+
+def _show(found: Inspection, display: Display) -> None:
+    facts = table(f"{found.source}", "", "")
+    facts.columns[1].justify = "left"
+    dtypes = ", ".join(f"{name} {dtype}" for name, dtype in found.dtypes.items())
+    low, high = found.action_range
+    rows = {
+        "format": found.format,
+        "environment": found.env_id or "not named",
+        "rows": number_text(found.rows),
+        "episodes": number_text(found.episodes),
+        "observation size": str(found.observation_size),
+        "action size": f"{found.action_size}, values from {low:.4g} to {high:.4g}",
+        "stored as": dtypes,
+        "episode length": _spread_text(found.episode_length),
+        "episode return": _spread_text(found.episode_return),
+        "terminated rows": number_text(found.terminated_rows),
+        "truncated rows": number_text(found.truncated_rows),
+        "without successor": _without_successor(found),
+        "fingerprint": found.fingerprint[:16],
+    }
+    for label, text in rows.items():
+        facts.add_row(label, text)
+    display.show(facts)
+    for problem in found.problems:
+        display.show(f"[yellow]-[/] {problem}")
+
+
+def _spread_text(spread: Spread) -> str:
+    return (
+        f"{number_text(spread.minimum)} to {number_text(spread.maximum)}, "
+        f"mean {number_text(spread.mean)}, median {number_text(spread.median)}"
+    )
+
+
+def _without_successor(found: Inspection) -> str:
+    if not found.rows_without_successor:
+        return "none"
+    first = ", ".join(map(str, found.first_rows_without_successor[:5]))
+    more = ", ..." if found.rows_without_successor > 5 else ""
+    return (
+        f"{found.rows_without_successor:,} rows ({first}{more}); "
+        f"{found.rows_without_target:,} of them are no true end and are left out of TD updates"
+    )

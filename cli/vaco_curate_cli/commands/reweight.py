@@ -1,0 +1,72 @@
+"""``vaco-curate reweight``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from vaco_curate.stages.select import reweight_dataset
+from vaco_curate_cli.display import Display, summary_table
+from vaco_curate_cli.options import (
+    FOLDER,
+    dataset_option,
+    force_option,
+    output_options,
+    resolve_run,
+    run_argument,
+)
+
+
+@click.command(name="reweight")
+@run_argument
+@click.option(
+    "--temperature",
+    type=float,
+    default=1.0,
+    show_default=True,
+    help="Weights are w ** (1 / temperature): above 1 closer to uniform, below 1 sharper.",
+)
+@click.option("--clip", type=float, metavar="MAX", help="Largest weight; the rest is rescaled to mean 1.")
+@click.option("--weights-only", is_flag=True, help="Write index and weight only, no copy of the data.")
+@click.option("--out", type=FOLDER, help="Folder to write  [default: beside the run]")
+@dataset_option
+@force_option
+@output_options
+def reweight_command(
+    run: Path | None,
+    temperature: float,
+    clip: float | None,
+    weights_only: bool,
+    out: Path | None,
+    dataset: str | None,
+    force: bool,
+    display: Display,
+) -> None:
+    """Write every row of a scored dataset with a weight of mean 1, as Parquet.
+
+    RUN is a folder that 'score' wrote; without it, the newest one here.
+
+    \b
+    Examples:
+      vaco-curate reweight
+      vaco-curate reweight hopper.vaco --clip 10
+      vaco-curate reweight --weights-only --temperature 2
+    """
+    result = reweight_dataset(
+        resolve_run(run, display),
+        temperature=temperature,
+        clip=clip,
+        weights_only=weights_only,
+        out=out,
+        force=force,
+        dataset=dataset,
+    )
+    display.result(result)
+    display.show(summary_table(result.before, result.after))
+    before_clip = result.effective_sample_share_before_clipping
+    after_clip = result.after.effective_sample_size / result.after.rows
+    if before_clip is not None:
+        clipped = f", {after_clip:.1%} after clipping at {clip:g}" if clip is not None else ""
+        display.show(f"effective sample size: {before_clip:.1%} of the rows{clipped}")
+    display.show(f"written to {result.out}")

@@ -1,0 +1,110 @@
+"""The ``vaco-curate`` group, and the one place where library errors become exit codes."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.markup import escape
+
+from vaco_curate.errors import CurateError
+
+COMMANDS = {
+    "inspect": "inspect:inspect_command",
+    "score": "score:score_command",
+    "filter": "filter:filter_command",
+    "reweight": "reweight:reweight_command",
+    "eval": "evaluate:eval_command",
+    "report": "report:report_command",
+    "demo": "demo:demo_command",
+}
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class Refused(click.ClickException):
+    """A request that was understood and refused: exit code 1."""
+
+    exit_code = 1
+
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__("\n".join(lines))
+
+    def show(self, file: Any = None) -> None:
+        """Print the message to stderr."""
+        first, *rest = self.message.splitlines()
+        console = Console(stderr=True, highlight=False, soft_wrap=True)
+        console.print(f"[bold red]Error:[/] {escape(first)}")
+        for line in rest:
+            console.print(escape(line))
+
+
+class Interrupted(click.ClickException):
+    """Ctrl-C: exit code 130."""
+
+    exit_code = 130
+
+    def __init__(self) -> None:
+        super().__init__("interrupted; a scoring run can go on with 'vaco-curate score DATASET --resume'")
+
+    def show(self, file: Any = None) -> None:
+        """Print the message to stderr."""
+        Console(stderr=True, highlight=False).print(f"\n{self.message}")
+
+
+class CurateGroup(click.Group):
+    """Loads a command's module when it is called, and turns errors into messages and exit codes."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Commands in the order of use."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command, or None if there is none of this name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, name = COMMANDS[cmd_name].split(":")
+        command: click.Command = getattr(importlib.import_module(f"vaco_curate_cli.commands.{module}"), name)
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; a bug keeps its traceback, everything a user can mend does not."""
+        try:
+            return super().invoke(ctx)
+        except CurateError as error:
+            raise Refused(error.lines()) from error
+        except KeyboardInterrupt as error:
+            raise Interrupted from error
+        except OSError as error:
+            raise Refused(_system_error(error)) from error
+
+
+def _system_error(error: OSError) -> list[str]:
+    if error.errno in FULL_DISK:
+        return [
+            f"no space left to write: {error.strerror or error}",
+            "  what was finished before is untouched",
+            "  fix: free some space, or write elsewhere with --out; a scoring run goes on with --resume",
+        ]
+    return [
+        f"{error.filename or 'file system'}: {error.strerror or error}",
+        "  fix: check the path and its permissions",
+    ]
+
+
+@click.group(
+    cls=CurateGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done, 1 refused with a message, 2 wrong usage, 130 interrupted.",
+)
+@click.version_option(package_name="vaco-curate")
+def main() -> None:
+    """Which rows of an offline-RL dataset are worth learning from?
+
+    \b
+    vaco-curate score dataset.hdf5      train the scorer, score every row
+    vaco-curate filter --top 50%        write the better half as Parquet
+    vaco-curate report                  look at what the scores say
+    """

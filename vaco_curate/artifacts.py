@@ -1,0 +1,58 @@
+"""Networks and facts in a folder: one safetensors file, one JSON file, nothing pickled."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from vaco_curate.errors import RunError
+
+
+def save_networks(folder: Path, name: str, networks: Mapping[str, nn.Module], facts: Mapping[str, Any]) -> None:
+    """Write ``name.safetensors`` with every parameter and ``name.json`` with the facts."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {
+        f"{part}.{key}": tensor.detach().cpu().contiguous()
+        for part, network in networks.items()
+        for key, tensor in network.state_dict().items()
+    }
+    save_file(tensors, folder / f"{name}.safetensors")
+    (folder / f"{name}.json").write_text(json.dumps(facts, indent=2) + "\n")
+
+
+def load_facts(folder: Path, name: str) -> dict[str, Any]:
+    """The JSON file that ``save_networks`` wrote.
+
+    Raises:
+        RunError: it is missing or damaged.
+    """
+    path = folder / f"{name}.json"
+    try:
+        facts: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: not a readable {name}", details=(str(error),)) from error
+    return facts
+
+
+def load_networks(folder: Path, name: str, networks: Mapping[str, nn.Module]) -> None:
+    """Fill the networks from the file that ``save_networks`` wrote.
+
+    Raises:
+        RunError: it is missing, damaged, or of other shapes.
+    """
+    path = folder / f"{name}.safetensors"
+    try:
+        tensors = load_file(path)
+        for part, network in networks.items():
+            prefix = f"{part}."
+            network.load_state_dict(
+                {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+            )
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise RunError(f"{path}: cannot be loaded", details=(str(error).splitlines()[0],)) from error

@@ -1,0 +1,19 @@
+"""From scores to selections and weights, and to the facts about them."""
+
+from vaco_curate.curation.selection import Cut, Level, Selection, episode_means, select
+from vaco_curate.curation.summary import QUANTILES, Summary, before_and_after, summarize
+from vaco_curate.curation.weights import effective_sample_share, reweight
+
+__all__ = [
+    "QUANTILES",
+    "Cut",
+    "Level",
+    "Selection",
+    "Summary",
+    "before_and_after",
+    "effective_sample_share",
+    "episode_means",
+    "reweight",
+    "select",
+    "summarize",
+]

@@ -1,0 +1,78 @@
+"""``manifest.json``: where a folder's contents came from, and the mark that it is complete."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from vaco_curate.errors import RunError
+
+FILE_NAME = "manifest.json"
+PACKAGES = ("vaco-curate", "torch", "numpy", "pyarrow", "polars", "h5py", "minari", "gymnasium")
+
+
+def write_manifest(folder: Path, facts: dict[str, Any]) -> None:
+    """Write atomically: a reader sees the old manifest or the new one, never a part."""
+    unfinished = folder / f"{FILE_NAME}.partial"
+    unfinished.write_text(json.dumps(facts, indent=2) + "\n")
+    unfinished.replace(folder / FILE_NAME)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a folder.
+
+    Raises:
+        RunError: there is none, or it is damaged.
+    """
+    path = folder / FILE_NAME
+    try:
+        facts: dict[str, Any] = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise RunError(
+            f"{folder}: not a folder that vaco-curate wrote, it has no {FILE_NAME}",
+            fix="score a dataset first: vaco-curate score DATASET",
+        ) from error
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: not readable", details=(str(error),)) from error
+    return facts
+
+
+def hash_source(source: str) -> dict[str, Any]:
+    """Files of a source with sizes and SHA-256, for provenance."""
+    path = Path(source)
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+    else:
+        files = [path] if path.is_file() else []
+    return {
+        "path": str(path.resolve()) if path.exists() else source,
+        "files": [hash_file(file, relative_to=path if path.is_dir() else path.parent) for file in files],
+    }
+
+
+def hash_file(path: Path, *, relative_to: Path) -> dict[str, Any]:
+    """Name, size in bytes and SHA-256 of a file."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"name": path.relative_to(relative_to).as_posix(), "bytes": path.stat().st_size, "sha256": digest}
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide results; absent ones are left out."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def now() -> str:
+    """UTC time, ISO 8601 to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,47 @@
+"""``TrainedPolicy``: a policy network with its scaling, from raw observations to raw actions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from vaco_curate.artifacts import load_facts, load_networks, save_networks
+from vaco_curate.networks import Policy
+from vaco_curate.scaling import Scaling
+from vaco_curate.transitions import Array
+
+
+@dataclass(frozen=True)
+class TrainedPolicy:
+    """A deterministic policy in the units of its environment."""
+
+    network: Policy
+    scaling: Scaling
+    hidden: tuple[int, ...]
+
+    @torch.no_grad()
+    def act(self, observation: Array) -> Array:
+        """Raw observations (n, d) -> raw actions (n, k), float32."""
+        device = next(self.network.parameters()).device
+        inputs = torch.from_numpy(self.scaling.observation(observation)).to(device)
+        return self.scaling.raw_action(self.network(inputs).cpu().numpy())
+
+    def save(self, folder: Path) -> None:
+        """Write ``policy.safetensors`` and ``policy.json``."""
+        facts = {"kind": "vaco-curate policy", "hidden": self.hidden, "scaling": self.scaling.to_json()}
+        save_networks(folder, "policy", {"policy": self.network}, facts)
+
+    @classmethod
+    def load(cls, folder: Path) -> TrainedPolicy:
+        """Read what ``save`` wrote.
+
+        Raises:
+            RunError: a file is missing or damaged.
+        """
+        facts = load_facts(folder, "policy")
+        scaling = Scaling.from_json(facts["scaling"])
+        network = Policy(len(scaling.observation_mean), len(scaling.action_low), facts["hidden"])
+        load_networks(folder, "policy", {"policy": network})
+        return cls(network.eval(), scaling, tuple(facts["hidden"]))

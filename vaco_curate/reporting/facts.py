@@ -1,0 +1,133 @@
+"""The facts of a report: computed here, rendered in ``html``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+
+from vaco_curate.curation import Cut, Summary, episode_means, select, summarize
+from vaco_curate.losses import advantage_weight
+from vaco_curate.scores import ScoreTable
+from vaco_curate.transitions import Array, Transitions
+
+SHARES = (10, 25, 50)
+FEW_EPISODES = 20
+WEAK_CORRELATION = 0.3
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """How an episode's mean of a signal goes with its return; None where either is constant."""
+
+    signal: str
+    pearson: float | None
+    spearman: float | None
+
+
+@dataclass(frozen=True)
+class ReportFacts:
+    """Everything a report shows.
+
+    Attributes:
+        score: (n,) of every row.
+        episode_score, episode_return: (episodes,).
+        correlations: the score first, then the plain signals beside it.
+        before: all rows.
+        kept: (label, summary) of the best shares, at transition and at episode level.
+        curves: training metrics, one row per log interval; None for an applied scorer.
+        warnings: in plain words.
+    """
+
+    score: Array
+    episode_id: Array
+    episode_score: Array
+    episode_return: Array
+    episode_length: Array
+    correlations: list[Correlation]
+    before: Summary
+    kept: list[tuple[str, Summary]]
+    curves: pl.DataFrame | None
+    manifest: dict[str, Any]
+    evaluation: dict[str, Any] | None
+    warnings: list[str]
+
+
+def report_facts(
+    data: Transitions,
+    scores: ScoreTable,
+    manifest: dict[str, Any],
+    curves: pl.DataFrame | None,
+    evaluation: dict[str, Any] | None,
+) -> ReportFacts:
+    """Compute the facts of a report on a scored dataset."""
+    score = scores.column("score")
+    correlations = episode_correlations(data, scores)
+    kept = []
+    for level in ("transition", "episode"):
+        for share in SHARES:
+            selection = select(data, score, scores.column("rank"), Cut(share=Fraction(share, 100)), level)
+            kept.append((f"top {share} % of {level}s", summarize(data, selection.weight)))
+    return ReportFacts(
+        score=score,
+        episode_id=data.episode_id[data.episode_start],
+        episode_score=episode_means(data, score),
+        episode_return=data.episode_return,
+        episode_length=data.episode_length,
+        correlations=correlations,
+        before=summarize(data, np.ones(len(data))),
+        kept=kept,
+        curves=curves,
+        manifest=manifest,
+        evaluation=evaluation,
+        warnings=[*manifest["warnings"], *_warnings(data, correlations[0])],
+    )
+
+
+def episode_correlations(data: Transitions, scores: ScoreTable) -> list[Correlation]:
+    """Correlations of episode means with episode returns: score, Q, advantage, AWR weight."""
+    advantage = scores.column("advantage")
+    scaled = torch.from_numpy(advantage * scores.reward_scale)
+    signals = {
+        "score": scores.column("score"),
+        "Q(s, a)": scores.column("q_value"),
+        "advantage Q - V": advantage,
+        "AWR weight": advantage_weight(scaled).numpy(),
+    }
+    return [
+        Correlation(name, *_correlate(episode_means(data, values), data.episode_return))
+        for name, values in signals.items()
+    ]
+
+
+def _correlate(left: Array, right: Array) -> tuple[float | None, float | None]:
+    if len(left) < 2 or np.ptp(left) == 0 or np.ptp(right) == 0:
+        return None, None
+    frame = pl.DataFrame({"left": left, "right": right})
+    pearson, spearman = frame.select(
+        pearson=pl.corr("left", "right"), spearman=pl.corr("left", "right", method="spearman")
+    ).row(0)
+    return float(pearson), float(spearman)
+
+
+def _warnings(data: Transitions, correlation: Correlation) -> list[str]:
+    warnings = []
+    if len(data.episode_start) < FEW_EPISODES:
+        warnings.append(f"only {len(data.episode_start)} episodes: correlations with the return say little")
+    if correlation.spearman is None:
+        warnings.append("all episodes have the same return or the same mean score: no correlation can be given")
+    elif correlation.spearman < 0:
+        warnings.append(
+            f"the scores order episodes against their returns (Spearman {correlation.spearman:.2f}): "
+            "do not filter by them unless the return is not what you care about"
+        )
+    elif correlation.spearman < WEAK_CORRELATION:
+        warnings.append(
+            f"the scores hardly go with the returns (Spearman {correlation.spearman:.2f}); that can be right "
+            "where good data earns no reward of its own, as in stitching tasks, and wrong elsewhere"
+        )
+    return warnings

@@ -1,0 +1,107 @@
+"""How raw observations, actions and rewards map to what the networks see, recorded with the scorer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from vaco_curate.transitions import Array, Transitions
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Affine maps between dataset units and network units.
+
+    Attributes:
+        observation_mean, observation_std: (d,) per dimension over the training data; a constant
+            dimension has std 1, so that it maps to 0.
+        action_low, action_high: (k,) bounds that map to -1 and 1.
+        action_bounds_from: "action space" or "data range".
+        reward_shift, reward_scale: the value phase learns (reward + shift) * scale.
+    """
+
+    observation_mean: Array
+    observation_std: Array
+    action_low: Array
+    action_high: Array
+    action_bounds_from: str
+    reward_shift: float
+    reward_scale: float
+
+    def observation(self, observation: Array) -> Array:
+        """(n, d) raw -> (n, d) float32, mean 0 and std 1 on the training data."""
+        normalized = (observation - self.observation_mean) / self.observation_std
+        return np.asarray(normalized, dtype=np.float32)
+
+    def action(self, action: Array) -> Array:
+        """(n, k) raw -> (n, k) float32; the bounds map to -1 and 1."""
+        span = self.action_high - self.action_low
+        return np.asarray(2.0 * (action - self.action_low) / span - 1.0, dtype=np.float32)
+
+    def raw_action(self, action: Array) -> Array:
+        """(n, k) in [-1, 1] -> (n, k) float32 in the units of the environment."""
+        span = self.action_high - self.action_low
+        return np.asarray(self.action_low + 0.5 * (action + 1.0) * span, dtype=np.float32)
+
+    def reward(self, reward: Array) -> Array:
+        """(n,) raw -> (n,) float32 as the value phase learns it."""
+        return np.asarray((reward + self.reward_shift) * self.reward_scale, dtype=np.float32)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain lists and numbers; ``from_json`` reads it back exactly."""
+        return {
+            field.name: value.tolist() if isinstance(value := getattr(self, field.name), np.ndarray) else value
+            for field in fields(self)
+        }
+
+    @classmethod
+    def from_json(cls, facts: dict[str, Any]) -> Scaling:
+        """Inverse of ``to_json``."""
+        values: dict[str, Any] = {
+            name: np.asarray(value, np.float64) if isinstance(value, list) else value
+            for name, value in facts.items()
+        }
+        return cls(**values)
+
+
+def fit_scaling(data: Transitions, *, reward_shift: float, reward_horizon: int | None) -> Scaling:
+    """Scaling for a training dataset.
+
+    Rewards follow IQL, reward * 1000 / (max return - min return): rewards of the order of one in
+    episodes of 1000 steps. For other lengths the same order of magnitude needs the length itself, so
+    ``reward_horizon=None`` takes the longest episode in place of 1000.
+
+    Source: IQL (arXiv:2110.06169), appendix B, for the constant 1000 and AntMaze's shift of -1.
+    """
+    std = data.observation.std(axis=0, dtype=np.float64)
+    low, high, bounds_from = _action_bounds(data)
+    return Scaling(
+        observation_mean=data.observation.mean(axis=0, dtype=np.float64),
+        observation_std=np.where(std > 1e-6, std, 1.0),
+        action_low=low,
+        action_high=high,
+        action_bounds_from=bounds_from,
+        reward_shift=reward_shift,
+        reward_scale=_reward_scale(data, reward_horizon),
+    )
+
+
+def _reward_scale(data: Transitions, horizon: int | None) -> float:
+    spread = float(np.ptp(data.episode_return))
+    if spread == 0.0:
+        spread = float(np.abs(data.episode_return).max())
+    if spread == 0.0:
+        return 1.0
+    return float(horizon if horizon is not None else data.episode_length.max()) / spread
+
+
+def _action_bounds(data: Transitions) -> tuple[Array, Array, str]:
+    low, high = data.action_low, data.action_high
+    if low is not None and high is not None and np.isfinite(low).all() and np.isfinite(high).all():
+        return low.astype(np.float64), high.astype(np.float64), "action space"
+    low = data.action.min(axis=0).astype(np.float64)
+    high = data.action.max(axis=0).astype(np.float64)
+    constant = low == high
+    return np.where(constant, low - 1.0, low), np.where(constant, high + 1.0, high), "data range"

@@ -1,0 +1,24 @@
+"""One function for each command: read, compute, write, and return the facts."""
+
+from vaco_curate.stages.evaluate import EvaluationResult, EvaluationSettings, PolicyResult, evaluate_policy
+from vaco_curate.stages.inspect import Inspection, inspect_dataset
+from vaco_curate.stages.report import ReportResult, report_run
+from vaco_curate.stages.score import ScoreResult, apply_scorer, score_dataset
+from vaco_curate.stages.select import SelectionResult, filter_dataset, reweight_dataset
+
+__all__ = [
+    "EvaluationResult",
+    "EvaluationSettings",
+    "Inspection",
+    "PolicyResult",
+    "ReportResult",
+    "ScoreResult",
+    "SelectionResult",
+    "apply_scorer",
+    "evaluate_policy",
+    "filter_dataset",
+    "inspect_dataset",
+    "report_run",
+    "reweight_dataset",
+    "score_dataset",
+]

@@ -1,0 +1,190 @@
+"""The stage behind ``vaco-curate eval``: clone, roll out, compare."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vaco_curate.curation import effective_sample_share, reweight
+from vaco_curate.errors import EnvironmentUnavailableError, RunError, SettingsError
+from vaco_curate.evaluation import (
+    COMPARISONS,
+    CloningSettings,
+    ComparisonInputs,
+    Environment,
+    bootstrap_interval,
+    check_environment,
+    clone_policy,
+    normalized_return,
+    reference_returns,
+    rollout_returns,
+)
+from vaco_curate.folders import CURATED
+from vaco_curate.formats.parquet import read_table
+from vaco_curate.manifest import now, read_manifest
+from vaco_curate.stages.runs import EVALUATION_FILE, Run, open_run
+from vaco_curate.stages.score import resolve_device
+from vaco_curate.transitions import Array, Transitions
+
+CURATED_NAME = "curated"
+CURATED_POLICY_FOLDER = "evaluated_policy"
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """How a comparison is measured.
+
+    Attributes:
+        environment: where to roll out; None for the dataset's own.
+        episodes: per seed.
+        seeds: independent trainings of every policy.
+        against: names in ``evaluation.COMPARISONS``.
+        cloning: settings of every policy.
+    """
+
+    environment: Environment | None = None
+    episodes: int = 10
+    seeds: int = 3
+    against: tuple[str, ...] = ("uniform",)
+    cloning: CloningSettings = field(default_factory=CloningSettings)
+
+    def __post_init__(self) -> None:
+        for name, value in (("--episodes", self.episodes), ("--seeds", self.seeds)):
+            if value < 1:
+                raise SettingsError(f"{name} {value} must be at least 1")
+        if self.cloning.updates < 1:
+            raise SettingsError(f"--updates {self.cloning.updates} must be at least 1")
+        unknown = [name for name in self.against if name not in COMPARISONS]
+        if unknown:
+            raise SettingsError(f"--against {unknown[0]}: unknown", fix=f"choose from {', '.join(COMPARISONS)}")
+
+
+@dataclass(frozen=True)
+class PolicyResult:
+    """One row of the comparison.
+
+    Attributes:
+        name: "curated" or the comparison.
+        rows: with a weight above zero.
+        returns: per seed and episode.
+        mean, interval: episode return and its 95 % bootstrap interval over seeds and episodes.
+        normalized: the mean and the interval as normalized returns, when references are known.
+    """
+
+    name: str
+    rows: int
+    returns: list[list[float]]
+    mean: float
+    interval: tuple[float, float]
+    normalized: tuple[float, float, float] | None
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """What ``eval`` measured."""
+
+    run: Path
+    curated: str
+    env_id: str
+    episodes: int
+    seeds: int
+    policies: list[PolicyResult]
+
+
+def evaluate_policy(
+    folder: Path,
+    settings: EvaluationSettings | None = None,
+    *,
+    device: str = "auto",
+    dataset: str | None = None,
+    on_policy: Callable[[str, int], None] = lambda name, seed: None,
+) -> EvaluationResult:
+    """Clone the curated data and the named comparisons, and roll each policy out.
+
+    Args:
+        folder: a run (its weights on all rows), or a folder written by ``filter`` or ``reweight``.
+        dataset: where the dataset is now, if it has moved since it was scored.
+        on_policy: called before each training with the policy's name and seed.
+
+    Raises:
+        CurateError: nothing to evaluate, an unknown comparison, or no environment.
+    """
+    settings = settings or EvaluationSettings()
+    torch_device = resolve_device(device)
+    run, rule, weight = _curated(folder)
+    env = settings.environment or _environment_of(run)
+    data = run.dataset(dataset)
+    check_environment(env, (data.observation_size, data.action_size))
+    scaling = run.scorer().scaling
+    reference = reference_returns(env.env_id, data.reference_returns)
+    results = []
+    for name in (CURATED_NAME, *settings.against):
+        returns = np.empty((settings.seeds, settings.episodes))
+        for seed in range(settings.seeds):
+            on_policy(name, seed)
+            rows = weight if name == CURATED_NAME else _comparison(name, data, run, weight, seed)
+            policy = clone_policy(data, rows, scaling, settings.cloning, seed=seed, device=torch_device)
+            returns[seed] = rollout_returns(policy, env, episodes=settings.episodes, seed=1_000 * seed)
+            if name == CURATED_NAME and seed == 0:
+                policy.save(folder / CURATED_POLICY_FOLDER)
+        results.append(_policy_result(name, rows, returns, reference))
+    result = EvaluationResult(folder, rule, env.env_id, settings.episodes, settings.seeds, results)
+    _save(folder, result, settings)
+    return result
+
+
+def _curated(folder: Path) -> tuple[Run, str, Array]:
+    """The run behind a folder, its rule in words, and the row weights it stands for."""
+    manifest = read_manifest(folder)
+    if manifest.get("kind") != CURATED:
+        run = open_run(folder)
+        log_weight = run.scorer().log_weight(run.scores.column("score"))
+        return run, "the scorer's weights", reweight(log_weight, temperature=1.0, maximum=None)[0].weight
+    if manifest["part"] == "excluded":
+        raise RunError(f"{folder}: holds the rows that a filter dropped", fix="name the folder of kept rows")
+    run = open_run(Path(manifest["run"]["folder"]))
+    table = read_table(str(folder))
+    weight = np.zeros(run.scores.frame.height)
+    kept = table.column("index").to_numpy()
+    weight[kept] = table.column("weight").to_numpy() if "weight" in table.column_names else 1.0
+    return run, manifest["rule"]["words"], weight
+
+
+def _environment_of(run: Run) -> Environment:
+    env_id = run.manifest["dataset"]["env_id"]
+    if env_id is None:
+        raise EnvironmentUnavailableError(
+            "the dataset does not name its environment", fix="name it: --env Hopper-v5 (any Gymnasium id)"
+        )
+    return Environment(env_id)
+
+
+def _comparison(name: str, data: Transitions, run: Run, weight: Array, seed: int) -> Array:
+    kept = weight[weight > 0]
+    budget = max(1, round(effective_sample_share(kept) * len(kept)))
+    return COMPARISONS[name](ComparisonInputs(data, run.scores, budget, seed))
+
+
+def _policy_result(
+    name: str, weight: Array, returns: Array, reference: tuple[float, float] | None
+) -> PolicyResult:
+    mean, interval = float(returns.mean()), bootstrap_interval(returns)
+    normalized = None
+    if reference is not None:
+        low, middle, high = (normalized_return(value, reference) for value in (interval[0], mean, interval[1]))
+        normalized = (middle, low, high)
+    return PolicyResult(name, int((weight > 0).sum()), returns.tolist(), mean, interval, normalized)
+
+
+def _save(folder: Path, result: EvaluationResult, settings: EvaluationSettings) -> None:
+    facts: dict[str, Any] = dataclasses.asdict(result) | {"run": str(result.run), "measured": now()}
+    facts["cloning"] = dataclasses.asdict(settings.cloning)
+    unfinished = folder / f"{EVALUATION_FILE}.partial"
+    unfinished.write_text(json.dumps(facts, indent=2) + "\n")
+    unfinished.replace(folder / EVALUATION_FILE)

@@ -1,0 +1,113 @@
+"""The stage behind ``vaco-curate inspect``: what is in a dataset, and what is odd about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from vaco_curate.formats import ReadOptions, read_dataset
+from vaco_curate.transitions import Array, Transitions
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Smallest, median, mean and largest of a quantity."""
+
+    minimum: float
+    median: float
+    mean: float
+    maximum: float
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """Facts about a dataset.
+
+    Attributes:
+        rows_without_successor: rows whose next observation is unknown.
+        rows_without_target: of those, rows that are no true end either; left out of TD updates.
+        first_rows_without_successor: row numbers, at most ten.
+        problems: what a user should know before training, in plain words.
+    """
+
+    source: str
+    format: str
+    env_id: str | None
+    rows: int
+    episodes: int
+    observation_size: int
+    action_size: int
+    dtypes: dict[str, str]
+    episode_length: Spread
+    episode_return: Spread
+    action_range: tuple[float, float]
+    terminated_rows: int
+    truncated_rows: int
+    rows_without_successor: int
+    rows_without_target: int
+    first_rows_without_successor: list[int]
+    fingerprint: str
+    problems: list[str]
+
+
+def inspect_dataset(source: str, read_options: ReadOptions | None = None) -> Inspection:
+    """Read a dataset and describe it.
+
+    Raises:
+        DatasetError: it cannot be read or breaks the contract of ``Transitions``.
+    """
+    data = read_dataset(source, read_options)
+    without = np.flatnonzero(~data.has_successor)
+    return Inspection(
+        source=source,
+        format=data.format,
+        env_id=data.env_id,
+        rows=len(data),
+        episodes=len(data.episode_start),
+        observation_size=data.observation_size,
+        action_size=data.action_size,
+        dtypes={name: str(getattr(data, name).dtype) for name in ("observation", "action", "reward")},
+        episode_length=_spread(data.episode_length),
+        episode_return=_spread(data.episode_return),
+        action_range=(float(data.action.min()), float(data.action.max())),
+        terminated_rows=int(data.terminated.sum()),
+        truncated_rows=int(data.truncated.sum()),
+        rows_without_successor=len(without),
+        rows_without_target=int((~data.is_learnable).sum()),
+        first_rows_without_successor=without[:10].tolist(),
+        fingerprint=data.fingerprint,
+        problems=[*data.notes, *_problems(data)],
+    )
+
+
+def _spread(values: Array) -> Spread:
+    return Spread(float(values.min()), float(np.median(values)), float(values.mean()), float(values.max()))
+
+
+def _problems(data: Transitions) -> list[str]:
+    problems = []
+    last_rows = np.append(data.episode_start[1:], len(data)) - 1
+    open_ended = int((~(data.terminated | data.truncated)[last_rows]).sum())
+    if open_ended:
+        problems.append(f"{open_ended} episode(s) have no end flag: the recording stops inside them")
+    unfinished = data.terminated.copy()
+    unfinished[last_rows] = False
+    if unfinished.any():
+        problems.append(f"{int(unfinished.sum())} row(s) are terminated but not the last of their episode")
+    if np.ptp(data.episode_return) == 0:
+        problems.append("all episodes have the same return: returns cannot tell good from bad here")
+    constant = int((data.observation.std(axis=0, dtype=np.float64) <= 1e-6).sum())
+    if constant:
+        problems.append(f"{constant} observation dimension(s) are constant")
+    if data.action_low is not None and data.action_high is not None:
+        outside = ((data.action < data.action_low - 1e-6) | (data.action > data.action_high + 1e-6)).any(axis=1)
+        if outside.any():
+            problems.append(f"{int(outside.sum())} row(s) have actions outside the action space")
+    rows = np.ascontiguousarray(np.concatenate([data.observation, data.action], axis=1))
+    distinct = len(np.unique(rows.view([("", rows.dtype)] * rows.shape[1])))
+    if distinct < len(data):
+        problems.append(
+            f"{len(data) - distinct} row(s) repeat an observation-action pair: their scores will tie"
+        )
+    return problems

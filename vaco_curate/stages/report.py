@@ -1,0 +1,40 @@
+"""The stage behind ``vaco-curate report``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from vaco_curate.reporting import Correlation, render_html, report_facts
+from vaco_curate.stages.runs import METRICS_FILE, REPORT_FILE, open_run
+
+
+@dataclass(frozen=True)
+class ReportResult:
+    """Where the report lies, and its main facts."""
+
+    run: Path
+    report: Path
+    correlations: list[Correlation]
+    effective_sample_share: float
+    warnings: list[str]
+
+
+def report_run(run_folder: Path, *, dataset: str | None = None) -> ReportResult:
+    """Write ``report.html`` into the run folder.
+
+    Raises:
+        CurateError: no finished run, or its dataset is gone or changed.
+    """
+    run = open_run(run_folder)
+    metrics = run.folder / METRICS_FILE
+    curves = pl.read_parquet(metrics) if metrics.is_file() else None
+    facts = report_facts(run.dataset(dataset), run.scores, run.manifest, curves, run.evaluation())
+    path = run.folder / REPORT_FILE
+    unfinished = path.with_suffix(".partial")
+    unfinished.write_text(render_html(facts))
+    unfinished.replace(path)
+    share = run.manifest["effective_sample_share"]
+    return ReportResult(run_folder, path, facts.correlations, share, facts.warnings)

@@ -1,0 +1,73 @@
+"""Opening a finished run: its manifest, scores, scorer and the dataset it was made from."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vaco_curate.errors import RunError
+from vaco_curate.folders import require_run
+from vaco_curate.formats import ReadOptions, read_dataset
+from vaco_curate.manifest import read_manifest
+from vaco_curate.scorer import Scorer
+from vaco_curate.scores import ScoreTable
+from vaco_curate.transitions import Transitions
+
+SCORER_FOLDER = "scorer"
+POLICY_FOLDER = "policy"
+SCORES_FILE = "scores.parquet"
+METRICS_FILE = "metrics.parquet"
+EVALUATION_FILE = "evaluation.json"
+REPORT_FILE = "report.html"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run folder."""
+
+    folder: Path
+    manifest: dict[str, Any]
+    scores: ScoreTable
+
+    def scorer(self) -> Scorer:
+        """The exported scorer."""
+        return Scorer.load(self.folder / SCORER_FOLDER)
+
+    def dataset(self, moved_to: str | None = None) -> Transitions:
+        """The dataset that was scored, read again in the same way.
+
+        Args:
+            moved_to: where it is now, if not where it was.
+
+        Raises:
+            DatasetError: it is gone, or no longer what was scored.
+        """
+        facts = self.manifest["dataset"]
+        source = moved_to or next(
+            (path for path in (facts["path"], facts["source"]) if Path(path).exists()), facts["source"]
+        )
+        if not Path(source).exists() and facts["format"] != "minari":
+            raise RunError(
+                f"{self.folder}: its dataset is no longer at {facts['path']}",
+                fix="say where it is: --dataset PATH",
+            )
+        data = read_dataset(source, ReadOptions(**facts["read_options"]))
+        self.scores.check_dataset(data)
+        return data
+
+    def evaluation(self) -> dict[str, Any] | None:
+        """What ``eval`` last measured, or None."""
+        path = self.folder / EVALUATION_FILE
+        return json.loads(path.read_text()) if path.is_file() else None
+
+
+def open_run(folder: Path) -> Run:
+    """A finished run.
+
+    Raises:
+        RunError: no run, an unfinished one, or a damaged one.
+    """
+    require_run(folder)
+    return Run(folder, read_manifest(folder), ScoreTable.load(folder / SCORES_FILE))

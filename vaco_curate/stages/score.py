@@ -1,0 +1,284 @@
+"""The stage behind ``vaco-curate score``: train, export, score every row."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import torch
+
+from vaco_curate.curation.health import score_warnings
+from vaco_curate.curation.weights import effective_sample_share, weights_from_log
+from vaco_curate.errors import RunError, SettingsError
+from vaco_curate.folders import RUN, put_in_place, refuse_existing, replaced_folder, run_folder_for
+from vaco_curate.formats import ReadOptions, read_dataset
+from vaco_curate.formats.parquet import write_table
+from vaco_curate.manifest import FILE_NAME, hash_source, now, read_manifest, versions, write_manifest
+from vaco_curate.scorer import Scorer
+from vaco_curate.scores import ScoreTable, score_table
+from vaco_curate.stages.runs import METRICS_FILE, POLICY_FOLDER, SCORER_FOLDER, SCORES_FILE, open_run
+from vaco_curate.training import PRESETS, OnProgress, TrainSettings, settings_from_json, train
+from vaco_curate.transitions import Transitions
+
+CHECKPOINT_FILE = "checkpoint.safetensors"
+
+
+@dataclass(frozen=True)
+class ScoreResult:
+    """What a scoring run gave.
+
+    Attributes:
+        run: the run folder.
+        rows, episodes: of the dataset.
+        effective_sample_share: of the scorer's weights, in (0, 1].
+        seconds: wall time by part.
+        notes: what was assumed.
+        warnings: signs that the scores are not worth trusting.
+    """
+
+    run: Path
+    rows: int
+    episodes: int
+    effective_sample_share: float
+    seconds: dict[str, float]
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def resolve_device(device: str) -> torch.device:
+    """The device to train on; "auto" is CUDA when there is one.
+
+    Raises:
+        SettingsError: CUDA is asked for and not there.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise SettingsError("--device cuda: torch finds no CUDA device here", fix="use --device cpu or auto")
+    return torch.device(device)
+
+
+def score_dataset(
+    source: str,
+    *,
+    out: Path | None = None,
+    settings: TrainSettings | None = None,
+    seed: int | None = None,
+    device: str = "auto",
+    resume: bool = False,
+    force: bool = False,
+    read_options: ReadOptions | None = None,
+    on_progress: OnProgress = lambda progress: None,
+) -> ScoreResult:
+    """Train VACO on a dataset and write the run folder.
+
+    Training happens in a folder named ``<out>.partial`` beside the result, which takes the name
+    ``out`` when everything in it is complete.
+
+    Args:
+        settings: None for the ``standard`` preset, or with ``resume`` for what the run began with.
+        seed: None for 0, or with ``resume`` for what the run began with.
+        resume: continue an unfinished run; starts from the beginning when there is none.
+        force: replace a finished run, or start an unfinished one over.
+
+    Raises:
+        CurateError: unusable data, settings out of range, or a folder in the way.
+    """
+    torch_device = resolve_device(device)
+    out = out or run_folder_for(source)
+    work = out.with_name(f"{out.name}.partial")
+    refuse_existing(out, force=force)
+    began = read_manifest(work) if resume and (work / FILE_NAME).is_file() else None
+    if began is None and not resume:
+        _refuse_unfinished(work, force=force)
+    settings = _settings_of(settings, began)
+    seed = began["seed"] if seed is None and began is not None else seed or 0
+
+    started = time.perf_counter()
+    data = read_dataset(source, read_options)
+    manifest = _manifest(source, data, read_options or ReadOptions(), settings, seed, torch_device)
+    if began is not None:
+        _check_same_run(work, began, manifest)
+    elif work.exists():
+        shutil.rmtree(work)
+    work.mkdir(parents=True, exist_ok=True)
+    write_manifest(work, manifest)
+    read_seconds = time.perf_counter() - started
+
+    training = train(
+        data,
+        settings,
+        seed=seed,
+        device=torch_device,
+        checkpoint=work / CHECKPOINT_FILE,
+        resume=began is not None,
+        on_progress=on_progress,
+    )
+    trained = time.perf_counter()
+    scorer = dataclasses.replace(training.scorer, provenance=manifest)
+    scorer.save(work / SCORER_FOLDER)
+    training.policy.save(work / POLICY_FOLDER)
+    write_table(
+        work / METRICS_FILE, pa.Table.from_pylist(training.metrics, schema=_metrics_schema(training.metrics))
+    )
+    scores = _score_into(work, data, scorer)
+    seconds = {
+        "read": read_seconds,
+        "train": trained - started - read_seconds,
+        "score": time.perf_counter() - trained,
+    }
+    result = _result(out, data, scores, scorer, seconds)
+    write_manifest(work, manifest | {"finished": now(), **_outcome(result), "complete": True})
+    (work / CHECKPOINT_FILE).unlink(missing_ok=True)
+    put_in_place(work, out)
+    return result
+
+
+def apply_scorer(
+    source: str,
+    scorer_run: Path,
+    *,
+    out: Path | None = None,
+    device: str = "auto",
+    force: bool = False,
+    read_options: ReadOptions | None = None,
+) -> ScoreResult:
+    """Score a dataset with the scorer of an earlier run, without training.
+
+    Raises:
+        CurateError: unusable data, vectors of other sizes, or a folder in the way.
+    """
+    torch_device = resolve_device(device)
+    out = out or run_folder_for(source)
+    refuse_existing(out, force=force)
+    trained = open_run(scorer_run)
+    scorer = Scorer.load(trained.folder / SCORER_FOLDER, torch_device)
+    started = time.perf_counter()
+    data = read_dataset(source, read_options)
+    settings = settings_from_json(trained.manifest["settings"], TrainSettings())
+    manifest = _manifest(
+        source, data, read_options or ReadOptions(), settings, trained.manifest["seed"], torch_device
+    ) | {"scorer_from": str(trained.folder.resolve())}
+    read = time.perf_counter()
+    with replaced_folder(out, force=force) as work:
+        scores = _score_into(work, data, scorer)
+        shutil.copytree(trained.folder / SCORER_FOLDER, work / SCORER_FOLDER)
+        seconds = {"read": read - started, "score": time.perf_counter() - read}
+        result = _result(out, data, scores, scorer, seconds)
+        write_manifest(work, manifest | {"finished": now(), **_outcome(result), "complete": True})
+    return result
+
+
+def _score_into(work: Path, data: Transitions, scorer: Scorer) -> ScoreTable:
+    table = score_table(
+        data,
+        scorer.score(data.observation, data.action),
+        activation=scorer.activation,
+        reward_scale=scorer.scaling.reward_scale,
+    )
+    table.save(work / SCORES_FILE)
+    return table
+
+
+def _result(
+    out: Path, data: Transitions, scores: ScoreTable, scorer: Scorer, seconds: dict[str, float]
+) -> ScoreResult:
+    score = scores.column("score")
+    log_weight = scorer.log_weight(score)
+    return ScoreResult(
+        run=out,
+        rows=len(data),
+        episodes=len(data.episode_start),
+        effective_sample_share=effective_sample_share(weights_from_log(log_weight, 1.0)),
+        seconds={part: round(value, 3) for part, value in seconds.items()},
+        notes=(*data.notes, _note_on_actions(scorer)),
+        warnings=tuple(score_warnings(score, log_weight, scorer.network.bound)),
+    )
+
+
+def _note_on_actions(scorer: Scorer) -> str:
+    scaling = scorer.scaling
+    low, high = scaling.action_low.round(4).tolist(), scaling.action_high.round(4).tolist()
+    return f"actions are scaled to [-1, 1] by the {scaling.action_bounds_from}: low {low}, high {high}"
+
+
+def _outcome(result: ScoreResult) -> dict[str, Any]:
+    return {
+        "effective_sample_share": result.effective_sample_share,
+        "seconds": result.seconds,
+        "notes": list(result.notes),
+        "warnings": list(result.warnings),
+    }
+
+
+def _manifest(
+    source: str,
+    data: Transitions,
+    options: ReadOptions,
+    settings: TrainSettings,
+    seed: int,
+    device: torch.device,
+) -> dict[str, Any]:
+    return {
+        "kind": RUN,
+        "complete": False,
+        "started": now(),
+        "dataset": {
+            "source": source,
+            "format": data.format,
+            "read_options": options.to_json(),
+            **hash_source(source),
+            "fingerprint": data.fingerprint,
+            "env_id": data.env_id,
+            "rows": len(data),
+            "episodes": len(data.episode_start),
+        },
+        "settings": settings.to_json(),
+        "seed": seed,
+        "device": str(device) if device.type == "cpu" else torch.cuda.get_device_name(device),
+        "versions": versions(),
+    }
+
+
+def _settings_of(settings: TrainSettings | None, began: dict[str, Any] | None) -> TrainSettings:
+    if settings is not None:
+        return settings
+    if began is not None:
+        return settings_from_json(began["settings"], TrainSettings())
+    return PRESETS["standard"]
+
+
+def _refuse_unfinished(work: Path, *, force: bool) -> None:
+    if (work / FILE_NAME).is_file() and not force:
+        raise RunError(
+            f"{work} holds an unfinished run",
+            fix="continue it with --resume, or start over with --force",
+        )
+    refuse_existing(work, force=force)
+
+
+def _check_same_run(work: Path, began: dict[str, Any], now_asked: dict[str, Any]) -> None:
+    pairs = {
+        "dataset": (began["dataset"]["fingerprint"], now_asked["dataset"]["fingerprint"]),
+        "settings": (settings_from_json(began["settings"], TrainSettings()).to_json(), now_asked["settings"]),
+        "seed": (began["seed"], now_asked["seed"]),
+        "device": (began["device"], now_asked["device"]),
+    }
+    changed = [name for name, (before, after) in pairs.items() if before != after]
+    if changed:
+        raise RunError(
+            f"{work}: the unfinished run began with another {', '.join(changed)}",
+            fix="resume with what it began with (leave the options out), or start over with --force",
+        )
+
+
+def _metrics_schema(metrics: list[dict[str, Any]]) -> pa.Schema:
+    """phase and update first, then every metric of either phase as a nullable float."""
+    names = dict.fromkeys(name for row in metrics for name in row)
+    kinds = {"phase": pa.string(), "update": pa.int64()}
+    return pa.schema([pa.field(name, kinds.get(name, pa.float64())) for name in names])

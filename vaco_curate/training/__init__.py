@@ -1,0 +1,23 @@
+"""The training core: imports torch, numpy and safetensors only."""
+
+from vaco_curate.training.loop import OnProgress, Progress
+from vaco_curate.training.presets import PRESETS
+from vaco_curate.training.settings import (
+    BilevelSettings,
+    TrainSettings,
+    ValueSettings,
+    settings_from_json,
+)
+from vaco_curate.training.trainer import Training, train
+
+__all__ = [
+    "PRESETS",
+    "BilevelSettings",
+    "OnProgress",
+    "Progress",
+    "TrainSettings",
+    "Training",
+    "ValueSettings",
+    "settings_from_json",
+    "train",
+]

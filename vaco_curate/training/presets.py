@@ -1,0 +1,31 @@
+"""Named settings: what ``--preset`` chooses from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from vaco_curate.training.settings import BilevelSettings, TrainSettings, ValueSettings
+
+PRESETS: Mapping[str, TrainSettings] = {
+    "quick": TrainSettings(
+        value=ValueSettings(updates=20_000),
+        bilevel=BilevelSettings(updates=6_000),
+    ),
+    "standard": TrainSettings(
+        value=ValueSettings(updates=60_000),
+        bilevel=BilevelSettings(updates=20_000),
+    ),
+    "paper": TrainSettings(
+        value=ValueSettings(updates=1_000_000, reward_horizon=1000),
+        bilevel=BilevelSettings(
+            updates=1_000_000,
+            scorer_learning_rate=3e-5,
+            activation="sigmoid",
+            score_bound=None,
+            normalize_weights=False,
+            standardize_alignment=False,
+            divergence_coefficient=0.0,
+            prior="uniform",
+        ),
+    ),
+}

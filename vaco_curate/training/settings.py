@@ -1,0 +1,202 @@
+"""Settings of the two phases. Every default names its source."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from vaco_curate.errors import SettingsError
+
+
+@dataclass(frozen=True)
+class ValueSettings:
+    """Value phase: IQL's expectile TD learning. Defaults are IQL's for locomotion."""
+
+    updates: int = 30_000  # K1, not published; the ranking of Q settles by then (docs/method.md)
+    batch_size: int = 256
+    learning_rate: float = 3e-4
+    expectile: float = 0.7
+    discount: float = 0.99
+    polyak: float = 0.005
+    hidden: tuple[int, ...] = (256, 256)
+    reward_shift: float = 0.0  # AntMaze: -1
+    reward_horizon: int | None = None  # IQL: 1000; None: the longest episode (scaling.fit_scaling)
+
+
+@dataclass(frozen=True)
+class BilevelSettings:
+    """Bi-level phase. The paper's values where published; departures are switches, off in ``paper``.
+
+    Attributes:
+        updates: K2.
+        noise: standard deviation of the upper level's noise, at the first and the last update, in
+            normalized units; it falls linearly.
+        noise_on: the paper's poster has the noise on the state, other summaries on the action.
+        activation: how the weight follows from the score, a key of ``losses.LOG_WEIGHT``.
+        score_bound: largest absolute score; None for a linear output.
+        normalize_weights: divide weights by their batch mean, so that rows compete.
+        standardize_alignment: divide alignments by their deviation in the batch.
+        divergence_coefficient: of KL(w || prior) in the upper level; 0 leaves it out.
+        prior: "uniform", or "promise": how much of the value promised at the start of its path a
+            row has kept (training/prior.py).
+        look_ahead: steps after which "promise" is read.
+        prior_sample_size: effective sample size that "promise" is scaled to, as a share of the rows.
+        merge_value_updates: the paper's appendix: a value update before every bi-level update.
+    """
+
+    updates: int = 20_000
+    batch_size: int = 256
+    policy_learning_rate: float = 3e-4
+    scorer_learning_rate: float = 3e-4  # published: 3e-5, which needs ten times the updates
+    hidden: tuple[int, ...] = (256, 256)
+    noise: tuple[float, float] = (0.2, 0.0)
+    noise_on: Literal["state", "action"] = "state"
+    activation: Literal["exp", "sigmoid"] = "exp"
+    score_bound: float | None = 5.0
+    normalize_weights: bool = True
+    standardize_alignment: bool = True
+    divergence_coefficient: float = 3.0
+    prior: Literal["promise", "uniform"] = "promise"
+    look_ahead: int = 50
+    prior_sample_size: float = 0.35
+    merge_value_updates: bool = False
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Everything that, with the data and the seed, decides the result of a run."""
+
+    value: ValueSettings = field(default_factory=ValueSettings)
+    bilevel: BilevelSettings = field(default_factory=BilevelSettings)
+    log_every: int = 500
+    checkpoint_every: int = 5_000
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    def to_json(self) -> dict[str, Any]:
+        """Nested plain values; ``settings_from_json`` reads it back."""
+        return dataclasses.asdict(self)
+
+
+def settings_from_json(facts: Mapping[str, Any], base: TrainSettings) -> TrainSettings:
+    """``base`` with the given values in place of its own.
+
+    Args:
+        facts: any part of what ``TrainSettings.to_json`` gives.
+
+    Raises:
+        SettingsError: an unknown name, a value of the wrong type, or one out of range.
+    """
+    settings: TrainSettings = _override(base, facts, "")
+    return settings
+
+
+def _override(base: Any, facts: Mapping[str, Any], where: str) -> Any:
+    names = {f.name for f in dataclasses.fields(base)}
+    changes: dict[str, Any] = {}
+    for name, value in facts.items():
+        if name not in names:
+            raise SettingsError(
+                f"unknown setting {where}{name}", details=(f"known: {', '.join(sorted(names))}",)
+            )
+        current = getattr(base, name)
+        if dataclasses.is_dataclass(current):
+            if not isinstance(value, Mapping):
+                raise SettingsError(f"setting {where}{name} must be an object of settings, not {value!r}")
+            changes[name] = _override(current, value, f"{where}{name}.")
+        else:
+            changes[name] = _typed(type(base), name, value, where)
+    return dataclasses.replace(base, **changes)
+
+
+_TYPES: Mapping[str, tuple[type, ...]] = {
+    "int": (int,),
+    "float": (int, float),
+    "bool": (bool,),
+    "int | None": (int, type(None)),
+    "float | None": (int, float, type(None)),
+}
+
+
+def _typed(owner: type, name: str, value: Any, where: str) -> Any:
+    declared = next(f.type for f in dataclasses.fields(owner) if f.name == name)
+    assert isinstance(declared, str)
+    if declared.startswith("tuple["):
+        element = declared.removeprefix("tuple[").split(",")[0]
+        if not isinstance(value, (list, tuple)) or not all(_is(v, _TYPES[element]) for v in value):
+            raise SettingsError(f"setting {where}{name} must be a list of {element}, not {value!r}")
+        return tuple(value)
+    if declared.startswith("Literal["):
+        return value  # _check names the choices
+    if not _is(value, _TYPES[declared]):
+        raise SettingsError(f"setting {where}{name} must be {declared}, not {value!r}")
+    return value
+
+
+def _is(value: Any, types: tuple[type, ...]) -> bool:
+    return isinstance(value, types) and (bool in types or not isinstance(value, bool))
+
+
+def _check(settings: TrainSettings) -> None:
+    value, bilevel = settings.value, settings.bilevel
+    rules = (
+        ("value.updates", value.updates, value.updates >= 1 or bilevel.merge_value_updates, ">= 1"),
+        ("value.batch_size", value.batch_size, value.batch_size >= 1, ">= 1"),
+        ("value.learning_rate", value.learning_rate, value.learning_rate > 0, "> 0"),
+        ("value.expectile", value.expectile, 0 < value.expectile < 1, "between 0 and 1"),
+        ("value.discount", value.discount, 0 <= value.discount < 1, "in [0, 1)"),
+        ("value.polyak", value.polyak, 0 < value.polyak <= 1, "in (0, 1]"),
+        ("value.hidden", value.hidden, _sizes(value.hidden), "layer sizes >= 1"),
+        ("value.reward_horizon", value.reward_horizon, (value.reward_horizon or 1) >= 1, ">= 1 or null"),
+        ("bilevel.updates", bilevel.updates, bilevel.updates >= 1, ">= 1"),
+        ("bilevel.batch_size", bilevel.batch_size, bilevel.batch_size >= 2, ">= 2, rows compete in a batch"),
+        ("bilevel.policy_learning_rate", bilevel.policy_learning_rate, bilevel.policy_learning_rate > 0, "> 0"),
+        ("bilevel.scorer_learning_rate", bilevel.scorer_learning_rate, bilevel.scorer_learning_rate > 0, "> 0"),
+        ("bilevel.hidden", bilevel.hidden, _sizes(bilevel.hidden), "layer sizes >= 1"),
+        (
+            "bilevel.noise",
+            bilevel.noise,
+            len(bilevel.noise) == 2 and min(bilevel.noise) >= 0,
+            "two values >= 0",
+        ),
+        ("bilevel.noise_on", bilevel.noise_on, bilevel.noise_on in ("state", "action"), "state or action"),
+        ("bilevel.activation", bilevel.activation, bilevel.activation in ("exp", "sigmoid"), "exp or sigmoid"),
+        ("bilevel.score_bound", bilevel.score_bound, (bilevel.score_bound or 1) > 0, "> 0 or null"),
+        (
+            "bilevel.divergence_coefficient",
+            bilevel.divergence_coefficient,
+            bilevel.divergence_coefficient >= 0,
+            ">= 0",
+        ),
+        ("bilevel.prior", bilevel.prior, bilevel.prior in ("promise", "uniform"), "promise or uniform"),
+        ("bilevel.look_ahead", bilevel.look_ahead, bilevel.look_ahead >= 0, ">= 0"),
+        (
+            "bilevel.merge_value_updates",
+            bilevel.merge_value_updates,
+            not bilevel.merge_value_updates or bilevel.prior == "uniform",
+            "false unless bilevel.prior is uniform: the promise needs finished values",
+        ),
+        (
+            "bilevel.prior_sample_size",
+            bilevel.prior_sample_size,
+            0 < bilevel.prior_sample_size < 1,
+            "in (0, 1)",
+        ),
+        ("log_every", settings.log_every, settings.log_every >= 1, ">= 1"),
+        (
+            "checkpoint_every",
+            settings.checkpoint_every,
+            settings.checkpoint_every >= 1 and settings.checkpoint_every % settings.log_every == 0,
+            "a multiple of log_every",
+        ),
+    )
+    for name, given, holds, rule in rules:
+        if not holds:
+            raise SettingsError(f"setting {name} is {given!r}, it must be {rule}")
+
+
+def _sizes(hidden: tuple[int, ...]) -> bool:
+    return len(hidden) > 0 and min(hidden) >= 1

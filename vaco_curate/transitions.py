@@ -1,0 +1,342 @@
+"""``Transitions``: the columnar dataset every reader returns and everything else starts from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaco_curate.errors import DatasetError
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Transitions:
+    """All rows of an offline dataset, in the order of the source, checked once on construction.
+
+    Row ``i`` is raw row ``i`` of the source: nothing is dropped or reordered, so that scores and
+    selections can be joined back to it. Rows of an episode are contiguous.
+
+    Attributes:
+        observation: (n, d) floats, as stored.
+        action: (n, k) floats, as stored.
+        reward: (n,) floats, as stored.
+        terminated: (n,) bool, true end of the task: no bootstrap.
+        truncated: (n,) bool, time limit: the task went on, the recording did not.
+        next_observation: (n, d); zeros where ``has_successor`` is false.
+        has_successor: (n,) bool, whether the state after the row is known.
+        episode_id: (n,) int64.
+        step_index: (n,) int64, position in the episode.
+        source: where the rows came from, for messages.
+        format: name of the reader.
+        env_id: Gymnasium environment, when the dataset names one.
+        action_low, action_high: (k,) bounds of the action space, when known.
+        reference_returns: returns of a random and of an expert policy, when the dataset has them.
+        notes: what the reader had to assume, in plain words.
+    """
+
+    observation: Array
+    action: Array
+    reward: Array
+    terminated: Array
+    truncated: Array
+    next_observation: Array
+    has_successor: Array
+    episode_id: Array
+    step_index: Array
+    source: str
+    format: str
+    env_id: str | None = None
+    action_low: Array | None = None
+    action_high: Array | None = None
+    reference_returns: tuple[float, float] | None = None
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_shapes(self)
+        _check_numbers(self)
+        _check_episodes(self)
+
+    def __len__(self) -> int:
+        return len(self.reward)
+
+    @property
+    def observation_size(self) -> int:
+        """d, the length of an observation vector."""
+        return int(self.observation.shape[1])
+
+    @property
+    def action_size(self) -> int:
+        """k, the length of an action vector."""
+        return int(self.action.shape[1])
+
+    @property
+    def is_learnable(self) -> Array:
+        """(n,) bool: rows with a Bellman target, that is a successor or a true end."""
+        usable: Array = self.has_successor | self.terminated
+        return usable
+
+    @cached_property
+    def episode_start(self) -> Array:
+        """(episodes,) first row of each episode."""
+        changes = np.flatnonzero(self.episode_id[1:] != self.episode_id[:-1]) + 1
+        return np.concatenate([[0], changes])
+
+    @cached_property
+    def episode_length(self) -> Array:
+        """(episodes,) rows of each episode."""
+        return np.diff(np.append(self.episode_start, len(self)))
+
+    @cached_property
+    def episode_return(self) -> Array:
+        """(episodes,) undiscounted sum of rewards, float64."""
+        return np.add.reduceat(self.reward.astype(np.float64), self.episode_start)
+
+    @cached_property
+    def path_start(self) -> Array:
+        """(paths,) first row of each run of consecutive steps; an episode with holes has several."""
+        follows = (self.episode_id[1:] == self.episode_id[:-1]) & (np.diff(self.step_index) == 1)
+        return np.concatenate([[0], np.flatnonzero(~follows) + 1])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the columns' contents: equal for equal rows, whatever file they came from."""
+        digest = hashlib.sha256()
+        for name in COLUMNS:
+            column = getattr(self, name)
+            digest.update(f"{name} {column.dtype} {column.shape}\n".encode())
+            digest.update(np.ascontiguousarray(column).view(np.uint8).data)
+        return digest.hexdigest()
+
+
+COLUMNS = (
+    "observation",
+    "action",
+    "reward",
+    "terminated",
+    "truncated",
+    "next_observation",
+    "has_successor",
+    "episode_id",
+    "step_index",
+)
+
+
+def transitions_from_columns(
+    columns: Mapping[str, Array],
+    *,
+    source: str,
+    format_name: str,
+    max_episode_steps: int | None = None,
+    **facts: Any,
+) -> Transitions:
+    """Build ``Transitions`` from what a source has, deriving what it lacks.
+
+    Args:
+        columns: ``observation``, ``action`` and ``reward``; the other columns of ``Transitions``
+            are optional. Missing flags are false; missing episode ids follow from the flags; without
+            ``next_observation`` a row's successor is the next row of the same path.
+        max_episode_steps: with neither episode ids nor ``truncated``, an episode also ends after
+            this many steps.
+        facts: the remaining fields of ``Transitions`` (``env_id``, ``notes`` and so on).
+
+    Raises:
+        DatasetError: a column is missing, of the wrong length or type, or holds NaN or infinity.
+    """
+    for name in ("observation", "action", "reward"):
+        if name not in columns:
+            raise DatasetError(f"{source}: no column for {name}", details=(f"found: {', '.join(columns)}",))
+    reward = _float_column(columns["reward"], "reward", source, ndim=1)
+    count = len(reward)
+    if count == 0:
+        raise DatasetError(f"{source}: the dataset has zero rows")
+    observation = _float_column(columns["observation"], "observation", source, ndim=2)
+    action = _action_column(columns["action"], source)
+    notes = list(facts.pop("notes", ()))
+    terminated = _flag_column(columns.get("terminated"), "terminated", count, source)
+    truncated = _flag_column(columns.get("truncated"), "truncated", count, source)
+    _same_length(
+        source,
+        observation=observation,
+        action=action,
+        reward=reward,
+        terminated=terminated,
+        truncated=truncated,
+    )
+
+    if "episode_id" in columns:
+        episode_id = columns["episode_id"].astype(np.int64)
+    else:
+        if "truncated" not in columns:
+            truncated = _step_limit(terminated, max_episode_steps)
+            notes.append(_note_on_missing_time_limits(max_episode_steps))
+        ends = terminated | truncated
+        episode_id = np.concatenate([[0], np.cumsum(ends[:-1])]).astype(np.int64)
+    _same_length(source, reward=reward, episode_id=episode_id)
+    step_index = columns["step_index"].astype(np.int64) if "step_index" in columns else _steps(episode_id)
+    _same_length(source, reward=reward, step_index=step_index)
+
+    if "next_observation" in columns:
+        next_observation = _float_column(columns["next_observation"], "next_observation", source, ndim=2)
+        has_successor = _flag_column(
+            columns.get("has_successor", np.ones(count, bool)), "has_successor", count, source
+        )
+        _same_length(source, reward=reward, next_observation=next_observation, has_successor=has_successor)
+    else:
+        next_observation, has_successor = _next_rows(
+            observation, terminated | truncated, episode_id, step_index
+        )
+    return Transitions(
+        observation=observation,
+        action=action,
+        reward=reward,
+        terminated=terminated,
+        truncated=truncated,
+        next_observation=next_observation,
+        has_successor=has_successor,
+        episode_id=episode_id,
+        step_index=step_index,
+        source=source,
+        format=format_name,
+        notes=tuple(notes),
+        **facts,
+    )
+
+
+def _float_column(values: Array, name: str, source: str, *, ndim: int) -> Array:
+    """The column as a float array of the given rank; ``(n, 1)`` and ``(n,)`` stand for each other."""
+    if values.dtype.kind not in "fiub":
+        raise DatasetError(f"{source}: {name} holds {values.dtype}, not numbers")
+    if values.ndim > 2:
+        raise DatasetError(
+            f"{source}: {name} has shape {values.shape}: images and stacked observations are not supported",
+            fix="keep the state vector only; vaco-curate works on (rows, size) arrays",
+        )
+    if ndim == 1 and values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if ndim == 2 and values.ndim == 1:
+        values = values[:, None]
+    if values.ndim != ndim:
+        raise DatasetError(f"{source}: {name} has shape {values.shape}, expected {ndim} dimension(s)")
+    return values if values.dtype in (np.float32, np.float64) else values.astype(np.float32)
+
+
+def _action_column(values: Array, source: str) -> Array:
+    if values.dtype.kind in "iub":
+        raise DatasetError(
+            f"{source}: action holds integers ({values.dtype})",
+            details=("VACO here is for continuous control: actions are real vectors",),
+            fix="use a dataset with continuous actions, or store real-valued actions as floats",
+        )
+    return _float_column(values, "action", source, ndim=2)
+
+
+def _flag_column(values: Array | None, name: str, count: int, source: str) -> Array:
+    """A bool column from bools, 0/1 integers or 0.0/1.0 floats, (n,) or (n, 1)."""
+    if values is None:
+        return np.zeros(count, dtype=bool)
+    flat = values.reshape(len(values)) if values.ndim == 2 and values.shape[1] == 1 else values
+    if flat.ndim != 1:
+        raise DatasetError(f"{source}: {name} has shape {values.shape}, expected (rows,) or (rows, 1)")
+    odd = np.flatnonzero((flat != 0) & (flat != 1))
+    if odd.size:
+        raise DatasetError(f"{source}: {name} is {flat[odd[0]]} in row {odd[0]}; only 0 and 1 are flags")
+    return flat.astype(bool)
+
+
+def _same_length(source: str, **columns: Array) -> None:
+    lengths = {name: len(column) for name, column in columns.items()}
+    if len(set(lengths.values())) > 1:
+        raise DatasetError(
+            f"{source}: columns differ in length",
+            details=tuple(f"{name}: {length} rows" for name, length in lengths.items()),
+            fix="the file is damaged or was written by halves: export it again",
+        )
+
+
+def _step_limit(terminated: Array, limit: int | None) -> Array:
+    """Time-limit flags for a file without them: every ``limit`` steps since the last end."""
+    truncated = np.zeros_like(terminated)
+    if limit is None:
+        return truncated
+    start = 0
+    for end in [*np.flatnonzero(terminated).tolist(), len(terminated) - 1]:
+        truncated[start + limit - 1 : end + 1 : limit] = True
+        start = end + 1
+    return truncated & ~terminated
+
+
+def _note_on_missing_time_limits(limit: int | None) -> str:
+    if limit is None:
+        return (
+            "no time-limit flags: episodes end at terminals only; "
+            "name the environment's step limit with --max-episode-steps if it has one"
+        )
+    return f"no time-limit flags: episodes end at terminals or after {limit} steps"
+
+
+def _steps(episode_id: Array) -> Array:
+    starts = np.concatenate([[0], np.flatnonzero(np.diff(episode_id)) + 1])
+    lengths = np.diff(np.append(starts, len(episode_id)))
+    return np.asarray(np.arange(len(episode_id)) - np.repeat(starts, lengths))
+
+
+def _next_rows(observation: Array, ends: Array, episode_id: Array, step_index: Array) -> tuple[Array, Array]:
+    """Successors taken from the next row, where it belongs to the same path."""
+    has_successor = np.zeros(len(observation), dtype=bool)
+    has_successor[:-1] = ~ends[:-1] & (episode_id[1:] == episode_id[:-1]) & (np.diff(step_index) == 1)
+    next_observation = np.zeros_like(observation)
+    rows = np.flatnonzero(has_successor)
+    next_observation[rows] = observation[rows + 1]
+    return next_observation, has_successor
+
+
+def _check_shapes(data: Transitions) -> None:
+    if len(data) == 0:
+        raise DatasetError(f"{data.source}: the dataset has zero rows")
+    _same_length(data.source, **{name: getattr(data, name) for name in COLUMNS})
+    if data.next_observation.shape != data.observation.shape:
+        raise DatasetError(
+            f"{data.source}: next_observation has shape {data.next_observation.shape}, "
+            f"observation {data.observation.shape}"
+        )
+    if data.observation_size == 0 or data.action_size == 0:
+        raise DatasetError(f"{data.source}: observations and actions need at least one dimension")
+
+
+def _check_numbers(data: Transitions) -> None:
+    for name in ("observation", "action", "reward", "next_observation"):
+        column = getattr(data, name)
+        finite = np.isfinite(column).reshape(len(data), -1).all(axis=1)
+        if not finite.all():
+            row = int(np.flatnonzero(~finite)[0])
+            raise DatasetError(
+                f"{data.source}: {name} is NaN or infinite in {(~finite).sum()} row(s), first in row {row}",
+                details=(f"{name}[{row}] = {column[row]}",),
+                fix="remove or repair the episodes that hold these rows",
+            )
+
+
+def _check_episodes(data: Transitions) -> None:
+    if len(np.unique(data.episode_id)) != len(data.episode_start):
+        _, first = np.unique(data.episode_id[data.episode_start], return_index=True)
+        repeated = np.setdiff1d(np.arange(len(data.episode_start)), first)[0]
+        row = int(data.episode_start[repeated])
+        raise DatasetError(
+            f"{data.source}: episode {data.episode_id[row]} has rows apart, again at row {row}",
+            fix="sort the rows by episode and step",
+        )
+    inside = data.episode_id[1:] == data.episode_id[:-1]
+    backwards = np.flatnonzero(inside & (np.diff(data.step_index) <= 0))
+    if backwards.size:
+        row = int(backwards[0]) + 1
+        raise DatasetError(
+            f"{data.source}: step_index does not increase at row {row} (episode {data.episode_id[row]})",
+            fix="sort the rows by episode and step",
+        )
