@@ -42,17 +42,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return facts
 
 
-def hash_source(source: str) -> dict[str, Any]:
-    """Files of a source with sizes and SHA-256, for provenance."""
-    path = Path(source)
-    if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.is_file())
-    else:
-        files = [path] if path.is_file() else []
-    return {
-        "path": str(path.resolve()) if path.exists() else source,
-        "files": [hash_file(file, relative_to=path if path.is_dir() else path.parent) for file in files],
-    }
+def hash_source(path: Path) -> dict[str, Any]:
+    """Files of a file or folder with sizes and SHA-256, for provenance."""
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    root = path if path.is_dir() else path.parent
+    return {"path": str(path.resolve()), "files": [hash_file(file, relative_to=root) for file in files]}
 
 
 def hash_file(path: Path, *, relative_to: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vaco_curate.errors import DatasetError, RunError
@@ -88,8 +89,8 @@ class ScoreTable:
             facts = json.loads((table.schema.metadata or {})[METADATA_KEY])
             frame = pl.from_arrow(table)
             assert isinstance(frame, pl.DataFrame)
-            return cls(frame.select(SCHEMA), **facts)
-        except Exception as error:  # pyarrow, json and polars each have errors of their own
+            return cls(frame.select(list(SCHEMA)), **facts)
+        except (OSError, KeyError, ValueError, pa.ArrowException, pl.exceptions.PolarsError) as error:
             raise RunError(
                 f"{path}: not a readable score table", details=(str(error).splitlines()[0],)
             ) from error

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,8 @@ class Transitions:
         has_successor: (n,) bool, whether the state after the row is known.
         episode_id: (n,) int64.
         step_index: (n,) int64, position in the episode.
-        source: where the rows came from, for messages.
+        source: what the user called the dataset, for messages.
+        path: the file or folder that was read, None for rows made in memory.
         format: name of the reader.
         env_id: Gymnasium environment, when the dataset names one.
         action_low, action_high: (k,) bounds of the action space, when known.
@@ -52,6 +54,7 @@ class Transitions:
     step_index: Array
     source: str
     format: str
+    path: Path | None = None
     env_id: str | None = None
     action_low: Array | None = None
     action_high: Array | None = None

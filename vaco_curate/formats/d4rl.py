@@ -63,6 +63,7 @@ def _read_open(file: Any, source: str, options: ReadOptions) -> Transitions:
         columns,
         source=source,
         format_name="d4rl",
+        path=Path(source),
         max_episode_steps=options.max_episode_steps,
         env_id=env_id,
         action_low=low,

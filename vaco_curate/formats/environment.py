@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
-import os
-import sys
+import io
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 
@@ -50,16 +48,10 @@ def register_extra_environments() -> None:
 def quiet_simulators() -> Iterator[None]:
     """Hold back the deprecation notes that Gymnasium, its plugins and MuJoCo repeat on stderr.
 
-    MuJoCo writes from C, so the file descriptor itself is turned away.
+    MuJoCo would also write them to a file in the current directory.
     """
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with warnings.catch_warnings(), Path(os.devnull).open("w") as nowhere:
+    with contextlib.suppress(ImportError):
+        importlib.import_module("mujoco").set_mju_user_warning(lambda message: None)
+    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
-        os.dup2(nowhere.fileno(), 2)
-        try:
-            yield
-        finally:
-            sys.stderr.flush()
-            os.dup2(kept, 2)
-            os.close(kept)
+        yield

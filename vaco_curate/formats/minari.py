@@ -53,6 +53,7 @@ def read(source: str, _: ReadOptions) -> Transitions:
         _columns(source, episodes),
         source=source,
         format_name="minari",
+        path=folder,
         env_id=dataset.env_spec.id if dataset.env_spec is not None else None,
         action_low=getattr(space, "low", None),
         action_high=getattr(space, "high", None),

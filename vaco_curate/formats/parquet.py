@@ -61,6 +61,7 @@ def read(source: str, options: ReadOptions) -> Transitions:
         columns,
         source=source,
         format_name="parquet",
+        path=Path(source),
         max_episode_steps=options.max_episode_steps,
         env_id=env_id,
         action_low=low,

@@ -39,6 +39,7 @@ class ReportFacts:
         correlations: the score first, then the plain signals beside it.
         before: all rows.
         kept: (label, summary) of the best shares, at transition and at episode level.
+        evaluations: what ``eval`` measured, by the rule of the curated data.
         curves: training metrics, one row per log interval; None for an applied scorer.
         warnings: in plain words.
     """
@@ -53,7 +54,7 @@ class ReportFacts:
     kept: list[tuple[str, Summary]]
     curves: pl.DataFrame | None
     manifest: dict[str, Any]
-    evaluation: dict[str, Any] | None
+    evaluations: dict[str, Any]
     warnings: list[str]
 
 
@@ -62,7 +63,7 @@ def report_facts(
     scores: ScoreTable,
     manifest: dict[str, Any],
     curves: pl.DataFrame | None,
-    evaluation: dict[str, Any] | None,
+    evaluations: dict[str, Any],
 ) -> ReportFacts:
     """Compute the facts of a report on a scored dataset."""
     score = scores.column("score")
@@ -83,7 +84,7 @@ def report_facts(
         kept=kept,
         curves=curves,
         manifest=manifest,
-        evaluation=evaluation,
+        evaluations=evaluations,
         warnings=[*manifest["warnings"], *_warnings(data, correlations[0])],
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,12 +27,12 @@ from vaco_curate.evaluation import (
 from vaco_curate.folders import CURATED
 from vaco_curate.formats.parquet import read_table
 from vaco_curate.manifest import now, read_manifest
-from vaco_curate.stages.runs import EVALUATION_FILE, Run, open_run
+from vaco_curate.stages.runs import Run, open_run
 from vaco_curate.stages.score import resolve_device
 from vaco_curate.transitions import Array, Transitions
 
 CURATED_NAME = "curated"
-CURATED_POLICY_FOLDER = "evaluated_policy"
+POLICY_OF_FIRST_SEED = "evaluated_policy"
 
 
 @dataclass(frozen=True)
@@ -87,9 +86,16 @@ class PolicyResult:
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """What ``eval`` measured."""
+    """What ``eval`` measured; also kept in the run, for its report.
 
-    run: Path
+    Attributes:
+        folder: the run or the curated folder that was evaluated.
+        curated: its rule in words.
+        env_id: where the policies were rolled out.
+        policies: the curated one first.
+    """
+
+    folder: Path
     curated: str
     env_id: str
     episodes: int
@@ -132,10 +138,10 @@ def evaluate_policy(
             policy = clone_policy(data, rows, scaling, settings.cloning, seed=seed, device=torch_device)
             returns[seed] = rollout_returns(policy, env, episodes=settings.episodes, seed=1_000 * seed)
             if name == CURATED_NAME and seed == 0:
-                policy.save(folder / CURATED_POLICY_FOLDER)
+                policy.save(folder / POLICY_OF_FIRST_SEED)
         results.append(_policy_result(name, rows, returns, reference))
     result = EvaluationResult(folder, rule, env.env_id, settings.episodes, settings.seeds, results)
-    _save(folder, result, settings)
+    _record(run, result, settings)
     return result
 
 
@@ -182,9 +188,8 @@ def _policy_result(
     return PolicyResult(name, int((weight > 0).sum()), returns.tolist(), mean, interval, normalized)
 
 
-def _save(folder: Path, result: EvaluationResult, settings: EvaluationSettings) -> None:
-    facts: dict[str, Any] = dataclasses.asdict(result) | {"run": str(result.run), "measured": now()}
-    facts["cloning"] = dataclasses.asdict(settings.cloning)
-    unfinished = folder / f"{EVALUATION_FILE}.partial"
-    unfinished.write_text(json.dumps(facts, indent=2) + "\n")
-    unfinished.replace(folder / EVALUATION_FILE)
+def _record(run: Run, result: EvaluationResult, settings: EvaluationSettings) -> None:
+    facts: dict[str, Any] = dataclasses.asdict(result) | {"folder": str(result.folder.resolve())}
+    run.record_evaluation(
+        result.curated, facts | {"cloning": dataclasses.asdict(settings.cloning), "measured": now()}
+    )

@@ -31,7 +31,7 @@ def report_run(run_folder: Path, *, dataset: str | None = None) -> ReportResult:
     run = open_run(run_folder)
     metrics = run.folder / METRICS_FILE
     curves = pl.read_parquet(metrics) if metrics.is_file() else None
-    facts = report_facts(run.dataset(dataset), run.scores, run.manifest, curves, run.evaluation())
+    facts = report_facts(run.dataset(dataset), run.scores, run.manifest, curves, run.evaluations())
     path = run.folder / REPORT_FILE
     unfinished = path.with_suffix(".partial")
     unfinished.write_text(render_html(facts))

@@ -19,7 +19,7 @@ SCORER_FOLDER = "scorer"
 POLICY_FOLDER = "policy"
 SCORES_FILE = "scores.parquet"
 METRICS_FILE = "metrics.parquet"
-EVALUATION_FILE = "evaluation.json"
+EVALUATIONS_FILE = "evaluations.json"
 REPORT_FILE = "report.html"
 
 
@@ -45,22 +45,25 @@ class Run:
             DatasetError: it is gone, or no longer what was scored.
         """
         facts = self.manifest["dataset"]
-        source = moved_to or next(
-            (path for path in (facts["path"], facts["source"]) if Path(path).exists()), facts["source"]
-        )
-        if not Path(source).exists() and facts["format"] != "minari":
+        if moved_to is None and not Path(facts["path"]).exists():
             raise RunError(
                 f"{self.folder}: its dataset is no longer at {facts['path']}",
                 fix="say where it is: --dataset PATH",
             )
-        data = read_dataset(source, ReadOptions(**facts["read_options"]))
+        data = read_dataset(moved_to or facts["path"], ReadOptions(**facts["read_options"]))
         self.scores.check_dataset(data)
         return data
 
-    def evaluation(self) -> dict[str, Any] | None:
-        """What ``eval`` last measured, or None."""
-        path = self.folder / EVALUATION_FILE
-        return json.loads(path.read_text()) if path.is_file() else None
+    def evaluations(self) -> dict[str, Any]:
+        """What ``eval`` last measured on this run and on data curated by it, by the rule in words."""
+        path = self.folder / EVALUATIONS_FILE
+        return json.loads(path.read_text()) if path.is_file() else {}
+
+    def record_evaluation(self, rule: str, facts: dict[str, Any]) -> None:
+        """Keep an evaluation with the run, in place of an earlier one of the same rule."""
+        unfinished = self.folder / f"{EVALUATIONS_FILE}.partial"
+        unfinished.write_text(json.dumps(self.evaluations() | {rule: facts}, indent=2) + "\n")
+        unfinished.replace(self.folder / EVALUATIONS_FILE)
 
 
 def open_run(folder: Path) -> Run:

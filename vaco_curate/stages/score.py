@@ -232,7 +232,7 @@ def _manifest(
             "source": source,
             "format": data.format,
             "read_options": options.to_json(),
-            **hash_source(source),
+            **_files(data),
             "fingerprint": data.fingerprint,
             "env_id": data.env_id,
             "rows": len(data),
@@ -243,6 +243,11 @@ def _manifest(
         "device": str(device) if device.type == "cpu" else torch.cuda.get_device_name(device),
         "versions": versions(),
     }
+
+
+def _files(data: Transitions) -> dict[str, Any]:
+    assert data.path is not None, "readers say what they read"
+    return hash_source(data.path)
 
 
 def _settings_of(settings: TrainSettings | None, began: dict[str, Any] | None) -> TrainSettings:

@@ -11,6 +11,7 @@ import click
 from vaco_curate.demo import record_pendulum
 from vaco_curate.folders import refuse_existing
 from vaco_curate.manifest import now, write_manifest
+from vaco_curate.stages.runs import REPORT_FILE
 from vaco_curate_cli.commands.evaluate import eval_command
 from vaco_curate_cli.commands.filter import filter_command
 from vaco_curate_cli.commands.report import report_command
@@ -24,16 +25,14 @@ SETTINGS = "settings.json"
 SHORT = {"value": {"updates": 8_000}, "bilevel": {"updates": 2_500}}
 """Pendulum is small: its values settle in a fraction of the updates that locomotion needs."""
 
+CLONING = ("--updates", "4000", "--seeds", "2", "--episodes", "20")
+
 STEPS: tuple[tuple[click.Command, str, tuple[str, ...]], ...] = (
     (score_command, "score", (DATASET, "--config", SETTINGS, "--force")),
-    (filter_command, "filter", ("--top", "20%", "--force")),
-    (reweight_command, "reweight", ("--clip", "10", "--force")),
-    (eval_command, "eval", ("pendulum-mixed.vaco", "--updates", "4000", "--seeds", "2", "--episodes", "20")),
-    (
-        eval_command,
-        "eval",
-        ("pendulum-mixed.top20pct", "--updates", "4000", "--seeds", "2", "--episodes", "20"),
-    ),
+    (filter_command, "filter", ("--top", "20%", "--level", "episode", "--force")),
+    (reweight_command, "reweight", ("--force",)),
+    (eval_command, "eval", ("pendulum-mixed.top20pct-episodes", "--against", "uniform,random", *CLONING)),
+    (eval_command, "eval", ("pendulum-mixed.weighted", "--against", "uniform", *CLONING)),
     (report_command, "report", ("pendulum-mixed.vaco",)),
 )
 
@@ -57,7 +56,7 @@ def demo_command(out: Path, force: bool, display: Display) -> None:
     record_pendulum(out / DATASET)
     (out / SETTINGS).write_text(json.dumps(SHORT, indent=2) + "\n")
     write_manifest(out, {"kind": "demo", "created": now()})
-    output = [flag for flag, given in (("--json", display.as_json), ("--quiet", display.quiet)) if given]
+    output = ["--quiet"] if display.quiet or display.as_json else []
     before = Path.cwd()
     try:
         os.chdir(out)
@@ -66,4 +65,6 @@ def demo_command(out: Path, force: bool, display: Display) -> None:
             command.main([*arguments, *output], prog_name=f"vaco-curate {name}", standalone_mode=False)
     finally:
         os.chdir(before)
-    display.note(f"\nopen {out / 'pendulum-mixed.vaco' / 'report.html'} in a browser")
+    report = out / "pendulum-mixed.vaco" / REPORT_FILE
+    display.result({"folder": out, "report": report})
+    display.show(f"\nopen {report} in a browser")

@@ -1,0 +1,205 @@
+"""Every equation against an oracle in float64, a hand-computed case, or a property."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch.func import functional_call, grad
+
+from vaco_curate.losses import (
+    LOG_WEIGHT,
+    advantage_weight,
+    alignments,
+    batch_weights,
+    bellman_target,
+    cloning_errors,
+    divergence_from_prior,
+    effective_sample_size,
+    expectile_loss,
+    policy_objective,
+    standardized_alignment,
+    value_alignment_loss,
+    weighted_cloning_loss,
+)
+from vaco_curate.networks import Policy, ScorerNetwork, TwinCritic
+
+D, K, BATCH = 5, 3, 7
+
+
+@pytest.fixture
+def float64():
+    """Modules and tensors in float64 with fixed values."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        yield
+    torch.set_default_dtype(before)
+
+
+def test_expectile_loss_of_one_half_is_half_the_squared_error():
+    error = torch.tensor([-2.0, 1.0, 3.0])
+    assert expectile_loss(error, 0.5).item() == pytest.approx(0.5 * (4 + 1 + 9) / 3)
+
+
+def test_expectile_loss_weighs_underestimates_by_the_expectile():
+    error = torch.tensor([2.0, -1.0])  # target above, then below the prediction
+    assert expectile_loss(error, 0.9).item() == pytest.approx((0.9 * 4 + 0.1 * 1) / 2)
+
+
+def test_expectile_loss_is_least_at_the_expectile_of_the_targets(float64):
+    targets = torch.tensor([0.0, 1.0, 4.0, 10.0])
+    candidates = torch.linspace(0, 10, 10_001)
+    losses = torch.stack([expectile_loss(targets - value, 0.7) for value in candidates])
+    best = candidates[losses.argmin()]
+    # an expectile m solves 0.7 sum (x - m)+ = 0.3 sum (m - x)+
+    above, below = (targets - best).clamp_min(0).sum(), (best - targets).clamp_min(0).sum()
+    assert 0.7 * above == pytest.approx(0.3 * below.item(), abs=5e-3)
+
+
+def test_terminated_rows_ignore_the_next_value():
+    target = bellman_target(
+        torch.tensor([1.0, 2.0]), 0.9, torch.tensor([True, False]), torch.tensor([math.inf, 10.0])
+    )
+    assert target.tolist() == pytest.approx([1.0, 11.0])
+
+
+def test_normalized_batch_weights_have_mean_one_and_ignore_a_common_factor():
+    log_weight = torch.tensor([0.0, 1.0, -2.0, 80.0])
+    weight = batch_weights(log_weight, normalized=True)
+    assert weight.mean().item() == pytest.approx(1.0)
+    assert torch.allclose(weight, batch_weights(log_weight + 5.0, normalized=True))
+
+
+def test_raw_batch_weights_of_the_sigmoid_are_the_sigmoid():
+    score = torch.tensor([-3.0, 0.0, 2.0])
+    weight = batch_weights(LOG_WEIGHT["sigmoid"](score), normalized=False)
+    assert torch.allclose(weight, torch.sigmoid(score))
+
+
+@pytest.mark.parametrize("activation", LOG_WEIGHT)
+def test_the_weight_increases_with_the_score(activation):
+    log_weight = LOG_WEIGHT[activation](torch.linspace(-6, 6, 50))
+    assert (log_weight.diff() > 0).all()
+
+
+def test_effective_sample_size_counts_the_rows_that_carry_the_weight():
+    assert effective_sample_size(torch.zeros(8)).item() == pytest.approx(1.0)
+    half = torch.tensor([0.0, 0.0, -1e4, -1e4])
+    assert effective_sample_size(half).item() == pytest.approx(0.5)
+    assert effective_sample_size(half + 700.0).item() == pytest.approx(0.5, rel=1e-3)
+
+
+def test_advantage_weight_is_clipped_at_the_maximum_without_overflow():
+    weight = advantage_weight(torch.tensor([0.0, 0.5, 1e6]), 3.0, 100.0)
+    assert weight.tolist() == pytest.approx([1.0, math.exp(1.5), 100.0])
+
+
+def test_cloning_errors_are_squared_distances():
+    errors = cloning_errors(torch.tensor([[1.0, 2.0], [0.0, 0.0]]), torch.tensor([[0.0, 0.0], [0.0, 3.0]]))
+    assert errors.tolist() == [5.0, 9.0]
+
+
+def test_policy_objective_takes_the_smaller_critic(float64):
+    critic = TwinCritic(D, K, (8,))
+    s, a = torch.randn(BATCH, D), torch.randn(BATCH, K)
+    first, second = critic(s, a)
+    assert policy_objective(critic, s, a).item() == pytest.approx(-torch.minimum(first, second).mean().item())
+
+
+def test_standardized_alignment_is_free_of_scale_and_keeps_its_sign():
+    c = torch.tensor([0.5, -1.0, 2.0])
+    assert torch.allclose(standardized_alignment(c), standardized_alignment(1e-6 * c))
+    assert (standardized_alignment(c).sign() == c.sign()).all()
+    assert torch.isfinite(standardized_alignment(torch.zeros(3))).all()
+
+
+def test_divergence_from_the_prior_is_zero_at_the_prior_and_entropy_for_a_uniform_one():
+    log_w = torch.tensor([0.3, -1.0, 2.0, 0.0])
+    assert divergence_from_prior(log_w + 4.0, log_w).item() == pytest.approx(0.0, abs=1e-6)
+    w = torch.softmax(log_w, 0)
+    entropy = -(w * w.log()).sum().item()
+    assert divergence_from_prior(log_w, torch.zeros(4)).item() == pytest.approx(math.log(4) - entropy, abs=1e-6)
+
+
+def test_the_regularized_upper_level_is_least_at_prior_times_exponential_alignment(float64):
+    """-E[w c] + coefficient KL(w || rho) has the minimum w ~ rho exp(c / coefficient)."""
+    alignment, log_prior, coefficient = torch.randn(6), torch.randn(6), 0.7
+    best = log_prior + alignment / coefficient
+
+    def objective(log_weight):
+        # the mean over the batch in the loss is the sum over normalized weights
+        weight = batch_weights(log_weight, normalized=True)
+        return value_alignment_loss(weight, alignment) + coefficient * divergence_from_prior(
+            log_weight, log_prior
+        )
+
+    assert grad(objective)(best).abs().max() < 1e-12
+    for _ in range(20):
+        assert objective(best + 0.1 * torch.randn(6)) > objective(best)
+
+
+def weights_of(scorer, parameters, s, a, q, normalized):
+    score = functional_call(scorer, parameters, (s, a, q))
+    return batch_weights(LOG_WEIGHT["exp"](score), normalized=normalized)
+
+
+def meta_gradient_by_backprop(scorer_parameters, policy_parameters, weigh, errors, objective, rate):
+    """The obvious form: take the lower step, then backpropagate through it."""
+
+    def objective_after_step(scorer_values):
+        step = grad(lambda policy: (weigh(scorer_values) * errors(policy)).mean())(policy_parameters)
+        return objective({name: p - rate * step[name] for name, p in policy_parameters.items()})
+
+    return grad(objective_after_step)(scorer_parameters)
+
+
+@pytest.mark.parametrize("normalized", [True, False])
+@pytest.mark.parametrize("noise", [0.0, 0.3])
+def test_scorer_gradient_equals_backprop_through_the_policy_step(float64, normalized, noise):
+    rate = 0.05
+    policy, critic = Policy(D, K, (16, 16)), TwinCritic(D, K, (16, 16)).requires_grad_(False)
+    scorer = ScorerNetwork(D, K, (16, 16), bound=5.0)
+    s, a, q = torch.randn(BATCH, D), torch.rand(BATCH, K) * 2 - 1, torch.randn(BATCH)
+    noisy = s + noise * torch.randn(BATCH, D)
+    before = {name: p.detach().clone() for name, p in policy.named_parameters()}
+    scorer_parameters = {name: p.detach().clone() for name, p in scorer.named_parameters()}
+
+    def errors(values):
+        return cloning_errors(functional_call(policy, values, (s,)), a)
+
+    def objective(values):
+        return policy_objective(critic, s, functional_call(policy, values, (noisy,)))
+
+    def weigh(values):
+        return weights_of(scorer, values, s, a, q, normalized)
+
+    oracle = meta_gradient_by_backprop(scorer_parameters, before, weigh, errors, objective, rate)
+
+    weight = weigh(scorer_parameters).detach()
+    step = grad(lambda values: weighted_cloning_loss(weight, errors(values)))(before)
+    after = {name: p - rate * step[name] for name, p in before.items()}
+    c = alignments(policy, before, grad(objective)(after), s, a)
+    ours = grad(lambda values: value_alignment_loss(weigh(values), c))(scorer_parameters)
+
+    for name, expected in oracle.items():
+        assert torch.allclose(rate * ours[name], expected, rtol=1e-9, atol=1e-12), name
+    assert max(expected.abs().max() for expected in oracle.values()) > 1e-6, "the oracle must not be trivial"
+
+
+def test_alignment_is_positive_where_cloning_climbs_the_critics_slope(float64):
+    """A linear critic that rewards large actions wants actions above the policy's own."""
+
+    class Upward(TwinCritic):
+        def forward(self, observation, action):
+            return torch.stack([action.sum(-1), action.sum(-1)])
+
+    policy, critic = Policy(D, 1, (16,)), Upward(D, 1, (4,))
+    s = torch.randn(1, D).expand(2, D)
+    a = policy(s).detach() + torch.tensor([[0.1], [-0.1]])
+    parameters = {name: p.detach() for name, p in policy.named_parameters()}
+    direction = grad(lambda v: policy_objective(critic, s, functional_call(policy, v, (s,))))(parameters)
+    up, down = alignments(policy, parameters, direction, s, a)
+    assert up > 0 > down
