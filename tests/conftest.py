@@ -1,75 +1,13 @@
-"""Small datasets and trained runs that many tests share."""
+"""A small dataset and a trained run that many tests share."""
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
-import numpy as np
 import pytest
+from helpers import tiny_settings
 
 from vaco_curate.demo import record_pendulum
-from vaco_curate.training import PRESETS, BilevelSettings, TrainSettings, ValueSettings
-from vaco_curate.transitions import Transitions, transitions_from_columns
-
-SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
-
-
-def make_transitions(
-    episodes: int = 6,
-    length: int = 20,
-    *,
-    observation_size: int = 4,
-    action_size: int = 2,
-    seed: int = 0,
-    **facts,
-) -> Transitions:
-    """Random float32 episodes; even ones end truly, odd ones at a time limit."""
-    generator = np.random.default_rng(seed)
-    count = episodes * length
-    terminated, truncated = np.zeros(count, bool), np.zeros(count, bool)
-    terminated[length - 1 :: 2 * length] = True
-    truncated[2 * length - 1 :: 2 * length] = True
-    columns = {
-        "observation": generator.standard_normal((count, observation_size)).astype(np.float32),
-        "action": generator.uniform(-1, 1, (count, action_size)).astype(np.float32),
-        "reward": generator.standard_normal(count).astype(np.float32),
-        "terminated": terminated,
-        "truncated": truncated,
-    }
-    columns |= facts.pop("columns", {})
-    return transitions_from_columns(columns, source="test", format_name="test", **facts)
-
-
-def tiny_settings(**bilevel) -> TrainSettings:
-    """Settings that train in about a second."""
-    return dataclasses.replace(
-        PRESETS["quick"],
-        value=ValueSettings(updates=60, batch_size=32, hidden=(32, 32)),
-        bilevel=dataclasses.replace(BilevelSettings(updates=40, batch_size=32, hidden=(32, 32)), **bilevel),
-        log_every=20,
-        checkpoint_every=20,
-    )
-
-
-def write_d4rl(path: Path, data: Transitions, **extra) -> Path:
-    """A D4RL-layout file of the rows; ``extra`` adds or replaces keys, None removes one."""
-    import h5py
-
-    columns = {
-        "observations": data.observation,
-        "actions": data.action,
-        "rewards": data.reward,
-        "terminals": data.terminated,
-        "timeouts": data.truncated,
-    } | extra
-    with h5py.File(path, "w") as file:
-        for key, values in columns.items():
-            if values is not None:
-                file.create_dataset(key, data=values)
-        if data.env_id is not None:
-            file.attrs["env_id"] = data.env_id
-    return path
 
 
 @pytest.fixture(scope="session")

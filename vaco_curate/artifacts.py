@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
 from torch import nn
 
 from vaco_curate.errors import RunError
@@ -22,7 +23,8 @@ def save_networks(folder: Path, name: str, networks: Mapping[str, nn.Module], fa
         for part, network in networks.items()
         for key, tensor in network.state_dict().items()
     }
-    save_file(tensors, folder / f"{name}.safetensors")
+    # Written by Python rather than by safetensors, so that a full disk shows as an OSError.
+    (folder / f"{name}.safetensors").write_bytes(to_bytes(tensors))
     (folder / f"{name}.json").write_text(json.dumps(facts, indent=2) + "\n")
 
 

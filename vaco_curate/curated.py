@@ -130,10 +130,14 @@ def load_curated(path: str | Path) -> CuratedDataset:
     transitions = parquet.read(str(folder), ReadOptions())
     table = parquet.read_table(str(folder))
     weighted = "weight" in table.column_names
+
+    def column(name: str) -> Array:
+        return np.array(table.column(name).to_numpy())  # a copy: Arrow's own memory is read-only
+
     return CuratedDataset(
         transitions=transitions,
-        weight=table.column("weight").to_numpy() if weighted else np.ones(len(transitions), np.float32),
-        index=table.column("index").to_numpy(),
-        score=table.column("score").to_numpy(),
-        rank=table.column("rank").to_numpy(),
+        weight=column("weight") if weighted else np.ones(len(transitions), np.float32),
+        index=column("index"),
+        score=column("score"),
+        rank=column("rank"),
     )

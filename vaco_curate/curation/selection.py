@@ -119,13 +119,13 @@ def episode_means(data: Transitions, values: Array) -> Array:
 def _best_transitions(score: Array, rank: Array, cut: Cut) -> tuple[Array, Array, float]:
     """(keep, reason if dropped, lowest score kept), the first two (n,)."""
     keep = score >= cut.threshold if cut.threshold is not None else rank < cut.budget(len(score))
-    return keep, np.full(len(score), BELOW_CUT), float(score[keep].min(initial=np.inf))
+    return keep, np.full(len(score), BELOW_CUT, dtype=object), float(score[keep].min(initial=np.inf))
 
 
 def _best_episodes(data: Transitions, score: Array, cut: Cut) -> tuple[Array, Array, float]:
     """(keep, reason if dropped, lowest mean score kept), the first two (n,)."""
     means = episode_means(data, score)
-    reason = np.full(len(means), EPISODE_BELOW_CUT)
+    reason = np.full(len(means), EPISODE_BELOW_CUT, dtype=object)
     if cut.threshold is not None:
         keep = means >= cut.threshold
     else:

@@ -72,4 +72,4 @@ def reweight(log_weight: Array, *, temperature: float, maximum: float | None) ->
     rule = f"weights at temperature {temperature:g}"
     if maximum is not None:
         weight, rule = clipped_weights(weight, maximum), f"{rule}, clipped at {maximum:g}"
-    return Selection(weight, np.full(len(weight), KEPT), rule, None), before
+    return Selection(weight, np.full(len(weight), KEPT, dtype=object), rule, None), before

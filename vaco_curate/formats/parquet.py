@@ -28,6 +28,7 @@ ROWS_PER_SHARD = 1_000_000
 ROWS_PER_GROUP = 131_072
 
 VECTORS = ("observation", "action", "next_observation")
+LISTS = (pa.types.is_fixed_size_list, pa.types.is_list, pa.types.is_large_list)
 SCALARS = ("reward", "terminated", "truncated", "episode_id", "step_index")
 
 
@@ -216,14 +217,14 @@ def _scalars(source: str, column: pa.ChunkedArray, name: str) -> Array:
         or pa.types.is_floating(column.type)
     ):
         raise DatasetError(f"{source}: {name} holds {column.type}, not numbers")
-    return np.asarray(column.to_numpy())
+    return np.array(column.to_numpy())  # a copy: Arrow's own memory is read-only
 
 
 def _vectors(source: str, column: pa.ChunkedArray, name: str) -> tuple[Array, Array]:
     """((n, size) values with zeros for nulls, (n,) whether a row is there)."""
     if pa.types.is_floating(column.type) or pa.types.is_integer(column.type):
         return _scalars(source, column, name)[:, None], np.ones(len(column), dtype=bool)
-    if not (pa.types.is_fixed_size_list(column.type) or pa.types.is_list(column.type)):
+    if not any(is_list(column.type) for is_list in LISTS):
         raise DatasetError(f"{source}: {name} holds {column.type}, expected a list of numbers a row")
     valid = pc.is_valid(column).to_numpy()
     if name != "next_observation" and not valid.all():

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -26,7 +26,8 @@ def save_checkpoint(path: Path, states: Mapping[str, Any], facts: Mapping[str, A
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".partial")
-    save_file(tensors, unfinished, metadata={"facts": json.dumps(facts)})
+    # Written by Python rather than by safetensors, so that a full disk shows as an OSError.
+    unfinished.write_bytes(to_bytes(tensors, metadata={"facts": json.dumps(facts)}))
     unfinished.replace(path)
 
 

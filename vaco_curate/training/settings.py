@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -77,8 +78,9 @@ class TrainSettings:
         _check(self)
 
     def to_json(self) -> dict[str, Any]:
-        """Nested plain values; ``settings_from_json`` reads it back."""
-        return dataclasses.asdict(self)
+        """Nested JSON values; ``settings_from_json`` reads them back."""
+        facts: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        return facts
 
 
 def settings_from_json(facts: Mapping[str, Any], base: TrainSettings) -> TrainSettings:

@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import polars as pl
+import pytest
+from helpers import make_transitions, tiny_settings, write_d4rl
+
+from vaco_curate.folders import newest_run
+from vaco_curate.formats import parquet, read_dataset
+from vaco_curate.manifest import read_manifest
+from vaco_curate_cli.main import COMMANDS
+
+CONFIG = json.dumps(tiny_settings().to_json())
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(vaco, command):
+    outcome = vaco(command, "--help")
+    assert outcome.code == 0
+    assert f"vaco-curate {command}" in outcome.stdout
+    assert "Example" in outcome.stdout
+    assert "--json" in outcome.stdout
+    assert "--quiet" in outcome.stdout
+
+
+def test_the_group_lists_the_exit_codes(vaco):
+    assert "130 interrupted" in vaco("--help").stdout
+
+
+def test_score_writes_a_complete_run_and_filter_uses_it_without_an_argument(vaco, here, pendulum):
+    shutil.copy(pendulum, here / "pendulum.hdf5")
+    (here / "tiny.json").write_text(CONFIG)
+    scored = vaco("score", "pendulum.hdf5", "--config", "tiny.json")
+    assert scored.code == 0, scored.stderr
+    assert "actions are scaled to [-1, 1] by the action space" in scored.stderr
+    names = sorted(path.name for path in (here / "pendulum.vaco").iterdir())
+    assert names == ["manifest.json", "metrics.parquet", "policy", "scorer", "scores.parquet"]
+    assert not (here / "pendulum.vaco.partial").exists()
+
+    kept = vaco("filter", "--top", "50%")
+    assert kept.code == 0, kept.stderr
+    assert "using the newest run here: pendulum.vaco" in kept.stderr
+    assert "effective sample size" in kept.stdout
+    assert read_manifest(here / "pendulum.top50pct")["rows"] == {"kept": 2000, "dropped": 2000}
+
+
+def test_scores_have_one_row_for_every_raw_row_in_order(scored, pendulum):
+    frame = pl.read_parquet(scored / "pendulum.vaco" / "scores.parquet")
+    data = read_dataset(str(pendulum))
+    assert frame.columns == ["index", "episode_id", "step_index", "score", "rank", "q_value", "advantage"]
+    assert frame["index"].to_list() == list(range(len(data)))
+    assert (frame["step_index"].to_numpy() == data.step_index).all()
+    assert sorted(frame["rank"]) == list(range(len(data)))
+    assert frame["score"][frame["rank"].arg_min()] == frame["score"].max()
+    assert frame.null_count().sum_horizontal().item() == 0
+    assert np.isfinite(frame.select("score", "q_value", "advantage").to_numpy()).all()
+
+
+def test_the_manifest_says_what_made_the_run(scored, pendulum):
+    manifest = read_manifest(scored / "pendulum.vaco")
+    assert manifest["complete"] is True
+    (file,) = manifest["dataset"]["files"]
+    assert file["bytes"] == pendulum.stat().st_size
+    assert len(file["sha256"]) == 64
+    assert manifest["settings"] == json.loads(CONFIG)
+    assert {"python", "torch", "vaco-curate"} <= set(manifest["versions"])
+    assert manifest["seed"] == 0
+    assert set(manifest["seconds"]) == {"read", "train", "score"}
+
+
+def test_inspect_describes_the_dataset(vaco, scored):
+    outcome = vaco("inspect", "pendulum.hdf5")
+    assert outcome.code == 0
+    for text in ("d4rl", "Pendulum-v1", "4,000", "20 rows", "float32"):
+        assert text in outcome.stdout
+    facts = vaco("inspect", "pendulum.hdf5", "--json").json
+    assert (facts["rows"], facts["episodes"], facts["rows_without_target"]) == (4000, 20, 20)
+
+
+def test_inspect_names_problems(vaco, here):
+    data = make_transitions(columns={"truncated": np.zeros(120, bool), "reward": np.zeros(120, np.float32)})
+    write_d4rl(here / "d.hdf5", data, actions=np.zeros((120, 2), np.float32))
+    text = vaco("inspect", "d.hdf5").stdout
+    assert "1 episode(s) have no end flag" in text
+    assert "same return" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "folder", "rows"),
+    [
+        (["--top", "10%"], "pendulum.top10pct", 400),
+        (["--top", "12.5%"], "pendulum.top12.5pct", 500),
+        (["--top", "7"], "pendulum.top7", 7),
+        (["--top", "450", "--level", "episode"], "pendulum.top450-episodes", 400),
+        (["--threshold", "-100"], "pendulum.above-100", 4000),
+    ],
+)
+def test_filter_keeps_what_it_is_told(vaco, scored, arguments, folder, rows):
+    outcome = vaco("filter", *arguments, "--json")
+    assert outcome.code == 0, outcome.stderr
+    assert outcome.json["out"] == folder
+    assert outcome.json["after"]["rows"] == rows
+    table = parquet.read_table(str(scored / folder))
+    assert len(table) == rows
+    assert table.column_names == [
+        "observation", "action", "reward", "next_observation", "terminated", "truncated",
+        "index", "episode_id", "step_index", "score", "rank",
+    ]  # fmt: skip
+
+
+def test_excluded_rows_are_written_with_their_reason(vaco, scored):
+    assert vaco("filter", "--top", "30%", "--excluded", "dropped").code == 0
+    kept, dropped = (
+        parquet.read_table(str(scored / "pendulum.top30pct")),
+        parquet.read_table(str(scored / "dropped")),
+    )
+    assert set(dropped.column("reason").to_pylist()) == {"score below the cut"}
+    together = kept.column("index").to_pylist() + dropped.column("index").to_pylist()
+    assert sorted(together) == list(range(4000))
+
+
+def test_a_dry_run_writes_nothing(vaco, scored):
+    before = sorted(scored.iterdir())
+    outcome = vaco("filter", "--top", "50%", "--dry-run")
+    assert "nothing written" in outcome.stdout
+    assert sorted(scored.iterdir()) == before
+
+
+def test_the_same_filter_writes_the_same_bytes(vaco, scored):
+    vaco("filter", "--top", "50%", "--out", "one")
+    vaco("filter", "--top", "50%", "--out", "two")
+    assert (scored / "one/part-00000.parquet").read_bytes() == (scored / "two/part-00000.parquet").read_bytes()
+
+
+def test_reweight_writes_every_row_with_weights_of_mean_one(vaco, scored):
+    outcome = vaco("reweight", "--clip", "3")
+    assert outcome.code == 0, outcome.stderr
+    assert "after clipping at 3" in outcome.stdout
+    weight = parquet.read_table(str(scored / "pendulum.weighted")).column("weight").to_numpy()
+    assert len(weight) == 4000
+    assert weight.mean() == pytest.approx(1.0, abs=1e-5)
+    assert weight.max() <= 3.0
+
+
+def test_an_applied_scorer_gives_the_scores_of_its_training(vaco, scored):
+    outcome = vaco("score", "pendulum.hdf5", "--scorer", "pendulum.vaco", "--out", "again.vaco", "--json")
+    assert outcome.code == 0, outcome.stderr
+    mine = pl.read_parquet(scored / "again.vaco" / "scores.parquet")
+    assert mine.equals(pl.read_parquet(scored / "pendulum.vaco" / "scores.parquet"))
+    assert newest_run(scored).name == "again.vaco"
+    assert vaco("filter", "--top", "5", "--dry-run").code == 0
+    assert vaco("report", "again.vaco").code == 0
+
+
+def test_eval_compares_the_curated_policy_and_records_it(vaco, scored):
+    vaco("filter", "--top", "25%", "--level", "episode", "--out", "kept")
+    for target in ("pendulum.vaco", "kept"):
+        outcome = vaco(
+            "eval", target, "--against", "uniform,random,return,advantage",
+            "--updates", 20, "--seeds", 2, "--episodes", 2, "--json",
+        )  # fmt: skip
+        assert outcome.code == 0, outcome.stderr
+        policies = outcome.json["policies"]
+        assert [policy["name"] for policy in policies] == [
+            "curated",
+            "uniform",
+            "random",
+            "return",
+            "advantage",
+        ]
+        assert np.shape(policies[0]["returns"]) == (2, 2)
+        assert policies[0]["interval"][0] <= policies[0]["mean"] <= policies[0]["interval"][1]
+        assert (scored / target / "evaluated_policy" / "policy.safetensors").is_file()
+    assert outcome.json["policies"][0]["rows"] == 1000
+    assert len(json.loads((scored / "pendulum.vaco" / "evaluations.json").read_text())) == 2
+    vaco("report")
+    assert "What a cloned policy earns" in (scored / "pendulum.vaco" / "report.html").read_text()
+
+
+def test_report_is_one_file_that_needs_no_network(vaco, scored):
+    outcome = vaco("report", "--json")
+    assert outcome.code == 0, outcome.stderr
+    page = (scored / "pendulum.vaco" / "report.html").read_text()
+    assert 'src="http' not in page
+    for text in ("Every episode", "Scores of all rows", "top 10 % of transitions", "Spearman", "Lower level"):
+        assert text in page
+    assert [row["signal"] for row in outcome.json["correlations"]][0] == "score"
+
+
+def test_json_is_all_that_stands_on_stdout_and_quiet_silences_the_rest(vaco, scored):
+    loud = vaco("filter", "--top", "50%", "--dry-run", "--json")
+    json.loads(loud.stdout)
+    assert "using the newest run" in loud.stderr
+    quiet = vaco("filter", "--top", "50%", "--dry-run", "--quiet")
+    assert (quiet.stdout, quiet.stderr) == ("", "")
+
+
+def test_foreign_parquet_runs_through_the_pipeline_by_a_column_map(vaco, here, pendulum):
+    data = read_dataset(str(pendulum))
+    frame = {
+        "obs": data.observation.tolist(),
+        "act": data.action.tolist(),
+        "rew": data.reward,
+        "end": data.truncated,
+    }
+    pl.DataFrame(frame).write_parquet(here / "log.parquet")
+    (here / "tiny.json").write_text(CONFIG)
+    columns = "observation=obs,action=act,reward=rew,truncated=end"
+    outcome = vaco("score", "log.parquet", "--config", "tiny.json", "--column", columns)
+    assert outcome.code == 0, outcome.stderr
+    assert "by the data range" in outcome.stderr
+    assert vaco("filter", "--top", "10%", "--json").json["after"]["rows"] == 400

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from helpers import make_transitions
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vaco_curate.curation import effective_sample_share, reweight, summarize
+from vaco_curate.curation.health import score_warnings
+from vaco_curate.curation.weights import clipped_weights, weights_from_log
+from vaco_curate.errors import SettingsError
+
+log_weights = st.integers(0, 10_000).map(lambda seed: 3 * np.random.default_rng(seed).standard_normal(200))
+
+
+@given(log_weights, st.floats(0.1, 10))
+def test_weights_have_mean_one_and_keep_the_order(log_weight, temperature):
+    weight = weights_from_log(log_weight, temperature)
+    assert weight.mean() == pytest.approx(1.0)
+    assert (np.diff(weight[np.argsort(log_weight)]) >= 0).all()
+
+
+def test_huge_log_weights_do_not_overflow():
+    assert np.isfinite(weights_from_log(np.array([1e4, 0.0, -1e4]), 1.0)).all()
+
+
+@given(log_weights, st.floats(1.01, 50))
+def test_clipped_weights_have_mean_one_and_none_above_the_maximum(log_weight, maximum):
+    weight = weights_from_log(log_weight, 1.0)
+    clipped = clipped_weights(weight, maximum)
+    assert clipped.mean() == pytest.approx(1.0)
+    assert clipped.max() <= maximum * (1 + 1e-12)
+    below = clipped < maximum * (1 - 1e-9)
+    if below.sum() > 1:
+        ratio = clipped[below] / weight[below]
+        assert ratio == pytest.approx(ratio[0])
+
+
+@given(log_weights)
+def test_clipping_and_a_higher_temperature_raise_the_effective_sample_size(log_weight):
+    plain, before = reweight(log_weight, temperature=1.0, maximum=None)
+    assert before == pytest.approx(effective_sample_share(plain.weight))
+    clipped, _ = reweight(log_weight, temperature=1.0, maximum=3.0)
+    warm, _ = reweight(log_weight, temperature=2.0, maximum=None)
+    assert effective_sample_share(clipped.weight) >= before - 1e-12
+    assert effective_sample_share(warm.weight) >= before
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [{"temperature": 0.0}, {"temperature": -1.0}, {"temperature": np.nan}, {"maximum": 1.0}, {"maximum": -2.0}],
+)
+def test_absurd_weights_are_refused(bad):
+    with pytest.raises(SettingsError):
+        reweight(np.zeros(4), **({"temperature": 1.0, "maximum": None} | bad))
+
+
+def test_a_summary_weighs_each_episode_by_the_rows_that_are_drawn_from_it():
+    data = make_transitions(
+        episodes=2, length=20, columns={"reward": np.repeat([1.0, 3.0], 20).astype(np.float32)}
+    )
+    weight = np.repeat([3.0, 1.0], 20)
+    summary = summarize(data, weight)
+    assert summary.return_mean == pytest.approx(0.75 * 20 + 0.25 * 60)
+    assert summary.return_quantiles == (20.0, 20.0, 60.0)
+    assert summary.effective_sample_size == pytest.approx(80**2 / (20 * 9 + 20))
+
+
+def test_a_summary_counts_only_rows_with_weight():
+    data = make_transitions(episodes=3, length=20)
+    weight = np.zeros(60)
+    weight[:5] = 1.0
+    summary = summarize(data, weight)
+    assert (summary.rows, summary.episodes, summary.effective_sample_size) == (5, 1, 5.0)
+
+
+def test_collapsed_saturated_and_tied_scores_are_reported_and_sound_ones_are_not():
+    generator = np.random.default_rng(0)
+    sound = generator.standard_normal(1000)
+    assert score_warnings(sound, sound, bound=5.0) == []
+    collapsed = sound.copy()
+    collapsed[0] = 50.0
+    assert "collapsed" in score_warnings(collapsed, collapsed, None)[0]
+    saturated = np.where(sound > 0.3, sound, -4.99 + 1e-6 * sound)
+    assert "bound" in score_warnings(saturated, saturated, 5.0)[0]
+    assert "all scores are equal" in score_warnings(np.ones(9), np.ones(9), 5.0)[0]
+    assert "share their score" in score_warnings(np.round(sound), np.round(sound), 5.0)[0]

@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from helpers import make_transitions
+
+from vaco_curate.errors import EnvironmentUnavailableError
+from vaco_curate.evaluation import (
+    COMPARISONS,
+    CloningSettings,
+    ComparisonInputs,
+    Environment,
+    bootstrap_interval,
+    check_environment,
+    clone_policy,
+    normalized_return,
+    reference_returns,
+    rollout_returns,
+)
+from vaco_curate.policy import TrainedPolicy
+from vaco_curate.scaling import fit_scaling
+from vaco_curate.scorer import RowScores
+from vaco_curate.scores import score_table
+
+PENDULUM = Environment("Pendulum-v1")
+SETTINGS = CloningSettings(updates=300, hidden=(32, 32), learning_rate=3e-3)
+
+
+def clone(data, weight, **options):
+    scaling = fit_scaling(data, reward_shift=0.0, reward_horizon=None)
+    return clone_policy(data, weight, scaling, SETTINGS, **({"seed": 0} | options))
+
+
+def two_experts():
+    """The first half of the rows acts at 0.5, the second at -0.5; extreme rows fix the scale."""
+    action = np.repeat([0.5, -0.5], 60)[:, None].astype(np.float32)
+    action[0], action[-1] = 1.0, -1.0
+    return make_transitions(columns={"action": action})
+
+
+def test_cloning_follows_the_weights():
+    data = two_experts()
+    first = np.repeat([1.0, 0.0], 60)
+    assert clone(data, first).act(data.observation[:60]).mean() == pytest.approx(0.5, abs=0.1)
+    assert clone(data, 1 - first).act(data.observation[60:]).mean() == pytest.approx(-0.5, abs=0.1)
+
+
+def test_rows_are_drawn_in_proportion_to_their_weight():
+    """With observations that say nothing, squared error leads to the weighted mean action."""
+    data = two_experts()
+    data = make_transitions(columns={"action": data.action, "observation": np.zeros((120, 1), np.float32)})
+    act = clone(data, np.repeat([3.0, 1.0], 60)).act(data.observation[:1])
+    assert act.item() == pytest.approx(0.75 * 0.5 - 0.25 * 0.5, abs=0.08)
+
+
+def test_a_seed_decides_the_policy():
+    data = two_experts()
+    one, same, other = (clone(data, np.ones(120), seed=seed).act(data.observation) for seed in (0, 0, 1))
+    assert (one == same).all()
+    assert (one != other).any()
+
+
+def test_a_saved_policy_acts_the_same(tmp_path):
+    policy = clone(two_experts(), np.ones(120))
+    policy.save(tmp_path)
+    s = np.random.default_rng(0).standard_normal((7, 4)).astype(np.float32)
+    assert (TrainedPolicy.load(tmp_path).act(s) == policy.act(s)).all()
+
+
+class Torque:
+    """A stand-in policy: the same torque always."""
+
+    def __init__(self, torque):
+        self.torque = torque
+
+    def act(self, observation):
+        return np.full((len(observation), 1), self.torque, np.float32)
+
+
+def returns_by_single_environments(torque, episodes, seed):
+    import gymnasium
+
+    results = []
+    for episode in range(episodes):
+        env = gymnasium.make("Pendulum-v1")
+        env.reset(seed=seed + episode)
+        total, over = 0.0, False
+        while not over:
+            _, reward, terminated, truncated, _ = env.step(np.array([torque], np.float32))
+            total, over = total + reward, terminated or truncated
+        results.append(total)
+        env.close()
+    return results
+
+
+def test_vectorized_rollouts_equal_single_environments():
+    ours = rollout_returns(Torque(1.0), PENDULUM, episodes=3, seed=5)
+    assert ours == pytest.approx(returns_by_single_environments(1.0, 3, 5))
+
+
+def test_episodes_that_end_early_count_nothing_after_their_end():
+    """Hopper ends when it falls; its sub-environments end at different steps."""
+    environment = Environment("Hopper-v5")
+    act = type("Still", (), {"act": lambda self, s: np.zeros((len(s), 3), np.float32)})()
+    together = rollout_returns(act, environment, episodes=4, seed=0)
+    alone = [rollout_returns(act, environment, episodes=1, seed=seed)[0] for seed in range(4)]
+    assert together == pytest.approx(alone)
+    assert len(set(np.round(together, 3))) > 1
+
+
+def test_a_missing_environment_and_one_of_other_sizes_are_refused():
+    with pytest.raises(EnvironmentUnavailableError, match="cannot be made"):
+        check_environment(Environment("NoSuchThing-v3"), (3, 1))
+    with pytest.raises(
+        EnvironmentUnavailableError, match=r"observation 3, action 1\n.*observation 11, action 3"
+    ):
+        check_environment(PENDULUM, (11, 3))
+    check_environment(PENDULUM, (3, 1))
+
+
+def test_goal_environments_give_their_state_and_start_where_told():
+    pytest.importorskip("gymnasium_robotics", reason="the mazes extra is not installed")
+    maze = Environment(
+        "PointMaze_UMaze-v3",
+        {"continuing_task": False, "max_episode_steps": 20},
+        {"reset_cell": (3, 1), "goal_cell": (3, 1)},
+    )
+    check_environment(maze, (4, 2))
+    act = type("Still", (), {"act": lambda self, s: np.zeros((len(s), 2), np.float32)})()
+    assert (rollout_returns(act, maze, episodes=2, seed=0) >= 0).all()
+
+
+def test_normalized_return_is_0_for_random_and_100_for_expert():
+    reference = reference_returns("Hopper-v5", None)
+    assert normalized_return(-20.272305, reference) == 0.0
+    assert normalized_return(3234.3, reference) == 100.0
+    assert reference_returns("Pendulum-v1", None) is None
+    assert reference_returns("Hopper-v5", (0.0, 1.0)) == (0.0, 1.0)
+
+
+def test_the_bootstrap_interval_covers_the_mean_and_is_wider_between_seeds_than_within():
+    generator = np.random.default_rng(0)
+    within = generator.standard_normal((5, 40))
+    between = within + 3 * generator.standard_normal((5, 1))
+    low, high = bootstrap_interval(within)
+    assert low < within.mean() < high
+    wide_low, wide_high = bootstrap_interval(between)
+    assert wide_high - wide_low > 3 * (high - low)
+    assert bootstrap_interval(np.full((2, 3), 7.0)) == (7.0, 7.0)
+
+
+def comparison(name, data, advantage=None, budget=40):
+    zeros = np.zeros(len(data), np.float32)
+    scores = RowScores(zeros, zeros, zeros if advantage is None else advantage)
+    table = score_table(data, scores, activation="exp", reward_scale=2.0)
+    return COMPARISONS[name](ComparisonInputs(data, table, budget, seed=0))
+
+
+def test_comparisons_weigh_rows_as_they_say():
+    data = make_transitions()
+    assert (comparison("uniform", data) == 1).all()
+    random = comparison("random", data)
+    assert random.sum() == 40
+    assert set(random) == {0, 1}
+    best = comparison("return", data)
+    episodes = np.flatnonzero(best[data.episode_start])
+    assert best.sum() == 40
+    assert set(episodes) == set(np.argsort(-data.episode_return)[:2])
+    advantage = np.linspace(-1, 1, len(data)).astype(np.float32)
+    assert comparison("advantage", data, advantage) == pytest.approx(
+        np.minimum(np.exp(6 * advantage), 100), rel=1e-5
+    )
+
+
+def test_return_keeps_at_least_the_best_episode():
+    assert comparison("return", make_transitions(), budget=3).sum() == 20

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from helpers import make_transitions
+
+from vaco_curate.errors import DatasetError
+from vaco_curate.formats import ReadOptions, parquet, read_dataset
+from vaco_curate.transitions import COLUMNS
+
+
+def write_all(folder, data, **extra):
+    folder.mkdir()
+    return parquet.write_transitions(folder, data, np.arange(len(data)), extra, {})
+
+
+def test_keep_all_round_trips_every_column_bit_for_bit(tmp_path):
+    data = make_transitions(
+        env_id="Pendulum-v1", action_low=np.array([-2.0, -2]), action_high=np.array([2.0, 2])
+    )
+    write_all(tmp_path / "p", data)
+    read = read_dataset(str(tmp_path / "p"))
+    for name in COLUMNS:
+        assert getattr(read, name).dtype == getattr(data, name).dtype, name
+        assert (getattr(read, name) == getattr(data, name)).all(), name
+    assert read.fingerprint == data.fingerprint
+    assert read.env_id == "Pendulum-v1"
+    assert read.action_high.tolist() == [2.0, 2.0]
+
+
+def test_float64_columns_round_trip_as_float64(tmp_path):
+    data = make_transitions(columns={"observation": np.random.default_rng(1).standard_normal((120, 4))})
+    write_all(tmp_path / "p", data)
+    assert read_dataset(str(tmp_path / "p")).fingerprint == data.fingerprint
+
+
+def test_several_shards_read_as_one_dataset(tmp_path, monkeypatch):
+    monkeypatch.setattr(parquet, "ROWS_PER_SHARD", 50)
+    data = make_transitions()
+    files = write_all(tmp_path / "p", data)
+    assert [file.name for file in files] == ["part-00000.parquet", "part-00001.parquet", "part-00002.parquet"]
+    assert read_dataset(str(tmp_path / "p")).fingerprint == data.fingerprint
+
+
+def test_rows_without_a_successor_have_a_null_next_observation(tmp_path):
+    data = make_transitions()
+    write_all(tmp_path / "p", data)
+    column = pq.read_table(tmp_path / "p" / "part-00000.parquet").column("next_observation")
+    assert (column.is_null().to_numpy() == ~data.has_successor).all()
+
+
+def test_vectors_are_fixed_size_lists_and_split_into_byte_streams(tmp_path):
+    (file,) = write_all(tmp_path / "p", make_transitions())
+    schema = pq.read_schema(file)
+    assert pa.types.is_fixed_size_list(schema.field("observation").type)
+    assert not schema.field("observation").nullable
+    group = pq.ParquetFile(file).metadata.row_group(0)
+    encodings = {group.column(i).path_in_schema: group.column(i) for i in range(group.num_columns)}
+    assert "BYTE_STREAM_SPLIT" in encodings["observation.list.element"].encodings
+    assert encodings["observation.list.element"].compression == "ZSTD"
+
+
+def test_a_selection_with_holes_does_not_take_the_next_row_for_a_successor(tmp_path):
+    data = make_transitions()
+    rows = np.flatnonzero(np.arange(len(data)) % 3 != 1)
+    (tmp_path / "p").mkdir()
+    parquet.write_transitions(tmp_path / "p", data, rows, {}, {})
+    read = read_dataset(str(tmp_path / "p"))
+    known = read.has_successor
+    assert (known == data.has_successor[rows]).all()
+    assert (read.next_observation[known] == data.next_observation[rows][known]).all()
+    assert (read.step_index == data.step_index[rows]).all()
+    assert parquet.table_facts(parquet.read_table(str(tmp_path / "p")))["rows_consecutive"] is False
+
+
+def test_another_schema_is_read_through_a_column_map(tmp_path):
+    data = make_transitions(episodes=2)
+    table = pa.table(
+        {
+            "obs": data.observation.tolist(),
+            "act": data.action.tolist(),
+            "rew": data.reward,
+            "done": data.terminated.astype(np.int64),
+            "timeout": data.truncated,
+        }
+    )
+    pq.write_table(table, tmp_path / "log.parquet")
+    names = {
+        "observation": "obs",
+        "action": "act",
+        "reward": "rew",
+        "terminated": "done",
+        "truncated": "timeout",
+    }
+    read = read_dataset(str(tmp_path / "log.parquet"), ReadOptions(columns=names))
+    assert (read.episode_id == data.episode_id).all()
+    assert (read.observation == data.observation).all()
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ({}, "missing column observation"),
+        ({"observation": "nothing"}, "missing column nothing"),
+        ({"observation": "ragged", "action": "x", "reward": "x"}, "differ in length, from 1 to 2"),
+        ({"observation": "holes", "action": "x", "reward": "x"}, "observation is null in row 1"),
+        (
+            {"observation": "x", "action": "x", "reward": "gaps"},
+            r"reward is null in 1 row\(s\), first in row 2",
+        ),
+        ({"observation": "x", "action": "whole", "reward": "x"}, "continuous control"),
+        ({"colour": "x"}, "not a column of ours"),
+        ({"observation": "x", "action": "x", "reward": "text"}, "not numbers"),
+    ],
+)
+def test_a_bad_column_map_or_column_is_refused(tmp_path, names, message):
+    table = pa.table(
+        {
+            "x": [0.0, 1.0, 2.0],
+            "whole": [0, 1, 2],
+            "ragged": [[0.0], [1.0, 2.0], [3.0]],
+            "holes": [[0.0], None, [1.0]],
+            "gaps": [0.0, 1.0, None],
+            "text": ["a", "b", "c"],
+        }
+    )
+    pq.write_table(table, tmp_path / "log.parquet")
+    with pytest.raises(DatasetError, match=message):
+        read_dataset(str(tmp_path / "log.parquet"), ReadOptions(columns=names))
+
+
+def test_a_truncated_shard_is_refused(tmp_path):
+    (file,) = write_all(tmp_path / "p", make_transitions())
+    file.write_bytes(file.read_bytes()[:-20])
+    with pytest.raises(DatasetError, match="not readable as Parquet"):
+        read_dataset(str(tmp_path / "p"))
+
+
+def test_nan_in_an_extra_column_is_refused_before_anything_is_written(tmp_path):
+    data = make_transitions()
+    (tmp_path / "p").mkdir()
+    score = np.zeros(len(data), np.float32)
+    score[3] = np.nan
+    with pytest.raises(DatasetError, match="score would hold NaN"):
+        parquet.write_transitions(tmp_path / "p", data, np.arange(len(data)), {"score": score}, {})
+    assert not any((tmp_path / "p").iterdir())

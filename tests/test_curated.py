@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import shutil
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from helpers import make_transitions, tiny_settings, write_d4rl
+
+from vaco_curate import Cut, filter_dataset, load_curated, read_dataset, reweight_dataset, score_dataset
+from vaco_curate.errors import RunError
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run on episodes with both kinds of ends."""
+    folder = tmp_path_factory.mktemp("curated")
+    source = write_d4rl(folder / "data.hdf5", make_transitions(episodes=12))
+    out = folder / "data.vaco"
+    score_dataset(str(source), out=out, settings=tiny_settings(), device="cpu")
+    return out
+
+
+@pytest.fixture(scope="module")
+def source(run):
+    return read_dataset(str(run.parent / "data.hdf5"))
+
+
+@pytest.fixture(scope="module")
+def half(run):
+    filter_dataset(run, Cut(share=Fraction(1, 2)), out=run.parent / "half")
+    return load_curated(run.parent / "half")
+
+
+@pytest.fixture(scope="module")
+def weighted(run):
+    reweight_dataset(run, temperature=0.02, out=run.parent / "weighted")
+    return load_curated(run.parent / "weighted")
+
+
+def test_kept_rows_are_those_of_the_source(half, source):
+    assert len(half) == len(source) / 2
+    for name in ("observation", "action", "reward", "terminated", "truncated", "has_successor"):
+        assert (getattr(half.transitions, name) == getattr(source, name)[half.index]).all(), name
+    assert (half.rank < len(half)).all()
+    assert (half.weight == 1).all()
+
+
+def test_items_and_the_weighted_sampler_feed_a_data_loader(weighted):
+    loader = torch.utils.data.DataLoader(weighted, batch_size=16, sampler=weighted.sampler(64, seed=1))
+    batches = list(loader)
+    assert sum(len(batch["reward"]) for batch in batches) == 64
+    assert batches[0]["observation"].shape == (16, 4)
+
+
+def test_the_sampler_draws_in_proportion_to_the_weights(weighted):
+    drawn = weighted.weight[list(weighted.sampler(40_000, seed=0))]
+    expected = (weighted.weight**2).sum() / weighted.weight.sum()
+    assert expected > 1.02, "the weights must differ for the test to say anything"
+    assert drawn.mean() == pytest.approx(expected, rel=0.01)
+    assert weighted.weight.mean() == pytest.approx(1.0, abs=1e-6)
+
+
+def test_the_qlearning_dict_has_a_target_in_every_row(half):
+    arrays = half.qlearning_dict()
+    lengths = {len(values) for values in arrays.values()}
+    assert lengths == {int(half.transitions.is_learnable.sum())}
+    data = half.transitions
+    known = data.has_successor[data.is_learnable]
+    expected = data.next_observation[data.has_successor]
+    assert (arrays["next_observations"][known] == expected).all()
+    assert arrays["terminals"][~known].all()
+
+
+def test_weights_of_every_row_can_be_written_without_the_rows(run, source):
+    import polars as pl
+
+    result = reweight_dataset(run, weights_only=True, out=run.parent / "weights", clip=2.0)
+    frame = pl.read_parquet(run.parent / "weights" / "weights.parquet")
+    assert frame.columns == ["index", "weight"]
+    assert frame["index"].to_list() == list(range(len(source)))
+    assert frame["weight"].mean() == pytest.approx(1.0, abs=1e-6)
+    assert frame["weight"].max() <= 2.0
+    assert result.effective_sample_share_before_clipping is not None
+    with pytest.raises(RunError, match="weights only"):
+        load_curated(run.parent / "weights")
+
+
+def test_only_curated_folders_are_loaded(run, tmp_path):
+    with pytest.raises(RunError, match="not curated data"):
+        load_curated(run)
+    with pytest.raises(RunError, match="not a folder that vaco-curate wrote"):
+        load_curated(tmp_path)
+
+
+class TestD3rlpy:
+    """d3rlpy is a test dependency; it draws what we wrote, and trains from it."""
+
+    @pytest.fixture(autouse=True)
+    def _quiet(self, recwarn):
+        pytest.importorskip("d3rlpy", reason="the d3rlpy extra is not installed")
+
+    @staticmethod
+    def drawn(buffer, count=600):
+        np.random.seed(0)
+        return [buffer.sample_transition() for _ in range(count)]
+
+    @pytest.mark.parametrize("kind", ["half", "weighted"])
+    def test_every_drawn_transition_has_its_own_successor(self, kind, request, source):
+        curated = request.getfixturevalue(kind)
+        rows = {source.observation[row].tobytes(): row for row in range(len(source))}
+        seen = set()
+        for drawn in self.drawn(curated.d3rlpy_replay_buffer()):
+            row = rows[drawn.observation.tobytes()]
+            seen.add(row)
+            assert row in set(curated.index)
+            assert drawn.reward[0] == source.reward[row]
+            assert (drawn.action == source.action[row]).all()
+            assert drawn.terminal == float(source.terminated[row])
+            if not source.terminated[row]:
+                assert (drawn.next_observation == source.next_observation[row]).all()
+        assert len(seen) > 0.6 * curated.transitions.is_learnable.sum()
+
+    def test_it_holds_every_row_that_has_a_target_and_no_other(self, half):
+        buffer = half.d3rlpy_replay_buffer()
+        assert buffer.transition_count == half.transitions.is_learnable.sum()
+
+    def test_draws_follow_the_weights_unless_told_otherwise(self, weighted):
+        data = weighted.transitions
+        learnable = weighted.weight[data.is_learnable]
+        expected = (learnable**2).sum() / learnable.sum()
+        weight_of = {data.observation[i].tobytes(): weighted.weight[i] for i in range(len(data))}
+
+        def mean_weight(buffer):
+            return np.mean([weight_of[drawn.observation.tobytes()] for drawn in self.drawn(buffer, 4000)])
+
+        assert mean_weight(weighted.d3rlpy_replay_buffer()) == pytest.approx(expected, rel=0.05)
+        uniform = mean_weight(weighted.d3rlpy_replay_buffer(weighted=False))
+        assert uniform == pytest.approx(learnable.mean(), rel=0.05)
+
+    def test_d3rlpy_trains_from_the_written_parquet(self, half, tmp_path):
+        import d3rlpy
+        from d3rlpy.logging import NoopAdapterFactory
+
+        algorithm = d3rlpy.algos.IQLConfig(batch_size=32).create(device="cpu:0")
+        algorithm.build_with_dataset(half.d3rlpy_replay_buffer())
+        before = algorithm.predict(half.transitions.observation[:8])
+        algorithm.fit(
+            half.d3rlpy_replay_buffer(),
+            n_steps=20,
+            n_steps_per_epoch=20,
+            show_progress=False,
+            logger_adapter=NoopAdapterFactory(),
+        )
+        after = algorithm.predict(half.transitions.observation[:8])
+        assert np.isfinite(after).all()
+        assert (before != after).any()
+
+
+def test_scored_curated_data_reads_as_a_dataset_again(half, run, tmp_path):
+    """A curated folder is Parquet in our own schema: it can be scored like any other."""
+    shutil.copytree(run.parent / "half", tmp_path / "half")
+    result = score_dataset(str(tmp_path / "half"), out=tmp_path / "again.vaco", settings=tiny_settings())
+    assert result.rows == len(half)

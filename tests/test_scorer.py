@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from helpers import make_transitions, tiny_settings
+
+from vaco_curate.errors import DatasetError, RunError
+from vaco_curate.scaling import Scaling, fit_scaling
+from vaco_curate.scorer import CHUNK, Scorer
+from vaco_curate.training import train
+
+
+@pytest.fixture(scope="module")
+def scorer() -> Scorer:
+    return train(make_transitions(), tiny_settings()).scorer
+
+
+def rows(count, seed=0):
+    generator = np.random.default_rng(seed)
+    return generator.standard_normal((count, 4)).astype(np.float32), generator.uniform(-1, 1, (count, 2))
+
+
+def test_scores_do_not_depend_on_the_rows_beside_them(scorer):
+    s, a = rows(2 * CHUNK + 37)
+    whole = scorer.score(s, a)
+    for part in (slice(0, 1), slice(100, 103), slice(5, CHUNK + 9), slice(2 * CHUNK, None)):
+        alone = scorer.score(s[part], a[part])
+        assert (alone.score == whole.score[part]).all()
+        assert (alone.q_value == whole.q_value[part]).all()
+
+
+def test_a_saved_scorer_scores_the_same(scorer, tmp_path):
+    scorer.save(tmp_path)
+    loaded = Scorer.load(tmp_path)
+    s, a = rows(50)
+    for name in ("score", "q_value", "advantage"):
+        assert (getattr(loaded.score(s, a), name) == getattr(scorer.score(s, a), name)).all()
+    assert loaded.provenance == scorer.provenance
+
+
+def test_nothing_saved_is_a_pickle(scorer, tmp_path):
+    scorer.save(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["scorer.json", "scorer.safetensors"]
+
+
+def test_the_score_stays_within_its_bound(scorer):
+    s, a = rows(200)
+    assert np.abs(scorer.score(1e4 * s, a).score).max() <= scorer.network.bound
+
+
+def test_q_values_are_in_reward_units_of_the_dataset():
+    data = make_transitions()
+    scaled = dataclasses.replace(data, reward=data.reward * 100)
+    plain, large = (train(d, tiny_settings()).scorer for d in (data, scaled))
+    s, a = rows(20)
+    assert large.score(s, a).q_value == pytest.approx(100 * plain.score(s, a).q_value, rel=1e-3)
+    assert large.score(s, a).score == pytest.approx(plain.score(s, a).score, abs=1e-3)
+
+
+def test_vectors_of_other_sizes_are_refused_with_both_sizes(scorer):
+    with pytest.raises(DatasetError, match=r"observation 4, action 2\n.*observation 5, action 2"):
+        scorer.score(np.zeros((3, 5), np.float32), np.zeros((3, 2), np.float32))
+
+
+def test_a_diverged_scorer_is_refused_and_not_exported_as_nan(scorer):
+    s, a = rows(10)
+    s[4] = np.nan
+    with pytest.raises(DatasetError, match="row 4 is not finite"):
+        scorer.score(s, a)
+
+
+@pytest.mark.parametrize("name", ["scorer.json", "scorer.safetensors"])
+def test_a_damaged_scorer_is_refused(scorer, tmp_path, name):
+    scorer.save(tmp_path)
+    (tmp_path / name).write_text("{")
+    with pytest.raises(RunError, match=name):
+        Scorer.load(tmp_path)
+
+
+def test_actions_are_scaled_by_the_action_space_when_it_is_known_else_by_the_range():
+    data = make_transitions()
+    known = dataclasses.replace(data, action_low=np.array([-4.0, -2]), action_high=np.array([4.0, 6]))
+    scaling = fit_scaling(known, reward_shift=0.0, reward_horizon=None)
+    assert scaling.action_bounds_from == "action space"
+    assert scaling.action(np.array([[4.0, -2.0], [0.0, 2.0]])).tolist() == [[1, -1], [0, 0]]
+    by_range = fit_scaling(data, reward_shift=0.0, reward_horizon=None)
+    assert by_range.action_bounds_from == "data range"
+    assert np.abs(by_range.action(data.action)).max() == pytest.approx(1.0)
+    unbounded = dataclasses.replace(data, action_low=np.full(2, -np.inf), action_high=np.full(2, np.inf))
+    assert fit_scaling(unbounded, reward_shift=0.0, reward_horizon=None).action_bounds_from == "data range"
+
+
+def test_raw_action_is_the_inverse_of_action():
+    scaling = fit_scaling(make_transitions(), reward_shift=0.0, reward_horizon=None)
+    a = rows(30)[1]
+    assert scaling.raw_action(scaling.action(a)) == pytest.approx(a, abs=1e-6)
+
+
+def test_observations_are_standardized_and_constant_dimensions_become_zero():
+    data = make_transitions()
+    observation = data.observation.copy()
+    observation[:, 1] = 3.0
+    scaled = fit_scaling(
+        dataclasses.replace(data, observation=observation), reward_shift=0.0, reward_horizon=None
+    ).observation(observation)
+    assert scaled.mean(axis=0) == pytest.approx(np.zeros(4), abs=1e-6)
+    assert scaled.std(axis=0) == pytest.approx([1, 0, 1, 1], abs=1e-6)
+
+
+def test_rewards_scale_as_in_iql_for_episodes_of_the_given_horizon():
+    data = make_transitions()
+    spread = np.ptp(data.episode_return)
+    assert fit_scaling(data, reward_shift=0.0, reward_horizon=1000).reward_scale == pytest.approx(1000 / spread)
+    assert fit_scaling(data, reward_shift=0.0, reward_horizon=None).reward_scale == pytest.approx(20 / spread)
+    shifted = fit_scaling(data, reward_shift=-1.0, reward_horizon=1000)
+    assert shifted.reward(np.array([1.0])).tolist() == [0.0]
+
+
+def test_rewards_that_are_all_zero_are_not_scaled():
+    data = make_transitions(columns={"reward": np.zeros(120, np.float32)})
+    assert fit_scaling(data, reward_shift=0.0, reward_horizon=None).reward_scale == 1.0
+
+
+def test_scaling_round_trips_through_json_exactly():
+    scaling = fit_scaling(make_transitions(), reward_shift=0.0, reward_horizon=None)
+    again = Scaling.from_json(scaling.to_json())
+    s, a = rows(9)
+    assert (again.observation(s) == scaling.observation(s)).all()
+    assert (again.action(a) == scaling.action(a)).all()

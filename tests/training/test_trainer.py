@@ -1,0 +1,231 @@
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from helpers import make_transitions, tiny_settings
+
+from vaco_curate.errors import DatasetError, RunError
+from vaco_curate.training import PRESETS, train
+from vaco_curate.training.bilevel_phase import noise_at
+from vaco_curate.training.checkpoint import load_checkpoint, save_checkpoint
+from vaco_curate.training.optim import polyak_update
+from vaco_curate.training.settings import BilevelSettings
+from vaco_curate.training.value_phase import create_value_state
+
+
+def parameters(training):
+    networks = {
+        "scorer": training.scorer.network,
+        "critic": training.scorer.critic,
+        "policy": training.policy.network,
+    }
+    return {f"{n}.{k}": v for n, network in networks.items() for k, v in network.state_dict().items()}
+
+
+def timeless(metrics):
+    return [{k: v for k, v in row.items() if k != "updates_per_second"} for row in metrics]
+
+
+def assert_same(left, right):
+    a, b = parameters(left), parameters(right)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert timeless(left.metrics) == timeless(right.metrics)
+
+
+class Stop(Exception):  # noqa: N818
+    pass
+
+
+def stop_at(phase, update):
+    def on_progress(progress):
+        if (progress.phase, progress.update) == (phase, update):
+            raise Stop
+
+    return on_progress
+
+
+VARIANTS = {
+    "default": {},
+    "action noise": {"noise_on": "action"},
+    "uniform prior": {"prior": "uniform"},
+    "merged": {"merge_value_updates": True, "prior": "uniform"},
+    "sigmoid": {"activation": "sigmoid", "normalize_weights": False, "standardize_alignment": False},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("stop", [("value", 40), ("bilevel", 20), ("bilevel", 40)])
+def test_resume_equals_an_uninterrupted_run(tmp_path, variant, stop):
+    data, settings = make_transitions(), tiny_settings(**VARIANTS[variant])
+    whole = train(data, settings, seed=3)
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    with pytest.raises(Stop):
+        train(data, settings, seed=3, checkpoint=checkpoint, on_progress=stop_at(*stop))
+    resumed = train(data, settings, seed=3, checkpoint=checkpoint, resume=True)
+    assert_same(whole, resumed)
+
+
+def test_a_seed_decides_the_result_and_another_seed_another():
+    data, settings = make_transitions(), tiny_settings()
+    assert_same(train(data, settings, seed=1), train(data, settings, seed=1))
+    other = parameters(train(data, settings, seed=2))
+    same = parameters(train(data, settings, seed=1))
+    assert not torch.equal(same["scorer.layers.0.weight"], other["scorer.layers.0.weight"])
+
+
+def test_training_leaves_torchs_global_generator_and_threads_alone():
+    state, threads = torch.get_rng_state(), torch.get_num_threads()
+    train(make_transitions(), tiny_settings())
+    assert torch.equal(state, torch.get_rng_state())
+    assert threads == torch.get_num_threads()
+
+
+def test_critics_are_frozen_in_the_bilevel_phase_and_follow_when_merged():
+    data = make_transitions()
+
+    def critic(**bilevel):
+        return train(data, tiny_settings(prior="uniform", **bilevel)).scorer.critic.first[0].weight
+
+    assert torch.equal(critic(), critic(updates=1))
+    assert not torch.equal(critic(), critic(merge_value_updates=True))
+
+
+def test_rows_without_a_target_do_not_reach_the_value_phase():
+    """Rewards of rows without a target may be anything, as long as returns keep their range."""
+    data = make_transitions(episodes=6)
+    left_out = np.flatnonzero(~data.is_learnable)
+    middle = [row for row in left_out if data.episode_return[data.episode_id[row]] not in extremes(data)]
+    assert middle, "the test needs such a row in an episode of middling return"
+    reward = data.reward.copy()
+    reward[middle[0]] += 1e-2
+    changed = dataclasses.replace(data, reward=reward)
+    assert set(extremes(changed)) == set(extremes(data))
+    settings = tiny_settings(prior="uniform")
+    assert_same(train(data, settings), train(changed, settings))
+
+
+def extremes(data):
+    return data.episode_return.min(), data.episode_return.max()
+
+
+def test_terminated_rows_ignore_next_observation():
+    data = make_transitions()
+    wild = data.next_observation.copy()
+    wild[data.terminated] = 50.0
+    known = data.has_successor | data.terminated
+    with_wild = dataclasses.replace(data, next_observation=wild, has_successor=known)
+    assert_same(train(data, tiny_settings()), train(with_wild, tiny_settings()))
+
+
+def test_sigma_shrinks_linearly_to_its_end():
+    settings = BilevelSettings(updates=11, noise=(0.2, 0.1))
+    assert [noise_at(settings, update) for update in (0, 5, 10)] == pytest.approx([0.2, 0.15, 0.1])
+
+
+@pytest.mark.parametrize("noise_on", ["state", "action"])
+def test_noise_reaches_the_upper_level(noise_on):
+    data = make_transitions()
+
+    def scorer(noise):
+        settings = tiny_settings(noise_on=noise_on, noise=(noise, noise), divergence_coefficient=0.0)
+        return train(data, settings).scorer.network.layers[0].weight
+
+    assert torch.equal(scorer(0.0), scorer(0.0))
+    assert not torch.equal(scorer(0.0), scorer(0.5))
+
+
+def test_without_the_divergence_weights_run_away_and_with_it_they_do_not():
+    """The collapse that the design prevents: alignment alone drives scores apart without end."""
+    data = make_transitions()
+
+    def spread(coefficient):
+        settings = tiny_settings(
+            updates=400,
+            scorer_learning_rate=3e-3,
+            prior="uniform",
+            divergence_coefficient=coefficient,
+            score_bound=None,
+        )
+        return train(data, settings).metrics[-1]["effective_sample_size"]
+
+    assert spread(0.0) < 0.2 < 0.5 < spread(3.0)
+
+
+def test_the_paper_preset_is_the_published_algorithm():
+    paper = PRESETS["paper"]
+    assert paper.bilevel.scorer_learning_rate == 3e-5
+    assert paper.value.learning_rate == paper.bilevel.policy_learning_rate == 3e-4
+    assert paper.bilevel.divergence_coefficient == 0.0
+    assert not paper.bilevel.normalize_weights
+    assert (paper.value.expectile, paper.value.discount, paper.value.polyak) == (0.7, 0.99, 0.005)
+
+
+def test_polyak_moves_the_target_by_its_share():
+    target, source = torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)
+    torch.nn.init.constant_(target.weight, 1.0)
+    torch.nn.init.constant_(source.weight, 3.0)
+    polyak_update(target, source, 0.25)
+    assert target.weight.item() == pytest.approx(1.5)
+
+
+def test_a_checkpoint_holds_every_field_of_a_state(tmp_path):
+    generator = torch.Generator().manual_seed(5)
+    settings = tiny_settings().value
+    state = create_value_state(4, 2, settings, generator)
+    for network in (state.value, state.critic, state.target_critic):
+        for parameter in network.parameters():
+            torch.nn.init.normal_(parameter)
+    state.update = 17
+    save_checkpoint(tmp_path / "c.safetensors", {"value": state}, {"note": [1, 2]})
+    fresh = create_value_state(4, 2, settings, torch.Generator().manual_seed(6))
+    assert load_checkpoint(tmp_path / "c.safetensors", {"value": fresh}) == {"note": [1, 2]}
+    assert fresh.update == 17
+    assert torch.equal(fresh.generator.get_state(), state.generator.get_state())
+    for name in ("value", "critic", "target_critic"):
+        mine, theirs = getattr(state, name).state_dict(), getattr(fresh, name).state_dict()
+        assert all(torch.equal(mine[key], theirs[key]) for key in mine)
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path):
+    path = tmp_path / "c.safetensors"
+    path.write_bytes(b"no")
+    with pytest.raises(RunError, match="cannot be used"):
+        train(make_transitions(), tiny_settings(), checkpoint=path, resume=True)
+
+
+def test_a_dataset_without_any_target_is_refused():
+    data = make_transitions(
+        episodes=4, length=1, columns={"terminated": np.zeros(4, bool), "truncated": np.ones(4, bool)}
+    )
+    with pytest.raises(DatasetError, match="no row has a successor"):
+        train(data, tiny_settings())
+
+
+BARE_MACHINE = """
+import sys
+FORBIDDEN = {"polars", "pyarrow", "h5py", "minari", "gymnasium", "plotly", "jinja2", "click", "rich", "scipy"}
+class Guard:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in FORBIDDEN:
+            raise ImportError(f"the training core imported {name}")
+sys.meta_path.insert(0, Guard())
+import vaco_curate.training, vaco_curate.scorer, vaco_curate.policy
+print("fine")
+"""
+
+
+def test_the_training_core_imports_torch_numpy_and_safetensors_only():
+    run = subprocess.run([sys.executable, "-c", BARE_MACHINE], capture_output=True, text=True)
+    assert run.stdout.strip() == "fine", run.stderr
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_cuda_trains_to_finite_scores_on_the_device():
+    data = make_transitions()
+    training = train(data, tiny_settings(), device="cuda")
+    assert np.isfinite(training.scorer.score(data.observation, data.action).score).all()
