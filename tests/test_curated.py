@@ -135,9 +135,10 @@ class TestD3rlpy:
         def mean_weight(buffer):
             return np.mean([weight_of[drawn.observation.tobytes()] for drawn in self.drawn(buffer, 4000)])
 
-        assert mean_weight(weighted.d3rlpy_replay_buffer()) == pytest.approx(expected, rel=0.05)
+        assert expected > 1.5 * learnable.mean(), "the weights must differ for the test to say anything"
+        assert mean_weight(weighted.d3rlpy_replay_buffer()) == pytest.approx(expected, rel=0.2)
         uniform = mean_weight(weighted.d3rlpy_replay_buffer(weighted=False))
-        assert uniform == pytest.approx(learnable.mean(), rel=0.05)
+        assert uniform == pytest.approx(learnable.mean(), rel=0.2)
 
     def test_d3rlpy_trains_from_the_written_parquet(self, half, tmp_path):
         import d3rlpy

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import resource
 import shutil
 import signal
@@ -265,7 +264,7 @@ def test_an_interrupted_filter_leaves_the_previous_output(scored, monkeypatch, v
     monkeypatch.setattr(select, "write_kept", interrupted)
     assert vaco("filter", "--top", "10%", "--out", "kept", "--force").code == 130
     assert (scored / "kept" / "part-00000.parquet").read_bytes() == before
-    assert not any(name.startswith(".") for name in os.listdir(scored))
+    assert not any(path.name.startswith(".") for path in scored.iterdir())
 
 
 def test_a_folder_without_write_permission_is_refused(vaco, scored, monkeypatch):

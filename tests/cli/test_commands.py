@@ -187,7 +187,7 @@ def test_report_is_one_file_that_needs_no_network(vaco, scored):
     assert 'src="http' not in page
     for text in ("Every episode", "Scores of all rows", "top 10 % of transitions", "Spearman", "Lower level"):
         assert text in page
-    assert [row["signal"] for row in outcome.json["correlations"]][0] == "score"
+    assert outcome.json["correlations"][0]["signal"] == "score"
 
 
 def test_json_is_all_that_stands_on_stdout_and_quiet_silences_the_rest(vaco, scored):

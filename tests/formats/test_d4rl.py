@@ -67,5 +67,5 @@ def test_a_missing_file_is_refused():
 
 def test_a_file_of_unknown_format_is_refused_with_the_known_ones(tmp_path):
     (tmp_path / "data.csv").write_text("a,b\n")
-    with pytest.raises(DatasetError, match="known format(.|\n)*D4RL(.|\n)*Minari"):
+    with pytest.raises(DatasetError, match=r"known format(.|\n)*D4RL(.|\n)*Minari"):
         read_dataset(str(tmp_path / "data.csv"))

@@ -49,7 +49,11 @@ def _number(value: float | None) -> str:
 
 
 def _embed(figure: go.Figure) -> str:
-    return str(figure.to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False}))
+    return str(
+        figure.to_html(
+            full_html=False, include_plotlyjs=False, config={"displayModeBar": False, "responsive": True}
+        )
+    )
 
 
 def _figure(title: str, x: str, y: str) -> go.Figure:

@@ -21,9 +21,9 @@ from vaco_curate_cli.options import (
 )
 
 PRESET_HELP = """\
-quick: a first look, about 4 minutes on 2 CPU cores. standard (the default): about 12 minutes, \
-steadier ranks. paper: the published algorithm to the letter, 1M + 1M updates, about 4 hours on 2 CPU \
-cores; known to collapse, for comparison. The cost hardly depends on the number of rows."""
+quick: a first look, about 3 minutes on one CPU core. standard (the default): about 9 minutes, steadier \
+ranks. paper: the published algorithm to the letter, 1M + 1M updates, about 4 hours; known to collapse, for \
+comparison. The cost hardly depends on the number of rows."""
 
 
 @click.command(name="score")
