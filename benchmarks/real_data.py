@@ -1,6 +1,6 @@
 """The two literal commands on real datasets: time, memory, correlations, returns of cloned policies.
 
-    python benchmarks/real_data.py dataset.hdf5 [dataset.hdf5 ...] [--preset quick] [--seeds 3] [--out results.json]
+    python benchmarks/real_data.py dataset.hdf5 [dataset.hdf5 ...] [--preset quick] [--seeds 3] [--out FILE]
 
 Every command runs in a process of its own, whose peak memory is measured. The table is what README.md and
 docs/results.md show.

@@ -213,3 +213,29 @@ def test_foreign_parquet_runs_through_the_pipeline_by_a_column_map(vaco, here, p
     assert outcome.code == 0, outcome.stderr
     assert "by the data range" in outcome.stderr
     assert vaco("filter", "--top", "10%", "--json").json["after"]["rows"] == 400
+
+
+def test_the_demo_runs_every_command_and_leaves_a_report(vaco, here, monkeypatch):
+    from vaco_curate_cli.commands import demo
+
+    short = {"4000": "20", "20": "2"}
+    steps = [
+        (command, name, tuple(short.get(a, a) for a in arguments)) for command, name, arguments in demo.STEPS
+    ]
+    monkeypatch.setattr(demo, "STEPS", steps)
+    monkeypatch.setattr(demo, "SHORT", json.loads(CONFIG))
+    outcome = vaco("demo", "--json")
+    assert outcome.code == 0, outcome.stderr
+    assert (here / outcome.json["report"]).is_file()
+    assert len(json.loads((here / "demo/pendulum-mixed.vaco/evaluations.json").read_text())) == 2
+    assert vaco("demo").code == 1, "a second run needs --force"
+
+
+def test_a_run_and_its_curated_folder_can_move_together(vaco, scored):
+    vaco("filter", "--top", "50%", "--out", "kept")
+    (scored / "moved").mkdir()
+    for name in ("kept", "pendulum.vaco", "pendulum.hdf5"):
+        shutil.move(scored / name, scored / "moved" / name)
+    arguments = ("--against", "", "--updates", 5, "--seeds", 1, "--episodes", 1)
+    outcome = vaco("eval", "moved/kept", "--dataset", "moved/pendulum.hdf5", *arguments)
+    assert outcome.code == 0, outcome.stderr

@@ -154,12 +154,18 @@ def _curated(folder: Path) -> tuple[Run, str, Array]:
         return run, "the scorer's weights", reweight(log_weight, temperature=1.0, maximum=None)[0].weight
     if manifest["part"] == "excluded":
         raise RunError(f"{folder}: holds the rows that a filter dropped", fix="name the folder of kept rows")
-    run = open_run(Path(manifest["run"]["folder"]))
+    run = open_run(_run_of(folder, Path(manifest["run"]["folder"])))
     table = read_table(str(folder))
     weight = np.zeros(run.scores.frame.height)
     kept = table.column("index").to_numpy()
     weight[kept] = table.column("weight").to_numpy() if "weight" in table.column_names else 1.0
     return run, manifest["rule"]["words"], weight
+
+
+def _run_of(folder: Path, recorded: Path) -> Path:
+    """The run of a curated folder: where it was, or beside the folder if both have moved."""
+    beside = folder.resolve().with_name(recorded.name)
+    return beside if not recorded.exists() and beside.exists() else recorded
 
 
 def _environment_of(run: Run) -> Environment:
