@@ -84,6 +84,21 @@ def test_holes_split_an_episode_into_paths():
     assert not data.has_successor[[1, 4, 8, 9]].any()
 
 
+def test_a_path_ends_at_a_true_end_and_where_the_stored_successor_is_another_state():
+    following = np.random.default_rng(0).standard_normal((10, 3)).astype(np.float32)
+    observation = np.concatenate([following[:1], following[:-1]])
+    following = following.copy()
+    following[3] = 99.0  # a reset without a flag
+    data = build(
+        observation=observation,
+        next_observation=following,
+        terminated=flags(6),
+        episode_id=np.zeros(10, int),
+        step_index=np.arange(10),
+    )
+    assert data.path_start.tolist() == [0, 4, 7]
+
+
 @pytest.mark.parametrize("name", ["observation", "action", "reward", "next_observation"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_nan_and_infinity_are_refused_with_the_first_bad_row(name, bad):

@@ -28,17 +28,24 @@ def save_networks(folder: Path, name: str, networks: Mapping[str, nn.Module], fa
     (folder / f"{name}.json").write_text(json.dumps(facts, indent=2) + "\n")
 
 
-def load_facts(folder: Path, name: str) -> dict[str, Any]:
+def load_facts(folder: Path, name: str, kind: str, schema_version: int) -> dict[str, Any]:
     """The JSON file that ``save_networks`` wrote.
 
     Raises:
-        RunError: it is missing or damaged.
+        RunError: it is missing, damaged, of another kind, or of a schema this version does not know.
     """
     path = folder / f"{name}.json"
     try:
-        facts: dict[str, Any] = json.loads(path.read_text())
+        facts = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise RunError(f"{path}: not a readable {name}", details=(str(error),)) from error
+    if not isinstance(facts, dict) or facts.get("kind") != kind:
+        raise RunError(f"{path}: not a {kind}")
+    if facts.get("schema_version") != schema_version:
+        raise RunError(
+            f"{path}: schema version {facts.get('schema_version')}, this vaco-curate reads {schema_version}",
+            fix="use the version that wrote it, or score again",
+        )
     return facts
 
 

@@ -127,8 +127,8 @@ def load_curated(path: str | Path) -> CuratedDataset:
         raise RunError(
             f"{folder}: holds weights only, no rows", fix="vaco-curate reweight without --weights-only"
         )
-    transitions = parquet.read(str(folder), ReadOptions())
     table = parquet.read_table(str(folder))
+    transitions = parquet.table_transitions(table, str(folder), ReadOptions())
     weighted = "weight" in table.column_names
 
     def column(name: str) -> Array:

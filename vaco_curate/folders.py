@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from vaco_curate.errors import RunError
 from vaco_curate.manifest import FILE_NAME, read_manifest
 
 RUN = "run"
 CURATED = "curated"
+DEMO = "demo"
+
+UNFINISHED = ".partial"
+"""Suffix of the folder that a run trains in."""
 
 
 def run_folder_for(source: str) -> Path:
@@ -23,11 +29,8 @@ def run_folder_for(source: str) -> Path:
 
 def is_complete(folder: Path, kind: str) -> bool:
     """Whether the folder holds a finished result of the given kind."""
-    try:
-        facts = read_manifest(folder)
-    except RunError:
-        return False
-    return facts.get("kind") == kind and facts.get("complete") is True
+    facts = _manifest_or_none(folder)
+    return facts is not None and facts.get("kind") == kind and facts.get("complete") is True
 
 
 def newest_run(directory: Path = Path()) -> Path:
@@ -36,11 +39,13 @@ def newest_run(directory: Path = Path()) -> Path:
     Raises:
         RunError: there is none; says so when one is unfinished.
     """
-    folders = [path.parent for path in directory.glob(f"*/{FILE_NAME}")]
-    complete = [folder for folder in folders if is_complete(folder, RUN)]
+    folders = [path.parent for path in directory.glob(f"*/{FILE_NAME}") if not path.parent.name.startswith(".")]
+    complete = [folder for folder in folders if is_complete(folder, RUN) and folder.suffix != UNFINISHED]
     if complete:
         return max(complete, key=lambda folder: ((folder / FILE_NAME).stat().st_mtime_ns, folder.name))
-    unfinished = [str(folder) for folder in folders if read_manifest(folder).get("kind") == RUN]
+    unfinished = [
+        str(folder) for folder in folders if folder.suffix == UNFINISHED and _manifest_or_none(folder)
+    ]
     raise RunError(
         "no finished run folder in the current directory",
         details=tuple(f"unfinished: {name}" for name in unfinished),
@@ -48,6 +53,13 @@ def newest_run(directory: Path = Path()) -> Path:
         if unfinished
         else "vaco-curate score DATASET, or name a RUN folder",
     )
+
+
+def _manifest_or_none(folder: Path) -> dict[str, Any] | None:
+    try:
+        return read_manifest(folder)
+    except RunError:
+        return None
 
 
 def require_run(folder: Path) -> Path:
@@ -67,25 +79,51 @@ def require_run(folder: Path) -> Path:
     return folder
 
 
-def refuse_existing(folder: Path, *, force: bool) -> None:
-    """Refuse an output folder that is in the way; with ``force`` only one that is not ours.
+def beside(folder: Path, name: str) -> Path:
+    """The path of the given name in the folder that ``folder`` is in; also for ``.`` and ``..``."""
+    plain = folder.name not in ("", "..")
+    return folder.with_name(name) if plain else folder.resolve().with_name(name)
+
+
+def refuse_existing(folder: Path, kind: str, *, force: bool) -> None:
+    """Refuse an output folder that is in the way; with ``force`` only what is not ours to replace.
 
     Raises:
-        RunError: it exists without ``force``, or holds something vaco-curate did not write.
+        RunError: it exists without ``force``, or does not hold what vaco-curate wrote of this kind.
     """
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     if not force:
         raise RunError(f"{folder} exists already", fix="give --force to replace it, or another --out")
-    if not (folder / FILE_NAME).is_file():
+    facts = _manifest_or_none(folder)
+    if facts is None:
         raise RunError(
-            f"{folder} was not written by vaco-curate (it has no {FILE_NAME}), it will not be replaced",
+            f"{folder} was not written by vaco-curate, it will not be replaced",
             fix="give another --out, or remove it yourself",
+        )
+    if facts.get("kind") != kind:
+        raise RunError(
+            f"{folder} holds {facts.get('kind')!r}, it will not be replaced by {kind!r}",
+            fix="give another --out",
         )
 
 
+def refuse_overlap(folder: Path, sources: Mapping[str, Path]) -> None:
+    """Refuse an output folder that is, or holds, something that is still needed.
+
+    Args:
+        sources: what must survive, by what to call it.
+
+    Raises:
+        RunError: the folder would replace one of them.
+    """
+    for name, source in sources.items():
+        if source.resolve().is_relative_to(folder.resolve()):
+            raise RunError(f"{folder}: the output would replace {name} ({source})", fix="give another folder")
+
+
 @contextmanager
-def replaced_folder(folder: Path, *, force: bool) -> Iterator[Path]:
+def replaced_folder(folder: Path, kind: str, *, force: bool) -> Iterator[Path]:
     """A fresh folder to fill, which takes the place of ``folder`` when the block succeeds.
 
     On any failure (disk full, interrupt, bug) the fresh folder is removed and ``folder`` is as
@@ -94,28 +132,38 @@ def replaced_folder(folder: Path, *, force: bool) -> Iterator[Path]:
     Raises:
         RunError: as ``refuse_existing``.
     """
-    refuse_existing(folder, force=force)
-    unfinished = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(unfinished, ignore_errors=True)
+    refuse_existing(folder, kind, force=force)
+    target = folder.resolve()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
-        unfinished.mkdir(parents=True)
+        unfinished.chmod(0o755)
         yield unfinished
-        put_in_place(unfinished, folder)
+        put_in_place(unfinished, folder, kind, force=force)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
 
 
-def put_in_place(finished: Path, folder: Path) -> None:
-    """Rename ``finished`` to ``folder``; what stood there is removed only after that has worked."""
-    previous = folder.with_name(f".{folder.name}.previous")
-    if folder.exists():
-        shutil.rmtree(previous, ignore_errors=True)
-        folder.rename(previous)
+def put_in_place(finished: Path, folder: Path, kind: str, *, force: bool) -> None:
+    """Rename ``finished`` to ``folder``; what stood there is removed only after that has worked.
+
+    Raises:
+        RunError: as ``refuse_existing``, for something that has appeared there in the meantime.
+    """
+    refuse_existing(folder, kind, force=force)
+    target = folder.resolve()
+    if not target.exists():
+        finished.rename(target)
+        return
+    previous = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent)) / target.name
     try:
-        finished.rename(folder)
-    except OSError:
-        if previous.exists():
-            previous.rename(folder)
+        target.rename(previous)
+        finished.rename(target)
+    except BaseException:
+        if previous.exists() and not target.exists():
+            previous.rename(target)
         raise
-    shutil.rmtree(previous, ignore_errors=True)
+    finally:
+        if target.exists():
+            shutil.rmtree(previous.parent, ignore_errors=True)

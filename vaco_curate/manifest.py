@@ -13,32 +13,35 @@ from typing import Any
 from vaco_curate.errors import RunError
 
 FILE_NAME = "manifest.json"
+MADE_BY = "vaco-curate"
 PACKAGES = ("vaco-curate", "torch", "numpy", "pyarrow", "polars", "h5py", "minari", "gymnasium")
 
 
 def write_manifest(folder: Path, facts: dict[str, Any]) -> None:
     """Write atomically: a reader sees the old manifest or the new one, never a part."""
     unfinished = folder / f"{FILE_NAME}.partial"
-    unfinished.write_text(json.dumps(facts, indent=2) + "\n")
+    unfinished.write_text(json.dumps({"made_by": MADE_BY} | facts, indent=2) + "\n")
     unfinished.replace(folder / FILE_NAME)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a folder.
+    """The manifest of a folder that vaco-curate wrote.
 
     Raises:
-        RunError: there is none, or it is damaged.
+        RunError: there is none, it is damaged, or another program wrote it.
     """
     path = folder / FILE_NAME
     try:
-        facts: dict[str, Any] = json.loads(path.read_text())
-    except FileNotFoundError as error:
+        facts = json.loads(path.read_text())
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise RunError(
             f"{folder}: not a folder that vaco-curate wrote, it has no {FILE_NAME}",
             fix="score a dataset first: vaco-curate score DATASET",
         ) from error
     except (OSError, ValueError) as error:
         raise RunError(f"{path}: not readable", details=(str(error),)) from error
+    if not isinstance(facts, dict) or facts.get("made_by") != MADE_BY:
+        raise RunError(f"{folder}: not a folder that vaco-curate wrote, {FILE_NAME} is another program's")
     return facts
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -11,6 +13,9 @@ from vaco_curate.artifacts import load_facts, load_networks, save_networks
 from vaco_curate.networks import Policy
 from vaco_curate.scaling import Scaling
 from vaco_curate.transitions import Array
+
+KIND = "vaco-curate policy"
+SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -21,6 +26,11 @@ class TrainedPolicy:
     scaling: Scaling
     hidden: tuple[int, ...]
 
+    @property
+    def observation_size(self) -> int:
+        """d that the policy takes."""
+        return len(self.scaling.observation_mean)
+
     @torch.no_grad()
     def act(self, observation: Array) -> Array:
         """Raw observations (n, d) -> raw actions (n, k), float32."""
@@ -28,9 +38,21 @@ class TrainedPolicy:
         inputs = torch.from_numpy(self.scaling.observation(observation)).to(device)
         return self.scaling.raw_action(self.network(inputs).cpu().numpy())
 
-    def save(self, folder: Path) -> None:
-        """Write ``policy.safetensors`` and ``policy.json``."""
-        facts = {"kind": "vaco-curate policy", "hidden": self.hidden, "scaling": self.scaling.to_json()}
+    def save(self, folder: Path, provenance: Mapping[str, Any]) -> None:
+        """Write ``policy.safetensors`` and ``policy.json``.
+
+        Args:
+            provenance: what it was trained on and how, JSON values.
+        """
+        facts = {
+            "kind": KIND,
+            "schema_version": SCHEMA_VERSION,
+            "inputs": {"observation": len(self.scaling.observation_mean)},
+            "outputs": {"action": len(self.scaling.action_low)},
+            "hidden": self.hidden,
+            "scaling": self.scaling.to_json(),
+            "provenance": dict(provenance),
+        }
         save_networks(folder, "policy", {"policy": self.network}, facts)
 
     @classmethod
@@ -40,7 +62,7 @@ class TrainedPolicy:
         Raises:
             RunError: a file is missing or damaged.
         """
-        facts = load_facts(folder, "policy")
+        facts = load_facts(folder, "policy", KIND, SCHEMA_VERSION)
         scaling = Scaling.from_json(facts["scaling"])
         network = Policy(len(scaling.observation_mean), len(scaling.action_low), facts["hidden"])
         load_networks(folder, "policy", {"policy": network})

@@ -98,10 +98,9 @@ def _reward_scale(data: Transitions, horizon: int | None) -> float:
 
 
 def _action_bounds(data: Transitions) -> tuple[Array, Array, str]:
-    low, high = data.action_low, data.action_high
-    if low is not None and high is not None and np.isfinite(low).all() and np.isfinite(high).all():
-        return low.astype(np.float64), high.astype(np.float64), "action space"
-    low = data.action.min(axis=0).astype(np.float64)
-    high = data.action.max(axis=0).astype(np.float64)
+    low, high, bounds_from = data.action_low, data.action_high, "action space"
+    if low is None or high is None or not (np.isfinite(low).all() and np.isfinite(high).all()):
+        low, high, bounds_from = data.action.min(axis=0), data.action.max(axis=0), "data range"
+    low, high = low.astype(np.float64), high.astype(np.float64)
     constant = low == high
-    return np.where(constant, low - 1.0, low), np.where(constant, high + 1.0, high), "data range"
+    return np.where(constant, low - 1.0, low), np.where(constant, high + 1.0, high), bounds_from

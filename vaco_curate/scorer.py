@@ -21,6 +21,7 @@ CHUNK = 4096
 """Rows per forward pass. Fixed, and the last chunk is padded to it: a matrix product of another
 height may round differently, and the score of a row must not depend on its neighbors."""
 
+KIND = "vaco-curate scorer"
 SCHEMA_VERSION = 1
 
 
@@ -30,7 +31,8 @@ class RowScores:
 
     Attributes:
         score: output of the meta-scoring network, float32.
-        q_value: Q(s, a), the smaller of the twin critics, in reward units of the dataset, float32.
+        q_value: Q(s, a), the smaller of the twin critics, float32, in reward units of the dataset (of
+            the shifted rewards, where training shifts them).
         advantage: Q(s, a) - V(s), likewise.
     """
 
@@ -90,13 +92,14 @@ class Scorer:
             for start in range(0, len(observation), CHUNK)
         ]
         score, q_value, advantage = np.concatenate(parts, axis=1)
-        if not np.isfinite(score).all():
-            row = int(np.flatnonzero(~np.isfinite(score))[0])
+        in_reward_units = np.stack([q_value, advantage]) / self.scaling.reward_scale
+        finite = np.isfinite(score) & np.isfinite(in_reward_units).all(axis=0)
+        if not finite.all():
             raise DatasetError(
-                f"the score of row {row} is not finite",
+                f"the score of row {int(np.flatnonzero(~finite)[0])} is not finite",
                 fix="the training diverged: lower the learning rates or check the rewards with 'inspect'",
             )
-        return RowScores(score, q_value / self.scaling.reward_scale, advantage / self.scaling.reward_scale)
+        return RowScores(score, *in_reward_units)
 
     def log_weight(self, score: Array) -> Array:
         """log w of the given scores, (n,) float64."""
@@ -127,7 +130,7 @@ class Scorer:
     def save(self, folder: Path) -> None:
         """Write ``scorer.safetensors`` and ``scorer.json`` to the folder."""
         facts = {
-            "kind": "vaco-curate scorer",
+            "kind": KIND,
             "schema_version": SCHEMA_VERSION,
             "inputs": {"observation": self.observation_size, "action": self.action_size},
             "activation": self.activation,
@@ -148,7 +151,7 @@ class Scorer:
         Raises:
             RunError: a file is missing or damaged.
         """
-        facts = load_facts(folder, "scorer")
+        facts = load_facts(folder, "scorer", KIND, SCHEMA_VERSION)
         scaling = Scaling.from_json(facts["scaling"])
         d, k = len(scaling.observation_mean), len(scaling.action_low)
         value_hidden, scorer_hidden = (tuple(sizes) for sizes in facts["hidden"])

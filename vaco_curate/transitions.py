@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ class Transitions:
         path: the file or folder that was read, None for rows made in memory.
         format: name of the reader.
         env_id: Gymnasium environment, when the dataset names one.
+        env_kwargs: for ``gymnasium.make``, when the dataset has them.
         action_low, action_high: (k,) bounds of the action space, when known.
         reference_returns: returns of a random and of an expert policy, when the dataset has them.
         notes: what the reader had to assume, in plain words.
@@ -56,6 +57,7 @@ class Transitions:
     format: str
     path: Path | None = None
     env_id: str | None = None
+    env_kwargs: Mapping[str, Any] = field(default_factory=dict)
     action_low: Array | None = None
     action_high: Array | None = None
     reference_returns: tuple[float, float] | None = None
@@ -103,8 +105,16 @@ class Transitions:
 
     @cached_property
     def path_start(self) -> Array:
-        """(paths,) first row of each run of consecutive steps; an episode with holes has several."""
+        """(paths,) first row of each run of rows in which every row's successor is the next row.
+
+        An episode has several where it has holes, goes on after a true end, or where a stored next
+        observation is not the observation of the next row.
+        """
         follows = (self.episode_id[1:] == self.episode_id[:-1]) & (np.diff(self.step_index) == 1)
+        follows &= self.has_successor[:-1] & ~self.terminated[:-1]
+        tolerance = SAME_STATE * self.observation.std(axis=0, dtype=np.float64) + 1e-6
+        jump = np.abs(self.next_observation[:-1] - self.observation[1:])
+        follows &= (jump <= tolerance).all(axis=1)
         return np.concatenate([[0], np.flatnonzero(~follows) + 1])
 
     @cached_property
@@ -117,6 +127,9 @@ class Transitions:
             digest.update(np.ascontiguousarray(column).view(np.uint8).data)
         return digest.hexdigest()
 
+
+SAME_STATE = 1e-3
+"""Difference, in standard deviations, up to which a stored successor is the next row's observation."""
 
 COLUMNS = (
     "observation",
@@ -174,7 +187,7 @@ def transitions_from_columns(
     )
 
     if "episode_id" in columns:
-        episode_id = columns["episode_id"].astype(np.int64)
+        episode_id = _whole_numbers(columns["episode_id"], "episode_id", source)
     else:
         if "truncated" not in columns:
             truncated = _step_limit(terminated, max_episode_steps)
@@ -182,7 +195,10 @@ def transitions_from_columns(
         ends = terminated | truncated
         episode_id = np.concatenate([[0], np.cumsum(ends[:-1])]).astype(np.int64)
     _same_length(source, reward=reward, episode_id=episode_id)
-    step_index = columns["step_index"].astype(np.int64) if "step_index" in columns else _steps(episode_id)
+    if "step_index" in columns:
+        step_index = _whole_numbers(columns["step_index"], "step_index", source)
+    else:
+        step_index = _steps(episode_id)
     _same_length(source, reward=reward, step_index=step_index)
 
     if "next_observation" in columns:
@@ -195,6 +211,12 @@ def transitions_from_columns(
         next_observation, has_successor = _next_rows(
             observation, terminated | truncated, episode_id, step_index
         )
+    if _ends_in_a_row(terminated, episode_id):
+        notes.append(
+            "terminated rows follow one another: the flag may mark success rather than an end, "
+            "as in AntMaze; every one of them ends an episode here"
+        )
+    _drop_bounds_of_another_size(facts, action.shape[1], notes)
     return Transitions(
         observation=observation,
         action=action,
@@ -251,6 +273,28 @@ def _flag_column(values: Array | None, name: str, count: int, source: str) -> Ar
     if odd.size:
         raise DatasetError(f"{source}: {name} is {flat[odd[0]]} in row {odd[0]}; only 0 and 1 are flags")
     return flat.astype(bool)
+
+
+def _whole_numbers(values: Array, name: str, source: str) -> Array:
+    if values.dtype.kind == "f" and not (np.isfinite(values).all() and (values == np.round(values)).all()):
+        row = int(np.flatnonzero(~np.isfinite(values) | (values != np.round(values)))[0])
+        raise DatasetError(f"{source}: {name} is {values[row]} in row {row}, not a whole number")
+    return values.astype(np.int64)
+
+
+def _ends_in_a_row(terminated: Array, episode_id: Array) -> bool:
+    """Whether some true end directly follows another, as no simulator that resets would record often."""
+    one_step = terminated[1:] & terminated[:-1]
+    return bool(one_step.sum() > 0.01 * len(np.unique(episode_id)) + 1)
+
+
+def _drop_bounds_of_another_size(facts: dict[str, Any], action_size: int, notes: list[str]) -> None:
+    low, high = facts.get("action_low"), facts.get("action_high")
+    if low is None or high is None:
+        facts["action_low"] = facts["action_high"] = None
+    elif np.shape(low) != (action_size,) or np.shape(high) != (action_size,):
+        notes.append(f"the action space of {facts.get('env_id')} has another size than the actions: not used")
+        facts["action_low"] = facts["action_high"] = None
 
 
 def _same_length(source: str, **columns: Array) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
+from rich.text import Text
 
 from vaco_curate.curation.summary import QUANTILES, Summary
 from vaco_curate.training.loop import OnProgress, Progress
@@ -41,18 +41,19 @@ class Display:
     def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
         self.as_json = as_json
         self.quiet = quiet
-        self.stdout = Console(highlight=False, soft_wrap=True)
-        self.stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+        # No markup: paths and names may hold square brackets.
+        self.stdout = Console(highlight=False, markup=False, soft_wrap=True)
+        self.stderr = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
     def note(self, text: str) -> None:
         """A remark, on stderr."""
         if not self.quiet:
-            self.stderr.print(f"[dim]{escape(text)}[/]")
+            self.stderr.print(text, style="dim")
 
     def warn(self, text: str) -> None:
         """A warning, on stderr."""
         if not self.quiet:
-            self.stderr.print(f"[yellow]Warning:[/] {escape(text)}")
+            self.stderr.print(Text.assemble(("Warning: ", "yellow"), text))
 
     def show(self, text: str | Table) -> None:
         """A part of the result for people, on stdout."""
@@ -78,7 +79,7 @@ class Display:
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[rate]}"),
                 TimeRemainingColumn(),
-                TextColumn("{task.fields[metrics]}"),
+                TextColumn("{task.fields[metrics]}", markup=False),
                 console=self.stderr,
             )
             with bars:

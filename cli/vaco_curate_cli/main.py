@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from vaco_curate.errors import CurateError
 
@@ -35,10 +35,10 @@ class Refused(click.ClickException):
     def show(self, file: Any = None) -> None:
         """Print the message to stderr."""
         first, *rest = self.message.splitlines()
-        console = Console(stderr=True, highlight=False, soft_wrap=True)
-        console.print(f"[bold red]Error:[/] {escape(first)}")
+        console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+        console.print(Text.assemble(("Error: ", "bold red"), first))
         for line in rest:
-            console.print(escape(line))
+            console.print(line)
 
 
 class Interrupted(click.ClickException):
@@ -75,7 +75,7 @@ class CurateGroup(click.Group):
             return super().invoke(ctx)
         except CurateError as error:
             raise Refused(error.lines()) from error
-        except KeyboardInterrupt as error:
+        except (KeyboardInterrupt, click.Abort) as error:
             raise Interrupted from error
         except OSError as error:
             raise Refused(_system_error(error)) from error

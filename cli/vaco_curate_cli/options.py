@@ -84,8 +84,10 @@ def read_options(command: Command) -> Command:
     )(command)
 
 
-def build_read_options(columns: tuple[str, ...], max_episode_steps: int | None) -> ReadOptions:
-    """The reader's options from the two flags."""
+def build_read_options(columns: tuple[str, ...], max_episode_steps: int | None) -> ReadOptions | None:
+    """The reader's options from the two flags, None when neither is given."""
+    if not columns and max_episode_steps is None:
+        return None
     pairs = [pair for group in columns for pair in group.split(",") if pair]
     for pair in pairs:
         if pair.count("=") != 1 or pair.startswith("=") or pair.endswith("="):

@@ -7,6 +7,7 @@ import resource
 import shutil
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -64,7 +65,18 @@ def test_a_bad_dataset_is_refused_and_nothing_is_written(vaco, here, command, ki
         (["score", "nowhere.hdf5"], "nowhere.hdf5: no such file"),
         (["score", "pendulum.hdf5", "--seed", "-1"], "--seed -1"),
         (["score", "pendulum.hdf5", "--max-episode-steps", "0"], "--max-episode-steps 0"),
+        (["score", "pendulum.hdf5", "--seed", str(10**20)], "below 2**62"),
         (["score", "pendulum.hdf5"], "pendulum.vaco exists already"),
+        (["score", "pendulum.hdf5", "--resume"], "pendulum.vaco is finished"),
+        (
+            ["score", "pendulum.hdf5", "--scorer", "pendulum.vaco", "--force"],
+            "would replace the run of the scorer",
+        ),
+        (["score", "pendulum.hdf5", "--out", ".", "--force"], "will not be replaced"),
+        (
+            ["score", "pendulum.hdf5", "--out", "new", "--column", "action=a"],
+            "--column names the columns of Parquet",
+        ),
         (["filter", "--top", "0%"], "--top 0%"),
         (["filter", "--top", "-5%"], "--top -5%"),
         (["filter", "--top", "101%"], "--top 101%"),
@@ -72,7 +84,7 @@ def test_a_bad_dataset_is_refused_and_nothing_is_written(vaco, here, command, ki
         (["filter", "--threshold", "nan"], "--threshold nan"),
         (["filter", "--threshold", "1e9"], "keeps nothing"),
         (["filter", "--top", "50%", "--out", "pendulum.vaco", "--force"], "would replace the run"),
-        (["filter", "--top", "50%", "--out", "x", "--excluded", "x"], "--out and --excluded are both x"),
+        (["filter", "--top", "50%", "--out", "x", "--excluded", "x/y"], "--out x and --excluded x/y overlap"),
         (["filter", "nowhere", "--top", "50%"], "nowhere: not a folder that vaco-curate wrote"),
         (["reweight", "--temperature", "0"], "--temperature 0"),
         (["reweight", "--clip", "0.5"], "--clip 0.5"),
@@ -80,6 +92,11 @@ def test_a_bad_dataset_is_refused_and_nothing_is_written(vaco, here, command, ki
         (["eval", "--seeds", "-2"], "--seeds -2"),
         (["eval", "--updates", "0"], "--updates 0"),
         (["eval", "--against", "magic"], "--against magic"),
+        (["eval", "--env", "CartPole-v1"], "takes discrete actions"),
+        (
+            ["eval", "--env", "Pendulum-v1", "--reset-options", '{"x_init": "far"}'],
+            "cannot be reset and stepped",
+        ),
         (["eval", "--env", "NoSuchThing-v1"], "the environment NoSuchThing-v1 cannot be made"),
         (["eval", "--env", "Hopper-v5"], "Hopper-v5 does not fit the dataset"),
         (["report", "nowhere"], "nowhere: not a folder that vaco-curate wrote"),
@@ -131,7 +148,93 @@ def test_force_never_replaces_a_folder_that_is_not_ours(vaco, scored):
     outcome = vaco("filter", "--top", "50%", "--out", "precious", "--force")
     assert outcome.code == 1
     assert "was not written by vaco-curate" in outcome.stderr
+    (scored / "precious" / "manifest.json").write_text('{"name": "a web extension"}')
+    outcome = vaco("filter", "--top", "50%", "--out", "precious", "--force")
+    assert outcome.code == 1
+    assert "was not written by vaco-curate" in outcome.stderr
     assert (scored / "precious" / "thesis.tex").read_text() == "years"
+
+
+def test_force_never_replaces_a_run_by_a_filter_or_the_dataset_by_either(vaco, scored):
+    shutil.copytree(scored / "pendulum.vaco", scored / "other.vaco")
+    outcome = vaco("filter", "pendulum.vaco", "--top", "50%", "--out", "other.vaco", "--force")
+    assert outcome.code == 1
+    assert "holds 'run', it will not be replaced by 'curated'" in outcome.stderr
+
+    vaco("filter", "pendulum.vaco", "--top", "50%", "--out", "half")
+    (scored / "tiny.json").write_text(CONFIG)
+    vaco("score", "half", "--config", "tiny.json")
+    before = sorted((scored / "half").iterdir())
+    for command in (["filter", "half.vaco", "--top", "5"], ["reweight", "half.vaco"]):
+        outcome = vaco(*command, "--out", "half", "--force")
+        assert outcome.code == 1
+        assert "would replace the dataset" in outcome.stderr
+    assert sorted((scored / "half").iterdir()) == before
+
+
+def test_resume_never_removes_a_folder_that_is_not_ours(vaco, here, pendulum):
+    shutil.copy(pendulum, here / "pendulum.hdf5")
+    (here / "pendulum.vaco.partial").mkdir()
+    (here / "pendulum.vaco.partial" / "thesis.tex").write_text("years")
+    outcome = vaco("score", "pendulum.hdf5", "--resume")
+    assert outcome.code == 1
+    assert (here / "pendulum.vaco.partial" / "thesis.tex").read_text() == "years"
+
+
+def test_foreign_manifests_in_the_current_directory_are_passed_over(vaco, scored):
+    (scored / "extension").mkdir()
+    (scored / "extension" / "manifest.json").write_text("[]")
+    shutil.copytree(scored / "pendulum.vaco", scored / ".pendulum.vaco.previous")
+    shutil.copytree(scored / "pendulum.vaco", scored / "later.vaco.partial")
+    outcome = vaco("filter", "--top", "50%", "--dry-run")
+    assert outcome.code == 0, outcome.stderr
+    assert "using the newest run here: pendulum.vaco\n" in outcome.stderr
+
+
+def test_a_curated_folder_is_not_evaluated_with_another_run(vaco, scored):
+    vaco("filter", "--top", "50%", "--out", "kept")
+    (scored / "tiny.json").write_text(CONFIG)
+    assert vaco("score", "pendulum.hdf5", "--config", "tiny.json", "--seed", "1", "--force").code == 0
+    outcome = vaco("eval", "kept", "--updates", 5)
+    assert outcome.code == 1
+    assert "pendulum.vaco is no longer the one that made it" in outcome.stderr
+
+
+def test_a_run_complete_but_not_yet_renamed_is_finished_by_resume(vaco, scored):
+    (scored / "pendulum.vaco").rename(scored / "pendulum.vaco.partial")
+    before = (scored / "pendulum.vaco.partial" / "scores.parquet").read_bytes()
+    outcome = vaco("score", "pendulum.hdf5", "--resume", "--json")
+    assert outcome.code == 0, outcome.stderr
+    assert (scored / "pendulum.vaco" / "scores.parquet").read_bytes() == before
+
+
+@pytest.mark.parametrize("step", ["the old one is moved away", "the new one is put in its place"])
+def test_an_interrupt_while_an_output_is_put_in_place_keeps_the_old_one(vaco, scored, monkeypatch, step):
+    vaco("filter", "--top", "50%", "--out", "kept")
+    before = (scored / "kept" / "part-00000.parquet").read_bytes()
+    real = Path.rename
+
+    def rename(self, target):
+        moves_old = self.name == "kept" and Path(target).parent != scored
+        moves_new = self.name != "kept" and Path(target).name == "kept" and Path(target).parent == scored
+        restores = self.name == "kept" and self.parent != scored
+        if not restores and (moves_old if "old" in step else moves_new):
+            raise KeyboardInterrupt
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    assert vaco("filter", "--top", "10%", "--out", "kept", "--force").code == 130
+    monkeypatch.undo()
+    assert (scored / "kept" / "part-00000.parquet").read_bytes() == before
+    assert not any(path.name.startswith(".") for path in scored.iterdir())
+
+
+@pytest.mark.parametrize(("file", "text"), [("scorer/scorer.json", "{}"), ("evaluations.json", "{")])
+def test_damaged_parts_of_a_run_are_refused(vaco, scored, file, text):
+    (scored / "pendulum.vaco" / file).write_text(text)
+    outcome = vaco("report") if file == "evaluations.json" else vaco("reweight")
+    assert outcome.code == 1
+    assert file.rpartition("/")[2] in outcome.stderr
 
 
 def test_a_selection_refuses_a_dataset_that_is_not_the_one_scored(vaco, scored):
@@ -231,6 +334,30 @@ def test_ctrl_c_exits_with_130_and_the_run_goes_on_with_resume(vaco, start, here
     assert vaco("score", "pendulum.hdf5", "--resume").code == 0
     assert (here / "pendulum.vaco" / "scores.parquet").is_file()
     assert not (here / "pendulum.vaco.partial").exists()
+
+
+def test_resume_remembers_how_the_dataset_was_read(vaco, here, pendulum, monkeypatch):
+    from vaco_curate.formats import read_dataset
+    from vaco_curate.stages import score
+
+    data = read_dataset(str(pendulum))
+    frame = {"obs": data.observation.tolist(), "act": data.action.tolist(), "rew": data.reward}
+    pl.DataFrame(frame).write_parquet(here / "log.parquet")
+    (here / "tiny.json").write_text(CONFIG)
+    begin = ["score", "log.parquet", "--config", "tiny.json", "--seed", "4", "--max-episode-steps", "200"]
+    begin += ["--column", "observation=obs,action=act,reward=rew"]
+    assert vaco(*begin, "--out", "whole").code == 0
+
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(score, "_score_into", interrupted)
+        assert vaco(*begin).code == 130
+    resumed = vaco("score", "log.parquet", "--resume")
+    assert resumed.code == 0, resumed.stderr
+    whole, again = (pl.read_parquet(here / run / "scores.parquet") for run in ("whole", "log.vaco"))
+    assert whole.equals(again)
 
 
 def limit_file_size():

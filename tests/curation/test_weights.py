@@ -21,8 +21,15 @@ def test_weights_have_mean_one_and_keep_the_order(log_weight, temperature):
     assert (np.diff(weight[np.argsort(log_weight)]) >= 0).all()
 
 
-def test_huge_log_weights_do_not_overflow():
-    assert np.isfinite(weights_from_log(np.array([1e4, 0.0, -1e4]), 1.0)).all()
+@pytest.mark.parametrize("maximum", [None, 2.0])
+@pytest.mark.parametrize("temperature", [1.0, 1e-4])
+def test_extreme_weights_neither_overflow_nor_drop_a_row(temperature, maximum):
+    log_weight = np.linspace(-50, 50, 240)
+    selection, _ = reweight(log_weight, temperature=temperature, maximum=maximum)
+    assert len(selection.kept_rows) == 240
+    assert (selection.weight.astype(np.float32) > 0).all()
+    assert selection.weight.mean() == pytest.approx(1.0)
+    assert maximum is None or selection.weight.max() <= maximum
 
 
 @given(log_weights, st.floats(1.01, 50))
@@ -63,6 +70,7 @@ def test_a_summary_weighs_each_episode_by_the_rows_that_are_drawn_from_it():
     weight = np.repeat([3.0, 1.0], 20)
     summary = summarize(data, weight)
     assert summary.return_mean == pytest.approx(0.75 * 20 + 0.25 * 60)
+    assert summarize(data, np.ones(40)).return_mean == pytest.approx(40)
     assert summary.return_quantiles == (20.0, 20.0, 60.0)
     assert summary.effective_sample_size == pytest.approx(80**2 / (20 * 9 + 20))
 

@@ -62,19 +62,20 @@ def test_a_seed_decides_the_policy():
 
 def test_a_saved_policy_acts_the_same(tmp_path):
     policy = clone(two_experts(), np.ones(120))
-    policy.save(tmp_path)
+    policy.save(tmp_path, {"rule": "all"})
     s = np.random.default_rng(0).standard_normal((7, 4)).astype(np.float32)
     assert (TrainedPolicy.load(tmp_path).act(s) == policy.act(s)).all()
 
 
-class Torque:
-    """A stand-in policy: the same torque always."""
+class Constant:
+    """A stand-in policy: the same action always."""
 
-    def __init__(self, torque):
-        self.torque = torque
+    def __init__(self, value, action_size, observation_size):
+        self.value, self.action_size, self.observation_size = value, action_size, observation_size
 
     def act(self, observation):
-        return np.full((len(observation), 1), self.torque, np.float32)
+        assert observation.shape[1] == self.observation_size
+        return np.full((len(observation), self.action_size), self.value, np.float32)
 
 
 def returns_by_single_environments(torque, episodes, seed):
@@ -94,14 +95,14 @@ def returns_by_single_environments(torque, episodes, seed):
 
 
 def test_vectorized_rollouts_equal_single_environments():
-    ours = rollout_returns(Torque(1.0), PENDULUM, episodes=3, seed=5)
+    ours = rollout_returns(Constant(1.0, 1, 3), PENDULUM, episodes=3, seed=5)
     assert ours == pytest.approx(returns_by_single_environments(1.0, 3, 5))
 
 
 def test_episodes_that_end_early_count_nothing_after_their_end():
     """Hopper ends when it falls; its sub-environments end at different steps."""
     environment = Environment("Hopper-v5")
-    act = type("Still", (), {"act": lambda self, s: np.zeros((len(s), 3), np.float32)})()
+    act = Constant(0.0, 3, 11)
     together = rollout_returns(act, environment, episodes=4, seed=0)
     alone = [rollout_returns(act, environment, episodes=1, seed=seed)[0] for seed in range(4)]
     assert together == pytest.approx(alone)
@@ -110,12 +111,12 @@ def test_episodes_that_end_early_count_nothing_after_their_end():
 
 def test_a_missing_environment_and_one_of_other_sizes_are_refused():
     with pytest.raises(EnvironmentUnavailableError, match="cannot be made"):
-        check_environment(Environment("NoSuchThing-v3"), (3, 1))
+        check_environment(Environment("NoSuchThing-v3"), 3, 1)
     with pytest.raises(
         EnvironmentUnavailableError, match=r"observation 3, action 1\n.*observation 11, action 3"
     ):
-        check_environment(PENDULUM, (11, 3))
-    check_environment(PENDULUM, (3, 1))
+        check_environment(PENDULUM, 11, 3)
+    check_environment(PENDULUM, 3, 1)
 
 
 def test_goal_environments_give_their_state_and_start_where_told():
@@ -125,9 +126,11 @@ def test_goal_environments_give_their_state_and_start_where_told():
         {"continuing_task": False, "max_episode_steps": 20},
         {"reset_cell": (3, 1), "goal_cell": (3, 1)},
     )
-    check_environment(maze, (4, 2))
-    act = type("Still", (), {"act": lambda self, s: np.zeros((len(s), 2), np.float32)})()
-    assert (rollout_returns(act, maze, episodes=2, seed=0) >= 0).all()
+    check_environment(maze, 4, 2)
+    still = rollout_returns(Constant(0.0, 2, 4), maze, episodes=2, seed=0)
+    assert still.tolist() == [1.0, 1.0], "started on the goal, both succeed at once"
+    whole = rollout_returns(Constant(0.0, 2, 8), maze, episodes=1, seed=0)
+    assert whole.tolist() == [1.0], "a policy of the whole goal observation sees all of it"
 
 
 def test_normalized_return_is_0_for_random_and_100_for_expert():

@@ -47,6 +47,27 @@ def test_a_scalar_in_place_of_a_column_is_refused(tmp_path):
         read_dataset(str(path))
 
 
+def test_a_group_in_place_of_an_array_is_refused(tmp_path):
+    nested = {"observations": None, "observations/state": np.zeros((120, 4), np.float32)}
+    path = write_d4rl(tmp_path / "d.hdf5", make_transitions(), **nested)
+    with pytest.raises(DatasetError, match=r"observations is a group(.|\n)*state"):
+        read_dataset(str(path))
+
+
+def test_an_environment_of_another_action_size_is_noted_and_not_used(tmp_path):
+    read = read_dataset(str(write_d4rl(tmp_path / "d.hdf5", make_transitions(env_id="Pendulum-v1"))))
+    assert read.action_low is None
+    assert "another size" in read.notes[0]
+
+
+def test_terminals_that_follow_one_another_are_noted(tmp_path):
+    """AntMaze marks success near the goal without ending the trajectory."""
+    terminated = np.zeros(120, bool)
+    terminated[50:60] = True
+    data = make_transitions(columns={"terminated": terminated, "truncated": np.zeros(120, bool)})
+    assert any("AntMaze" in note for note in read_dataset(str(write_d4rl(tmp_path / "d.hdf5", data))).notes)
+
+
 def test_a_truncated_file_and_a_file_of_another_kind_are_refused(tmp_path):
     whole = write_d4rl(tmp_path / "whole.hdf5", make_transitions(episodes=60)).read_bytes()
     cut = tmp_path / "cut.hdf5"

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import gymnasium
 import minari
 import numpy as np
@@ -8,8 +10,8 @@ from gymnasium import spaces
 from minari.data_collector import EpisodeBuffer
 
 from vaco_curate.errors import DatasetError
+from vaco_curate.formats import ReadOptions, read_dataset
 from vaco_curate.formats import minari as minari_format
-from vaco_curate.formats import read_dataset
 
 BOX = spaces.Box(-np.inf, np.inf, (3,), np.float64)
 ACTIONS = spaces.Box(-2.0, 2.0, (1,), np.float32)
@@ -65,6 +67,31 @@ def test_every_storage_reads_with_the_observation_after_each_row(store, data_for
     assert data.action_low == pytest.approx([-2.0])
 
 
+def test_an_id_without_a_namespace_is_read(store):
+    create("plain-v0", [episode(0, 5, vectors(0, 5))])
+    assert len(read_dataset("plain-v0")) == 5
+
+
+def test_discrete_and_mixed_actions_are_refused(store):
+    buffer = episode(0, 5, vectors(0, 5))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("warnings.warn", lambda *a, **k: None)
+        minari.create_dataset_from_buffers(
+            "test/discrete-v0",
+            [dataclasses.replace(buffer, actions=np.zeros(5, np.int64))],
+            observation_space=BOX,
+            action_space=spaces.Discrete(2),
+        )
+    with pytest.raises(DatasetError, match="continuous control"):
+        read_dataset("test/discrete-v0")
+
+
+def test_reader_options_of_other_formats_are_refused(store):
+    create("test/plain-v0", [episode(0, 5, vectors(0, 5))])
+    with pytest.raises(DatasetError, match="no --column"):
+        read_dataset("test/plain-v0", ReadOptions(max_episode_steps=3))
+
+
 def test_the_folder_of_a_dataset_reads_like_its_id(store):
     create("test/plain-v0", [episode(0, 5, vectors(0, 5))])
     by_id = read_dataset("test/plain-v0")
@@ -93,8 +120,6 @@ def test_an_episode_of_length_zero_is_refused(store, monkeypatch):
     real = minari.MinariDataset.iterate_episodes
 
     def with_empty(self, *args):
-        import dataclasses
-
         for found in real(self, *args):
             empty = {"rewards": found.rewards[:0]} if found.id == 1 else {}
             yield dataclasses.replace(found, **empty)
@@ -116,7 +141,9 @@ def test_the_environment_of_the_dataset_is_known(store):
     env = gymnasium.make("Pendulum-v1")
     create("test/env-v0", [episode(0, 5, vectors(0, 5))], env=env)
     env.close()
-    assert read_dataset("test/env-v0").env_id == "Pendulum-v1"
+    data = read_dataset("test/env-v0")
+    assert data.env_id == "Pendulum-v1"
+    assert data.env_kwargs == {"max_episode_steps": 200}
 
 
 def test_a_damaged_store_is_refused(store):

@@ -113,6 +113,8 @@ def test_another_schema_is_read_through_a_column_map(tmp_path):
         ({"observation": "x", "action": "whole", "reward": "x"}, "continuous control"),
         ({"colour": "x"}, "not a column of ours"),
         ({"observation": "x", "action": "x", "reward": "text"}, "not numbers"),
+        ({"observation": "words", "action": "x", "reward": "x"}, "expected a list of numbers"),
+        ({"observation": "x", "action": "x", "reward": "x", "episode_id": "odd"}, "episode_id is nan in row 1"),
     ],
 )
 def test_a_bad_column_map_or_column_is_refused(tmp_path, names, message):
@@ -124,6 +126,8 @@ def test_a_bad_column_map_or_column_is_refused(tmp_path, names, message):
             "holes": [[0.0], None, [1.0]],
             "gaps": [0.0, 1.0, None],
             "text": ["a", "b", "c"],
+            "words": [["a"], ["b"], ["c"]],
+            "odd": [0.0, float("nan"), 1.0],
         }
     )
     pq.write_table(table, tmp_path / "log.parquet")
@@ -146,3 +150,40 @@ def test_nan_in_an_extra_column_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(DatasetError, match="score would hold NaN"):
         parquet.write_transitions(tmp_path / "p", data, np.arange(len(data)), {"score": score}, {})
     assert not any((tmp_path / "p").iterdir())
+
+
+def test_rows_of_which_none_has_a_successor_round_trip(tmp_path):
+    data = make_transitions(
+        episodes=4, length=1, columns={"terminated": np.ones(4, bool), "truncated": np.zeros(4, bool)}
+    )
+    write_all(tmp_path / "p", data)
+    assert read_dataset(str(tmp_path / "p")).fingerprint == data.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("rows", "consecutive"),
+    [
+        (range(120), True),
+        (range(20, 60), True),
+        ([*range(20), *range(40, 60)], True),
+        ([*range(10), *range(20, 40)], False),
+        ([*range(20), *range(25, 40)], False),
+        ([0, 1, 2, 4], False),
+    ],
+)
+def test_rows_are_consecutive_only_where_the_next_row_is_the_successor_or_an_episode_is_over(
+    tmp_path, rows, consecutive
+):
+    data = make_transitions()
+    (tmp_path / "p").mkdir()
+    parquet.write_transitions(tmp_path / "p", data, np.array(rows), {}, {})
+    facts = parquet.table_facts(parquet.read_table(str(tmp_path / "p")))
+    assert facts["rows_consecutive"] is consecutive
+
+
+def test_an_empty_column_of_words_is_written_as_words(tmp_path):
+    data = make_transitions()
+    (tmp_path / "p").mkdir()
+    empty = np.array([], dtype=int)
+    parquet.write_transitions(tmp_path / "p", data, empty, {"reason": np.array([], dtype=object)}, {})
+    assert pq.read_schema(tmp_path / "p" / "part-00000.parquet").field("reason").type == pa.string()

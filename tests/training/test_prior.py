@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vaco_curate.curation import effective_sample_share
-from vaco_curate.training.prior import kept_promise, log_prior_with_sample_size
+from vaco_curate.training.prior import LARGEST_RANGE, kept_promise, log_prior_with_sample_size
 
 DISCOUNT = 0.9
 
@@ -60,6 +60,11 @@ def test_the_prior_has_the_wanted_sample_size_whatever_the_scale(seed, share, sh
     log_prior = log_prior_with_sample_size(signal, share)
     assert effective_sample_share(np.exp(log_prior)) == pytest.approx(share, abs=1e-3)
     assert (np.argsort(log_prior) == np.argsort(signal)).all()
+
+
+def test_ties_for_the_best_do_not_collapse_the_prior():
+    log_prior = log_prior_with_sample_size(np.repeat([0.0, -1.0], 50), 0.35)
+    assert log_prior.min() >= -LARGEST_RANGE
 
 
 def test_a_constant_signal_gives_a_uniform_prior():

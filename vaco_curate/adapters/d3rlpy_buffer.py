@@ -57,12 +57,7 @@ def replay_buffer(data: Transitions, weight: Array) -> WeightedReplayBuffer:
 def _episodes(data: Transitions) -> Iterator[Episode]:
     """One d3rlpy episode for each run of rows in which every row's successor is the next row."""
     learnable = np.flatnonzero(data.is_learnable)
-    joined = (
-        (np.diff(learnable) == 1)
-        & (data.episode_id[learnable[1:]] == data.episode_id[learnable[:-1]])
-        & (np.diff(data.step_index[learnable]) == 1)
-        & ~data.terminated[learnable[:-1]]
-    )
+    joined = (np.diff(learnable) == 1) & ~np.isin(learnable[1:], data.path_start)
     for rows in np.split(learnable, np.flatnonzero(~joined) + 1):
         last = rows[-1]
         observation, action, reward = data.observation[rows], data.action[rows], data.reward[rows]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -51,10 +51,15 @@ class Cut:
         assert self.rows is not None
         return min(self.rows, count)
 
+    def to_json(self) -> dict[str, Any]:
+        """The request, exactly."""
+        share = None if self.share is None else str(self.share)
+        return {"share": share, "rows": self.rows, "threshold": self.threshold}
+
     def __str__(self) -> str:
         if self.share is not None:
             return f"top {float(100 * self.share):g}%"
-        return f"top {self.rows} rows" if self.rows is not None else f"score >= {self.threshold:g}"
+        return f"top {self.rows} rows" if self.rows is not None else f"score >= {self.threshold!r}"
 
 
 @dataclass(frozen=True)

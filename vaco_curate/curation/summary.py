@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vaco_curate.curation.selection import Selection
+from vaco_curate.curation.selection import Selection, episode_means
 from vaco_curate.curation.weights import effective_sample_share
 from vaco_curate.transitions import Array, Transitions
 
@@ -19,7 +19,8 @@ class Summary:
 
     Attributes:
         rows, episodes: with a weight above zero.
-        return_mean: mean return of the episode that a drawn row comes from; rows are drawn by weight.
+        return_mean: mean episode return; an episode counts by the mean weight of its rows, so that
+            every episode counts alike before a selection, and by the share kept after a filter.
         return_quantiles: of the same distribution, at ``QUANTILES``.
         effective_sample_size: rows that carry the weight, (sum w)^2 / sum w^2.
     """
@@ -33,7 +34,7 @@ class Summary:
 
 def summarize(data: Transitions, weight: Array) -> Summary:
     """The summary of a dataset under row weights, (n,)."""
-    per_episode = np.add.reduceat(weight.astype(np.float64), data.episode_start)
+    per_episode = episode_means(data, weight)
     returns = data.episode_return
     order = np.argsort(returns, kind="stable")
     share = np.cumsum(per_episode[order]) / per_episode.sum()

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from vaco_curate.curation.selection import KEPT, Selection
 from vaco_curate.errors import SettingsError
 from vaco_curate.transitions import Array
 
+SMALLEST = 1e-30
+"""Smallest weight relative to the largest: above zero also as float32, for a weight of zero drops a row."""
+
 
 def weights_from_log(log_weight: Array, temperature: float) -> Array:
-    """(n,) float64 weights of mean 1, proportional to w ** (1 / temperature).
+    """(n,) float64 weights of mean 1, proportional to w ** (1 / temperature), none of them zero.
 
     Args:
         log_weight: (n,) log w of the scorer.
         temperature: 1 keeps the scorer's weights; larger is closer to uniform.
     """
     scaled = (log_weight - log_weight.max()) / temperature
-    weight = np.exp(scaled)
+    weight = np.exp(np.maximum(scaled, math.log(SMALLEST)))
     return np.asarray(weight / weight.mean())
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from vaco_curate.errors import EnvironmentUnavailableError
-from vaco_curate.formats.environment import quiet_simulators, register_extra_environments
+from vaco_curate.formats.environment import leaves, quiet_simulators, register_extra_environments
 from vaco_curate.policy import TrainedPolicy
 from vaco_curate.transitions import Array
 
@@ -30,21 +30,36 @@ class Environment:
     reset_options: Mapping[str, Any] | None = None
 
 
-def check_environment(environment: Environment, policy_sizes: tuple[int, int]) -> None:
-    """Make the environment once and compare its sizes with the dataset's.
+def check_environment(environment: Environment, observation_size: int, action_size: int) -> None:
+    """Make the environment, reset it and take one step, before anything is trained for it.
 
     Raises:
-        EnvironmentUnavailableError: it cannot be made, or has other spaces.
+        EnvironmentUnavailableError: it cannot be made or started, or has other spaces.
     """
+    from gymnasium.spaces import Box  # deferred: heavy, and absent on a bare training machine
+
     with _vector_environment(environment, 1) as envs:
-        observation, _ = _reset(envs, environment, seed=0)
-        found = (_state(observation).shape[1], int(np.prod(envs.single_action_space.shape)))
-    if found != policy_sizes:
+        space = envs.single_action_space
+        if not isinstance(space, Box):
+            raise EnvironmentUnavailableError(
+                f"{environment.env_id} takes discrete actions, the data real vectors"
+            )
+        try:
+            observation, _ = _reset(envs, environment, seed=0)
+            envs.step(np.zeros(envs.action_space.shape, np.float32))
+        except Exception as error:  # a simulator may refuse options in any way
+            raise EnvironmentUnavailableError(
+                f"{environment.env_id} cannot be reset and stepped",
+                details=(f"{type(error).__name__}: {error}",),
+                fix="check --env-kwargs and --reset-options",
+            ) from error
+        found = (_states(observation, observation_size).shape[1], int(np.prod(space.shape)))
+    if found != (observation_size, action_size):
         raise EnvironmentUnavailableError(
             f"{environment.env_id} does not fit the dataset",
             details=(
                 f"environment: observation {found[0]}, action {found[1]}",
-                f"dataset:     observation {policy_sizes[0]}, action {policy_sizes[1]}",
+                f"dataset:     observation {observation_size}, action {action_size}",
             ),
             fix="name the environment that the data was recorded in with --env",
         )
@@ -57,10 +72,11 @@ def rollout_returns(policy: TrainedPolicy, environment: Environment, *, episodes
     """
     returns = np.zeros(episodes)
     running = np.ones(episodes, dtype=bool)
+    size = policy.observation_size
     with _vector_environment(environment, episodes) as envs:
         observation, _ = _reset(envs, environment, seed=seed)
         while running.any():
-            action = policy.act(_state(observation)).reshape(envs.action_space.shape)
+            action = policy.act(_states(observation, size)).reshape(envs.action_space.shape)
             observation, reward, terminated, truncated, _ = envs.step(action)
             returns += np.where(running, reward, 0.0)
             running &= ~(terminated | truncated)
@@ -96,7 +112,15 @@ def _reset(envs: Any, environment: Environment, *, seed: int) -> Any:
     return envs.reset(seed=seed, options=options)
 
 
-def _state(observation: Any) -> Array:
-    """The state vectors, (episodes, d); goal environments hold them under ``observation``."""
-    vectors = observation["observation"] if isinstance(observation, dict) else observation
-    return np.asarray(vectors).reshape(len(vectors), -1)
+def _states(observation: Any, size: int) -> Array:
+    """The state vectors, (episodes, d).
+
+    The parts of a Dict or Tuple observation are concatenated as a reader does; when that is not of
+    the wanted size, and there is a part named ``observation``, it is that part.
+    """
+    parts = [np.asarray(part).reshape(len(part), -1) for _, part in leaves(observation)]
+    states = np.concatenate(parts, axis=1)
+    if states.shape[1] != size and isinstance(observation, dict) and "observation" in observation:
+        plain = np.asarray(observation["observation"])
+        return plain.reshape(len(plain), -1)
+    return states

@@ -44,12 +44,23 @@ def read(source: str, options: ReadOptions) -> Transitions:
 
 
 def _read_open(file: Any, source: str, options: ReadOptions) -> Transitions:
+    import h5py  # deferred: the training core runs without it
+
+    if options.columns:
+        raise DatasetError(f"{source}: --column names the columns of Parquet, this is HDF5")
     missing = [key for key in REQUIRED if key not in file]
     if missing:
         raise DatasetError(
             f"{source}: missing {', '.join(missing)}",
             details=(f"found: {', '.join(sorted(file)) or 'nothing'}",),
             fix="a D4RL-layout file needs observations, actions, rewards and terminals at its root",
+        )
+    groups = [key for key in REQUIRED | OPTIONAL if isinstance(file.get(key), h5py.Group)]
+    if groups:
+        raise DatasetError(
+            f"{source}: {groups[0]} is a group, not an array",
+            details=(f"it holds: {', '.join(file[groups[0]])}",),
+            fix="store one array of state vectors",
         )
     columns: dict[str, Array] = {
         name: file[key][()] for key, name in (REQUIRED | OPTIONAL).items() if key in file

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterator
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vaco_curate.errors import DatasetError
+from vaco_curate.formats.environment import leaves
 from vaco_curate.formats.options import ReadOptions
 from vaco_curate.transitions import Array, Transitions, transitions_from_columns
 
@@ -23,7 +24,7 @@ def matches(source: str) -> bool:
     return _data_folder(source) is not None
 
 
-def read(source: str, _: ReadOptions) -> Transitions:
+def read(source: str, options: ReadOptions) -> Transitions:
     """Read all episodes; a row's successor is the observation after it, also at a time limit.
 
     Raises:
@@ -33,6 +34,10 @@ def read(source: str, _: ReadOptions) -> Transitions:
 
     folder = _data_folder(source)
     assert folder is not None, "read is called for a source that matches"
+    if options.columns or options.max_episode_steps is not None:
+        raise DatasetError(
+            f"{source}: Minari names its columns and ends itself: no --column, --max-episode-steps"
+        )
     with contextlib.redirect_stdout(io.StringIO()):
         try:
             dataset = minari.MinariDataset(folder)
@@ -46,17 +51,18 @@ def read(source: str, _: ReadOptions) -> Transitions:
     _check_lengths(source, dataset, episodes)
     metadata = dataset.storage.metadata
     space = dataset.spec.action_space
+    _check_action_space(source, space)
     references = metadata.get("ref_min_score"), metadata.get("ref_max_score")
-    names = [name for name, _ in _leaves(episodes[0].observations)]
+    names = [name for name, _ in leaves(episodes[0].observations)]
     notes = (f"observation concatenates {', '.join(names)}",) if len(names) > 1 else ()
     return transitions_from_columns(
         _columns(source, episodes),
         source=source,
         format_name="minari",
         path=folder,
-        env_id=dataset.env_spec.id if dataset.env_spec is not None else None,
-        action_low=getattr(space, "low", None),
-        action_high=getattr(space, "high", None),
+        **_environment_facts(dataset.env_spec),
+        action_low=space.low,
+        action_high=space.high,
         reference_returns=None if None in references else (float(references[0]), float(references[1])),
         notes=notes,
     )
@@ -66,14 +72,35 @@ def _data_folder(source: str) -> Path | None:
     """The folder that holds ``metadata.json``, for a folder or an id."""
     path = Path(source)
     candidates = [path, path / "data"]
-    if not path.exists() and "/" in source:
+    if not path.exists():
         from minari.dataset.minari_dataset import parse_dataset_id
         from minari.storage import get_dataset_path
 
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, TypeError):  # Minari raises either for what is no id
             parse_dataset_id(source)
             candidates = [get_dataset_path(source) / "data"]
     return next((folder for folder in candidates if (folder / "metadata.json").is_file()), None)
+
+
+def _check_action_space(source: str, space: Any) -> None:
+    from gymnasium.spaces import Box  # deferred: heavy, and absent on a bare training machine
+
+    if not isinstance(space, Box) or not np.issubdtype(space.dtype, np.floating):
+        raise DatasetError(
+            f"{source}: the action space is {space}",
+            details=("VACO here is for continuous control: actions are real vectors",),
+            fix="use a dataset with a Box action space",
+        )
+
+
+def _environment_facts(spec: Any) -> dict[str, Any]:
+    """Id and arguments of the recorded environment, as far as JSON can hold them."""
+    if spec is None:
+        return {"env_id": None}
+    arguments = dict(spec.kwargs)
+    if spec.max_episode_steps is not None:
+        arguments["max_episode_steps"] = spec.max_episode_steps
+    return {"env_id": spec.id, "env_kwargs": json.loads(json.dumps(arguments, default=str))}
 
 
 def _check_lengths(source: str, dataset: Any, episodes: list[Any]) -> None:
@@ -115,22 +142,10 @@ def _columns(source: str, episodes: list[Any]) -> dict[str, Array]:
     }
 
 
-def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """(name, array) of a nested Dict or Tuple, in the order of its space."""
-    if isinstance(value, dict):
-        for key, part in value.items():
-            yield from _leaves(part, f"{name}.{key}" if name else str(key))
-    elif isinstance(value, tuple):
-        for number, part in enumerate(value):
-            yield from _leaves(part, f"{name}.{number}" if name else str(number))
-    else:
-        yield name, value
-
-
 def _vectors(source: str, value: Any, what: str) -> Array:
     """(steps, size) of one episode, nested spaces concatenated."""
     parts = []
-    for name, leaf in _leaves(value):
+    for name, leaf in leaves(value):
         array = np.asarray(leaf)
         if array.ndim > 2:
             raise DatasetError(

@@ -8,7 +8,7 @@ the smallest and fastest lossless form for smooth trajectories. File metadata un
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,15 @@ def read(source: str, options: ReadOptions) -> Transitions:
     Raises:
         DatasetError: a column is missing or not numeric, or contents that ``Transitions`` refuses.
     """
-    table = read_table(source)
+    return table_transitions(read_table(source), source, options)
+
+
+def table_transitions(table: pa.Table, source: str, options: ReadOptions) -> Transitions:
+    """The rows of a table that ``read_table`` gave.
+
+    Raises:
+        DatasetError: as ``read``.
+    """
     facts = table_facts(table)
     names = {name: options.columns.get(name, name) for name in (*VECTORS, *SCALARS)}
     _check_columns(source, table, names, options.columns)
@@ -55,6 +63,8 @@ def read(source: str, options: ReadOptions) -> Transitions:
             columns[name], valid = _vectors(source, present[name], name)
             if name == "next_observation":
                 columns["has_successor"] = valid
+    if "next_observation" in columns and not columns["has_successor"].any():
+        columns["next_observation"] = np.zeros_like(columns["observation"])
     env_id = facts.get("env_id")
     low, high = _bounds(facts)
     references = facts.get("reference_returns")
@@ -65,21 +75,25 @@ def read(source: str, options: ReadOptions) -> Transitions:
         path=Path(source),
         max_episode_steps=options.max_episode_steps,
         env_id=env_id,
+        env_kwargs=facts.get("env_kwargs", {}),
         action_low=low,
         action_high=high,
         reference_returns=tuple(references) if references else None,
     )
 
 
-def read_table(source: str) -> pa.Table:
-    """All columns of a file, or of a folder's shards in the order of their names."""
+def read_table(source: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """A file, or a folder's shards in the order of their names; all columns, or the named ones.
+
+    Raises:
+        DatasetError: there is no such file, or it is damaged.
+    """
     path = Path(source)
     files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
     if not files or not all(file.is_file() for file in files):
         raise DatasetError(f"{source}: no such Parquet file or folder of shards")
     try:
-        tables = [pq.ParquetFile(file).read() for file in files]
-        return pa.concat_tables(tables)
+        return pa.concat_tables([pq.ParquetFile(file).read(columns) for file in files])
     except (pa.ArrowException, OSError) as error:
         raise DatasetError(
             f"{source}: not readable as Parquet",
@@ -150,11 +164,15 @@ def _float_leaves(field: pa.Field) -> Iterator[str]:
 
 
 def _dataset_facts(data: Transitions, rows: Array) -> dict[str, Any]:
-    follows = (np.diff(data.episode_id[rows]) != 0) | (np.diff(data.step_index[rows]) == 1)
+    same = np.diff(data.episode_id[rows]) == 0
+    ends, starts = np.append(data.episode_start[1:], len(data)) - 1, data.episode_start
+    between_whole_episodes = np.isin(rows[:-1], ends) & np.isin(rows[1:], starts)
+    follows = np.where(same, np.diff(data.step_index[rows]) == 1, between_whole_episodes)
     known = data.action_low is not None and data.action_high is not None
     return {
         "schema_version": SCHEMA_VERSION,
         "env_id": data.env_id,
+        "env_kwargs": dict(data.env_kwargs),
         "action_low": np.asarray(data.action_low, np.float64).tolist() if known else None,
         "action_high": np.asarray(data.action_high, np.float64).tolist() if known else None,
         "reference_returns": data.reference_returns,
@@ -179,7 +197,10 @@ def _table(data: Transitions, rows: Array, extra: Mapping[str, Array]) -> pa.Tab
         "index": pa.array(rows.astype(np.int64)),
         "episode_id": pa.array(data.episode_id[rows]),
         "step_index": pa.array(data.step_index[rows]),
-        **{name: pa.array(column) for name, column in extra.items()},
+        **{
+            name: pa.array(column, pa.string() if column.dtype == object else None)
+            for name, column in extra.items()
+        },
     }
     fields = [
         pa.field(name, array.type, nullable=name == "next_observation") for name, array in columns.items()
@@ -211,20 +232,20 @@ def _scalars(source: str, column: pa.ChunkedArray, name: str) -> Array:
     if column.null_count:
         row = int(np.flatnonzero(pc.is_null(column).to_numpy())[0])
         raise DatasetError(f"{source}: {name} is null in {column.null_count} row(s), first in row {row}")
-    if not (
-        pa.types.is_boolean(column.type)
-        or pa.types.is_integer(column.type)
-        or pa.types.is_floating(column.type)
-    ):
+    if not (pa.types.is_boolean(column.type) or _is_number(column.type)):
         raise DatasetError(f"{source}: {name} holds {column.type}, not numbers")
     return np.array(column.to_numpy())  # a copy: Arrow's own memory is read-only
 
 
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+
+
 def _vectors(source: str, column: pa.ChunkedArray, name: str) -> tuple[Array, Array]:
     """((n, size) values with zeros for nulls, (n,) whether a row is there)."""
-    if pa.types.is_floating(column.type) or pa.types.is_integer(column.type):
+    if _is_number(column.type):
         return _scalars(source, column, name)[:, None], np.ones(len(column), dtype=bool)
-    if not any(is_list(column.type) for is_list in LISTS):
+    if not any(is_list(column.type) for is_list in LISTS) or not _is_number(column.type.value_type):
         raise DatasetError(f"{source}: {name} holds {column.type}, expected a list of numbers a row")
     valid = pc.is_valid(column).to_numpy()
     if name != "next_observation" and not valid.all():
@@ -242,7 +263,8 @@ def _vectors(source: str, column: pa.ChunkedArray, name: str) -> tuple[Array, Ar
     if valid.all():
         return stored.reshape(len(column), size), valid
     values = np.zeros((len(column), size), dtype=stored.dtype)
-    values[valid] = stored.reshape(-1, size)
+    if valid.any():
+        values[valid] = stored.reshape(-1, size)
     return values, valid
 
 

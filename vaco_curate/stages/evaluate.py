@@ -104,7 +104,7 @@ class EvaluationResult:
 
 
 def evaluate_policy(
-    folder: Path,
+    folder: str | Path,
     settings: EvaluationSettings | None = None,
     *,
     device: str = "auto",
@@ -121,12 +121,12 @@ def evaluate_policy(
     Raises:
         CurateError: nothing to evaluate, an unknown comparison, or no environment.
     """
-    settings = settings or EvaluationSettings()
+    folder, settings = Path(folder), settings or EvaluationSettings()
     torch_device = resolve_device(device)
     run, rule, weight = _curated(folder)
     env = settings.environment or _environment_of(run)
     data = run.dataset(dataset)
-    check_environment(env, (data.observation_size, data.action_size))
+    check_environment(env, data.observation_size, data.action_size)
     scaling = run.scorer().scaling
     reference = reference_returns(env.env_id, data.reference_returns)
     results = []
@@ -138,7 +138,7 @@ def evaluate_policy(
             policy = clone_policy(data, rows, scaling, settings.cloning, seed=seed, device=torch_device)
             returns[seed] = rollout_returns(policy, env, episodes=settings.episodes, seed=1_000 * seed)
             if name == CURATED_NAME and seed == 0:
-                policy.save(folder / POLICY_OF_FIRST_SEED)
+                policy.save(folder / POLICY_OF_FIRST_SEED, {"rule": rule, "run": run.manifest})
         results.append(_policy_result(name, rows, returns, reference))
     result = EvaluationResult(folder, rule, env.env_id, settings.episodes, settings.seeds, results)
     _record(run, result, settings)
@@ -155,11 +155,20 @@ def _curated(folder: Path) -> tuple[Run, str, Array]:
     if manifest["part"] == "excluded":
         raise RunError(f"{folder}: holds the rows that a filter dropped", fix="name the folder of kept rows")
     run = open_run(_run_of(folder, Path(manifest["run"]["folder"])))
-    table = read_table(str(folder))
+    if run.scorer_hashes() != manifest["run"]["scorer"] or run.scores.fingerprint != _fingerprint(manifest):
+        raise RunError(
+            f"{folder}: the run {run.folder} is no longer the one that made it",
+            fix="filter or reweight again",
+        )
+    table = read_table(str(folder), ["index"] if manifest["part"] == "kept" else ["index", "weight"])
     weight = np.zeros(run.scores.frame.height)
     kept = table.column("index").to_numpy()
     weight[kept] = table.column("weight").to_numpy() if "weight" in table.column_names else 1.0
     return run, manifest["rule"]["words"], weight
+
+
+def _fingerprint(manifest: dict[str, Any]) -> str:
+    return str(manifest["dataset"]["fingerprint"])
 
 
 def _run_of(folder: Path, recorded: Path) -> Path:
@@ -169,12 +178,12 @@ def _run_of(folder: Path, recorded: Path) -> Path:
 
 
 def _environment_of(run: Run) -> Environment:
-    env_id = run.manifest["dataset"]["env_id"]
-    if env_id is None:
+    dataset = run.manifest["dataset"]
+    if dataset["env_id"] is None:
         raise EnvironmentUnavailableError(
             "the dataset does not name its environment", fix="name it: --env Hopper-v5 (any Gymnasium id)"
         )
-    return Environment(env_id)
+    return Environment(dataset["env_id"], dataset["env_kwargs"])
 
 
 def _comparison(name: str, data: Transitions, run: Run, weight: Array, seed: int) -> Array:
@@ -197,5 +206,6 @@ def _policy_result(
 def _record(run: Run, result: EvaluationResult, settings: EvaluationSettings) -> None:
     facts: dict[str, Any] = dataclasses.asdict(result) | {"folder": str(result.folder.resolve())}
     run.record_evaluation(
-        result.curated, facts | {"cloning": dataclasses.asdict(settings.cloning), "measured": now()}
+        f"{result.curated}; {result.env_id}",
+        facts | {"cloning": dataclasses.asdict(settings.cloning), "measured": now()},
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -51,12 +52,13 @@ class Inspection:
     problems: list[str]
 
 
-def inspect_dataset(source: str, read_options: ReadOptions | None = None) -> Inspection:
+def inspect_dataset(source: str | Path, read_options: ReadOptions | None = None) -> Inspection:
     """Read a dataset and describe it.
 
     Raises:
         DatasetError: it cannot be read or breaks the contract of ``Transitions``.
     """
+    source = str(source)
     data = read_dataset(source, read_options)
     without = np.flatnonzero(~data.has_successor)
     return Inspection(

@@ -22,13 +22,13 @@ class ReportResult:
     warnings: list[str]
 
 
-def report_run(run_folder: Path, *, dataset: str | None = None) -> ReportResult:
+def report_run(run_folder: str | Path, *, dataset: str | None = None) -> ReportResult:
     """Write ``report.html`` into the run folder.
 
     Raises:
         CurateError: no finished run, or its dataset is gone or changed.
     """
-    run = open_run(run_folder)
+    run = open_run(Path(run_folder))
     metrics = run.folder / METRICS_FILE
     curves = pl.read_parquet(metrics) if metrics.is_file() else None
     facts = report_facts(run.dataset(dataset), run.scores, run.manifest, curves, run.evaluations())
@@ -37,4 +37,4 @@ def report_run(run_folder: Path, *, dataset: str | None = None) -> ReportResult:
     unfinished.write_text(render_html(facts))
     unfinished.replace(path)
     share = run.manifest["effective_sample_share"]
-    return ReportResult(run_folder, path, facts.correlations, share, facts.warnings)
+    return ReportResult(run.folder, path, facts.correlations, share, facts.warnings)

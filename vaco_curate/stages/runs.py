@@ -10,7 +10,7 @@ from typing import Any
 from vaco_curate.errors import RunError
 from vaco_curate.folders import require_run
 from vaco_curate.formats import ReadOptions, read_dataset
-from vaco_curate.manifest import read_manifest
+from vaco_curate.manifest import hash_file, read_manifest
 from vaco_curate.scorer import Scorer
 from vaco_curate.scores import ScoreTable
 from vaco_curate.transitions import Transitions
@@ -54,10 +54,25 @@ class Run:
         self.scores.check_dataset(data)
         return data
 
+    def scorer_hashes(self) -> list[dict[str, Any]]:
+        """Names, sizes and SHA-256 of the scorer's files: which scorer this is."""
+        folder = self.folder / SCORER_FOLDER
+        return [hash_file(path, relative_to=folder) for path in sorted(folder.iterdir())]
+
     def evaluations(self) -> dict[str, Any]:
-        """What ``eval`` last measured on this run and on data curated by it, by the rule in words."""
+        """What ``eval`` last measured on this run and on data curated by it, by rule and environment.
+
+        Raises:
+            RunError: the file is damaged.
+        """
         path = self.folder / EVALUATIONS_FILE
-        return json.loads(path.read_text()) if path.is_file() else {}
+        if not path.is_file():
+            return {}
+        try:
+            facts: dict[str, Any] = json.loads(path.read_text())
+        except ValueError as error:
+            raise RunError(f"{path}: not readable", details=(str(error),), fix="remove it") from error
+        return facts
 
     def record_evaluation(self, rule: str, facts: dict[str, Any]) -> None:
         """Keep an evaluation with the run, in place of an earlier one of the same rule."""

@@ -15,7 +15,17 @@ import torch
 from vaco_curate.curation.health import score_warnings
 from vaco_curate.curation.weights import effective_sample_share, weights_from_log
 from vaco_curate.errors import RunError, SettingsError
-from vaco_curate.folders import RUN, put_in_place, refuse_existing, replaced_folder, run_folder_for
+from vaco_curate.folders import (
+    RUN,
+    UNFINISHED,
+    beside,
+    is_complete,
+    put_in_place,
+    refuse_existing,
+    refuse_overlap,
+    replaced_folder,
+    run_folder_for,
+)
 from vaco_curate.formats import ReadOptions, read_dataset
 from vaco_curate.formats.parquet import write_table
 from vaco_curate.manifest import FILE_NAME, hash_source, now, read_manifest, versions, write_manifest
@@ -26,6 +36,8 @@ from vaco_curate.training import PRESETS, OnProgress, TrainSettings, settings_fr
 from vaco_curate.transitions import Transitions
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
+LARGEST_SEED = 2**62
+"""Two generators take 2 * seed and 2 * seed + 1, which torch bounds by 2**63."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +76,9 @@ def resolve_device(device: str) -> torch.device:
 
 
 def score_dataset(
-    source: str,
+    source: str | Path,
     *,
-    out: Path | None = None,
+    out: str | Path | None = None,
     settings: TrainSettings | None = None,
     seed: int | None = None,
     device: str = "auto",
@@ -81,27 +93,37 @@ def score_dataset(
     ``out`` when everything in it is complete.
 
     Args:
+        out: run folder; None for ``NAME.vaco`` in the current directory.
         settings: None for the ``standard`` preset, or with ``resume`` for what the run began with.
         seed: None for 0, or with ``resume`` for what the run began with.
         resume: continue an unfinished run; starts from the beginning when there is none.
         force: replace a finished run, or start an unfinished one over.
+        read_options: None for the defaults, or with ``resume`` for what the run began with.
 
     Raises:
         CurateError: unusable data, settings out of range, or a folder in the way.
     """
+    source = str(source)
+    _check_seed(seed)
     torch_device = resolve_device(device)
-    out = out or run_folder_for(source)
-    work = out.with_name(f"{out.name}.partial")
-    refuse_existing(out, force=force)
-    began = read_manifest(work) if resume and (work / FILE_NAME).is_file() else None
-    if began is None and not resume:
-        _refuse_unfinished(work, force=force)
-    settings = _settings_of(settings, began)
-    seed = began["seed"] if seed is None and began is not None else seed or 0
+    out = Path(out) if out is not None else run_folder_for(source)
+    work = beside(out, f"{out.resolve().name}{UNFINISHED}")
+    began = _unfinished_run(out, work, resume=resume, force=force)
+    if began is not None and began["complete"]:  # stopped between its last write and its renaming
+        put_in_place(work, out, RUN, force=force)
+        return _recorded_result(out, read_manifest(out))
+    settings = settings or _began_settings(began) or PRESETS["standard"]
+    if seed is None:
+        seed = 0 if began is None else int(began["seed"])
+    if read_options is None and began is not None:
+        read_options = ReadOptions(**began["dataset"]["read_options"])
+    read_options = read_options or ReadOptions()
 
     started = time.perf_counter()
     data = read_dataset(source, read_options)
-    manifest = _manifest(source, data, read_options or ReadOptions(), settings, seed, torch_device)
+    assert data.path is not None, "readers say what they read"
+    refuse_overlap(out, {"the dataset": data.path})
+    manifest = _manifest(source, data, read_options, settings, seed, torch_device)
     if began is not None:
         _check_same_run(work, began, manifest)
     elif work.exists():
@@ -119,31 +141,31 @@ def score_dataset(
         resume=began is not None,
         on_progress=on_progress,
     )
-    trained = time.perf_counter()
     scorer = dataclasses.replace(training.scorer, provenance=manifest)
     scorer.save(work / SCORER_FOLDER)
-    training.policy.save(work / POLICY_FOLDER)
+    training.policy.save(work / POLICY_FOLDER, manifest)
     write_table(
         work / METRICS_FILE, pa.Table.from_pylist(training.metrics, schema=_metrics_schema(training.metrics))
     )
+    scoring = time.perf_counter()
     scores = _score_into(work, data, scorer)
     seconds = {
         "read": read_seconds,
-        "train": trained - started - read_seconds,
-        "score": time.perf_counter() - trained,
+        "train": sum(row["seconds"] for row in training.metrics),
+        "score": time.perf_counter() - scoring,
     }
     result = _result(out, data, scores, scorer, seconds)
     write_manifest(work, manifest | {"finished": now(), **_outcome(result), "complete": True})
-    (work / CHECKPOINT_FILE).unlink(missing_ok=True)
-    put_in_place(work, out)
+    put_in_place(work, out, RUN, force=force)
+    (out / CHECKPOINT_FILE).unlink(missing_ok=True)
     return result
 
 
 def apply_scorer(
-    source: str,
-    scorer_run: Path,
+    source: str | Path,
+    scorer_run: str | Path,
     *,
-    out: Path | None = None,
+    out: str | Path | None = None,
     device: str = "auto",
     force: bool = False,
     read_options: ReadOptions | None = None,
@@ -153,19 +175,23 @@ def apply_scorer(
     Raises:
         CurateError: unusable data, vectors of other sizes, or a folder in the way.
     """
+    source = str(source)
     torch_device = resolve_device(device)
-    out = out or run_folder_for(source)
-    refuse_existing(out, force=force)
-    trained = open_run(scorer_run)
+    out = Path(out) if out is not None else run_folder_for(source)
+    trained = open_run(Path(scorer_run))
+    refuse_overlap(out, {"the run of the scorer": trained.folder})
+    refuse_existing(out, RUN, force=force)
     scorer = Scorer.load(trained.folder / SCORER_FOLDER, torch_device)
     started = time.perf_counter()
     data = read_dataset(source, read_options)
+    assert data.path is not None, "readers say what they read"
+    refuse_overlap(out, {"the dataset": data.path})
     settings = settings_from_json(trained.manifest["settings"], TrainSettings())
     manifest = _manifest(
         source, data, read_options or ReadOptions(), settings, trained.manifest["seed"], torch_device
     ) | {"scorer_from": str(trained.folder.resolve())}
     read = time.perf_counter()
-    with replaced_folder(out, force=force) as work:
+    with replaced_folder(out, RUN, force=force) as work:
         scores = _score_into(work, data, scorer)
         shutil.copytree(trained.folder / SCORER_FOLDER, work / SCORER_FOLDER)
         seconds = {"read": read - started, "score": time.perf_counter() - read}
@@ -201,6 +227,18 @@ def _result(
     )
 
 
+def _recorded_result(out: Path, manifest: dict[str, Any]) -> ScoreResult:
+    return ScoreResult(
+        run=out,
+        rows=manifest["dataset"]["rows"],
+        episodes=manifest["dataset"]["episodes"],
+        effective_sample_share=manifest["effective_sample_share"],
+        seconds=manifest["seconds"],
+        notes=tuple(manifest["notes"]),
+        warnings=tuple(manifest["warnings"]),
+    )
+
+
 def _note_on_actions(scorer: Scorer) -> str:
     scaling = scorer.scaling
     low, high = scaling.action_low.round(4).tolist(), scaling.action_high.round(4).tolist()
@@ -224,6 +262,7 @@ def _manifest(
     seed: int,
     device: torch.device,
 ) -> dict[str, Any]:
+    assert data.path is not None, "readers say what they read"
     return {
         "kind": RUN,
         "complete": False,
@@ -232,9 +271,10 @@ def _manifest(
             "source": source,
             "format": data.format,
             "read_options": options.to_json(),
-            **_files(data),
+            **hash_source(data.path),
             "fingerprint": data.fingerprint,
             "env_id": data.env_id,
+            "env_kwargs": dict(data.env_kwargs),
             "rows": len(data),
             "episodes": len(data.episode_start),
         },
@@ -245,26 +285,31 @@ def _manifest(
     }
 
 
-def _files(data: Transitions) -> dict[str, Any]:
-    assert data.path is not None, "readers say what they read"
-    return hash_source(data.path)
+def _unfinished_run(out: Path, work: Path, *, resume: bool, force: bool) -> dict[str, Any] | None:
+    """The manifest of the unfinished run to go on with, None to begin anew; refuses what is in the way."""
+    if not (resume and (work / FILE_NAME).is_file()):
+        if resume and is_complete(out, RUN):
+            raise RunError(
+                f"{out} is finished, there is nothing to resume", fix="train again with --force alone"
+            )
+        if (work / FILE_NAME).is_file() and not force:
+            raise RunError(
+                f"{work} holds an unfinished run", fix="continue it with --resume, or start over with --force"
+            )
+        refuse_existing(work, RUN, force=force)
+        refuse_existing(out, RUN, force=force)
+        return None
+    refuse_existing(out, RUN, force=force)
+    return read_manifest(work)
 
 
-def _settings_of(settings: TrainSettings | None, began: dict[str, Any] | None) -> TrainSettings:
-    if settings is not None:
-        return settings
-    if began is not None:
-        return settings_from_json(began["settings"], TrainSettings())
-    return PRESETS["standard"]
+def _began_settings(began: dict[str, Any] | None) -> TrainSettings | None:
+    return None if began is None else settings_from_json(began["settings"], TrainSettings())
 
 
-def _refuse_unfinished(work: Path, *, force: bool) -> None:
-    if (work / FILE_NAME).is_file() and not force:
-        raise RunError(
-            f"{work} holds an unfinished run",
-            fix="continue it with --resume, or start over with --force",
-        )
-    refuse_existing(work, force=force)
+def _check_seed(seed: int | None) -> None:
+    if seed is not None and not 0 <= seed < LARGEST_SEED:
+        raise SettingsError(f"--seed {seed} must be at least 0 and below 2**62")
 
 
 def _check_same_run(work: Path, began: dict[str, Any], now_asked: dict[str, Any]) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 from vaco_curate.curation import Cut, Level, Selection, Summary, before_and_after, reweight, select
 from vaco_curate.curation.output import write_dropped, write_kept, write_weights
 from vaco_curate.errors import RunError
-from vaco_curate.folders import CURATED, refuse_existing, replaced_folder
+from vaco_curate.folders import CURATED, beside, refuse_existing, refuse_overlap, replaced_folder
 from vaco_curate.manifest import hash_file, now, versions, write_manifest
-from vaco_curate.stages.runs import SCORER_FOLDER, Run, open_run
+from vaco_curate.stages.runs import Run, open_run
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,12 @@ class SelectionResult:
 
 
 def filter_dataset(
-    run_folder: Path,
+    run_folder: str | Path,
     cut: Cut,
     *,
     level: Level = "transition",
-    out: Path | None = None,
-    excluded: Path | None = None,
+    out: str | Path | None = None,
+    excluded: str | Path | None = None,
     dry_run: bool = False,
     force: bool = False,
     dataset: str | None = None,
@@ -59,33 +59,37 @@ def filter_dataset(
     Raises:
         CurateError: the dataset changed, nothing would be kept, or a folder is in the way.
     """
-    run = open_run(run_folder)
-    out = out or default_out(run_folder, cut, level)
+    run = open_run(Path(run_folder))
+    out = Path(out) if out is not None else default_out(run.folder, cut, level)
+    excluded = Path(excluded) if excluded is not None else None
     if not dry_run:
-        _check_outputs(out, excluded, run_folder, force=force)
+        _check_outputs(run, out, excluded, dataset, force=force)
     data = run.dataset(dataset)
     selection = select(data, run.scores.column("score"), run.scores.column("rank"), cut, level)
     before, after = before_and_after(data, selection)
+    request = {"level": level, **cut.to_json()}
     if not dry_run:
-        # The dropped rows first: the folder of kept rows is the result and appears last.
+        # The stack closes in reverse: the kept rows, which are the result, are put in place last.
         with contextlib.ExitStack() as stack:
+            kept_folder = stack.enter_context(replaced_folder(out, CURATED, force=force))
             if excluded is not None:
-                folder = stack.enter_context(replaced_folder(excluded, force=force))
+                folder = stack.enter_context(replaced_folder(excluded, CURATED, force=force))
                 files = write_dropped(folder, data, run.scores, selection, _parquet_facts(run))
-                _write_manifest(folder, run, selection, files, level=level, part="excluded")
-            folder = stack.enter_context(replaced_folder(out, force=force))
-            files = write_kept(folder, data, run.scores, selection, weighted=False, facts=_parquet_facts(run))
-            _write_manifest(folder, run, selection, files, level=level, part="kept")
-    return SelectionResult(run_folder, None if dry_run else out, selection.rule, selection.cut, before, after)
+                _write_manifest(folder, run, selection, files, "excluded", request)
+            files = write_kept(
+                kept_folder, data, run.scores, selection, weighted=False, facts=_parquet_facts(run)
+            )
+            _write_manifest(kept_folder, run, selection, files, "kept", request)
+    return SelectionResult(run.folder, None if dry_run else out, selection.rule, selection.cut, before, after)
 
 
 def reweight_dataset(
-    run_folder: Path,
+    run_folder: str | Path,
     *,
     temperature: float = 1.0,
     clip: float | None = None,
     weights_only: bool = False,
-    out: Path | None = None,
+    out: str | Path | None = None,
     force: bool = False,
     dataset: str | None = None,
 ) -> SelectionResult:
@@ -99,21 +103,21 @@ def reweight_dataset(
     Raises:
         CurateError: the dataset changed, a setting is out of range, or a folder is in the way.
     """
-    run = open_run(run_folder)
-    out = out or run_folder.with_name(f"{run_stem(run_folder)}.{'weights' if weights_only else 'weighted'}")
-    _check_outputs(out, None, run_folder, force=force)
+    run = open_run(Path(run_folder))
+    part = "weights" if weights_only else "weighted"
+    out = Path(out) if out is not None else beside(run.folder, f"{run_stem(run.folder)}.{part}")
+    _check_outputs(run, out, None, dataset, force=force)
     data = run.dataset(dataset)
     log_weight = run.scorer().log_weight(run.scores.column("score"))
     selection, share_before = reweight(log_weight, temperature=temperature, maximum=clip)
     before, after = before_and_after(data, selection)
-    with replaced_folder(out, force=force) as folder:
+    with replaced_folder(out, CURATED, force=force) as folder:
         if weights_only:
             files = write_weights(folder, selection)
         else:
             files = write_kept(folder, data, run.scores, selection, weighted=True, facts=_parquet_facts(run))
-        part = "weights" if weights_only else "weighted"
-        _write_manifest(folder, run, selection, files, temperature=temperature, clip=clip, part=part)
-    return SelectionResult(run_folder, out, selection.rule, None, before, after, share_before)
+        _write_manifest(folder, run, selection, files, part, {"temperature": temperature, "clip": clip})
+    return SelectionResult(run.folder, out, selection.rule, None, before, after, share_before)
 
 
 def run_stem(run_folder: Path) -> str:
@@ -126,21 +130,21 @@ def default_out(run_folder: Path, cut: Cut, level: Level) -> Path:
     if cut.share is not None:
         name = f"top{float(100 * cut.share):g}pct"
     else:
-        name = f"top{cut.rows}" if cut.rows is not None else f"above{cut.threshold:g}"
+        name = f"top{cut.rows}" if cut.rows is not None else f"above{cut.threshold!r}".removesuffix(".0")
     suffix = "-episodes" if level == "episode" else ""
-    return run_folder.with_name(f"{run_stem(run_folder)}.{name}{suffix}")
+    return beside(run_folder, f"{run_stem(run_folder)}.{name}{suffix}")
 
 
-def _check_outputs(out: Path, excluded: Path | None, run_folder: Path, *, force: bool) -> None:
-    """Refuse before any work; an output never replaces the run it comes from."""
+def _check_outputs(run: Run, out: Path, excluded: Path | None, dataset: str | None, *, force: bool) -> None:
+    """Refuse before any work; an output never replaces what it comes from."""
+    source = Path(dataset or run.manifest["dataset"]["path"])
     for folder in [out] if excluded is None else [out, excluded]:
-        if folder.resolve() == run_folder.resolve() or run_folder.resolve().is_relative_to(folder.resolve()):
-            raise RunError(
-                f"{folder}: the output would replace the run {run_folder}", fix="give another folder"
-            )
-        refuse_existing(folder, force=force)
-    if excluded is not None and excluded.resolve() == out.resolve():
-        raise RunError(f"--out and --excluded are both {out}", fix="give two folders")
+        refuse_overlap(folder, {"the run": run.folder, "the dataset": source})
+        refuse_existing(folder, CURATED, force=force)
+    if excluded is not None:
+        one, other = out.resolve(), excluded.resolve()
+        if one.is_relative_to(other) or other.is_relative_to(one):
+            raise RunError(f"--out {out} and --excluded {excluded} overlap", fix="give two separate folders")
 
 
 def _parquet_facts(run: Run) -> dict[str, Any]:
@@ -148,7 +152,7 @@ def _parquet_facts(run: Run) -> dict[str, Any]:
 
 
 def _write_manifest(
-    folder: Path, run: Run, selection: Selection, files: list[Path], *, part: str, **rule: Any
+    folder: Path, run: Run, selection: Selection, files: list[Path], part: str, request: dict[str, Any]
 ) -> None:
     write_manifest(
         folder,
@@ -157,16 +161,11 @@ def _write_manifest(
             "complete": True,
             "part": part,
             "created": now(),
-            "rule": {"words": selection.rule, "cut": selection.cut, "ties": "lowest index first", **rule},
+            "rule": {"words": selection.rule, "cut": selection.cut, "ties": "lowest index first", **request},
             "rows": {"kept": len(selection.kept_rows), "dropped": len(selection.dropped_rows)},
             "files": [hash_file(path, relative_to=folder) for path in files],
-            "run": {"folder": str(run.folder.resolve()), "scorer": _scorer_hashes(run)},
+            "run": {"folder": str(run.folder.resolve()), "scorer": run.scorer_hashes()},
             "dataset": run.manifest["dataset"],
             "versions": versions(),
         },
     )
-
-
-def _scorer_hashes(run: Run) -> list[dict[str, Any]]:
-    folder = run.folder / SCORER_FOLDER
-    return [hash_file(path, relative_to=folder) for path in sorted(folder.iterdir())]

@@ -71,8 +71,9 @@ def run_phase(
             continue
         count = state.update - since
         means = dict(zip(sums, (torch.stack(list(sums.values())) / count).tolist(), strict=True))
-        rate = count / (time.perf_counter() - started)
-        metrics.append({"phase": phase, "update": state.update, "updates_per_second": rate, **means})
+        seconds = time.perf_counter() - started
+        rate = count / seconds
+        metrics.append({"phase": phase, "update": state.update, "seconds": seconds, **means})
         on_progress(Progress(phase, state.update, updates, count, rate, means))
         if state.update % checkpoint_every == 0 or finished:
             save()

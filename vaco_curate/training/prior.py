@@ -6,6 +6,9 @@ import numpy as np
 
 from vaco_curate.transitions import Array, Transitions
 
+LARGEST_RANGE = 20.0
+"""Largest difference of log priors, in nats."""
+
 
 def kept_promise(
     data: Transitions, reward: Array, value: Array, next_value: Array, *, discount: float, look_ahead: int
@@ -51,7 +54,8 @@ def log_prior_with_sample_size(signal: Array, sample_size: float) -> Array:
     """log rho = signal / T with T such that rho has the wanted effective sample size.
 
     The scale of a prior is then the same for every dataset, whatever the size and sign of rewards,
-    and its weights cannot collapse.
+    and its weights cannot collapse. Where so many rows tie for the best that no T gives a sample size
+    as small as the wanted one, T is bounded by ``LARGEST_RANGE``.
 
     Args:
         signal: (n,) larger is better.
@@ -64,7 +68,7 @@ def log_prior_with_sample_size(signal: Array, sample_size: float) -> Array:
     spread = centered.std()
     if spread == 0.0:
         return np.zeros_like(centered)
-    low, high = 1e-3 / spread, 1e3 / spread
+    low, high = 1e-6 / spread, LARGEST_RANGE / np.ptp(centered)
     for _ in range(60):
         middle = np.sqrt(low * high)
         weight = np.exp(middle * centered)

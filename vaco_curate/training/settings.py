@@ -152,7 +152,12 @@ def _check(settings: TrainSettings) -> None:
         ("value.discount", value.discount, 0 <= value.discount < 1, "in [0, 1)"),
         ("value.polyak", value.polyak, 0 < value.polyak <= 1, "in (0, 1]"),
         ("value.hidden", value.hidden, _sizes(value.hidden), "layer sizes >= 1"),
-        ("value.reward_horizon", value.reward_horizon, (value.reward_horizon or 1) >= 1, ">= 1 or null"),
+        (
+            "value.reward_horizon",
+            value.reward_horizon,
+            value.reward_horizon is None or value.reward_horizon >= 1,
+            ">= 1 or null",
+        ),
         ("bilevel.updates", bilevel.updates, bilevel.updates >= 1, ">= 1"),
         ("bilevel.batch_size", bilevel.batch_size, bilevel.batch_size >= 2, ">= 2, rows compete in a batch"),
         ("bilevel.policy_learning_rate", bilevel.policy_learning_rate, bilevel.policy_learning_rate > 0, "> 0"),
@@ -166,7 +171,12 @@ def _check(settings: TrainSettings) -> None:
         ),
         ("bilevel.noise_on", bilevel.noise_on, bilevel.noise_on in ("state", "action"), "state or action"),
         ("bilevel.activation", bilevel.activation, bilevel.activation in ("exp", "sigmoid"), "exp or sigmoid"),
-        ("bilevel.score_bound", bilevel.score_bound, (bilevel.score_bound or 1) > 0, "> 0 or null"),
+        (
+            "bilevel.score_bound",
+            bilevel.score_bound,
+            bilevel.score_bound is None or bilevel.score_bound > 0,
+            "> 0 or null",
+        ),
         (
             "bilevel.divergence_coefficient",
             bilevel.divergence_coefficient,

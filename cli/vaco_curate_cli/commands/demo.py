@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from vaco_curate.demo import record_pendulum
-from vaco_curate.folders import refuse_existing
+from vaco_curate.folders import DEMO, refuse_existing
 from vaco_curate.manifest import now, write_manifest
 from vaco_curate.stages.runs import REPORT_FILE
 from vaco_curate_cli.commands.evaluate import eval_command
@@ -44,18 +44,18 @@ STEPS: tuple[tuple[click.Command, str, tuple[str, ...]], ...] = (
 def demo_command(out: Path, force: bool, display: Display) -> None:
     """Record a small mixture of pendulum controllers, then score, filter, reweight, evaluate, report.
 
-    Needs no download and no data; about 2 minutes on 2 CPU cores.
+    Needs no download and no data; about 3 minutes on one CPU core.
 
     \b
     Example:
       vaco-curate demo
     """
-    refuse_existing(out, force=force)
+    refuse_existing(out, DEMO, force=force)
     out.mkdir(parents=True, exist_ok=True)
+    write_manifest(out, {"kind": DEMO, "created": now()})
     display.note(f"recording random, mediocre and good controllers of Pendulum-v1 to {out / DATASET}")
     record_pendulum(out / DATASET)
     (out / SETTINGS).write_text(json.dumps(SHORT, indent=2) + "\n")
-    write_manifest(out, {"kind": "demo", "created": now()})
     output = ["--quiet"] if display.quiet or display.as_json else []
     before = Path.cwd()
     try:

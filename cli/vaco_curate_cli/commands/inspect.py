@@ -55,7 +55,7 @@ def _show(found: Inspection, display: Display) -> None:
         facts.add_row(label, text)
     display.show(facts)
     for problem in found.problems:
-        display.show(f"[yellow]-[/] {problem}")
+        display.show(f"- {problem}")
 
 
 def _spread_text(spread: Spread) -> str:

@@ -67,8 +67,6 @@ def score_command(
       vaco-curate score hopper-medium-v2.hdf5 --preset quick --out first-look
       vaco-curate score more-data.parquet --scorer hopper-medium-v2.vaco
     """
-    if seed is not None and seed < 0:
-        raise SettingsError(f"--seed {seed} must be at least 0")
     options = build_read_options(columns, max_episode_steps)
     if scorer is not None:
         if preset or config or resume or seed is not None:
