@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import click
 import pytest
+from helpers import tiny_settings
 
 import vaco_curate
 from vaco_curate_cli.main import COMMANDS, main
@@ -45,6 +47,20 @@ def test_commands_in_the_help_exist(name):
     assert examples
     for words in examples:
         check(words)
+
+
+def test_the_python_example_of_the_readme_runs(tmp_path, monkeypatch, pendulum):
+    """Its settings are the default's; here they are short, everything else is as printed."""
+    from vaco_curate.stages import score
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(score, "PRESETS", {"standard": tiny_settings()})
+    shutil.copy(pendulum, "dataset.hdf5")
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.S)
+    namespace: dict = {}
+    exec(example, namespace)
+    assert len(namespace["curated"]) == 2000
+    assert namespace["buffer"].transition_count == len(namespace["arrays"]["rewards"])
 
 
 def test_the_readme_shows_commands():

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 from helpers import make_transitions, tiny_settings
 
 from vaco_curate.errors import DatasetError, RunError
@@ -29,6 +30,25 @@ def test_scores_do_not_depend_on_the_rows_beside_them(scorer):
         alone = scorer.score(s[part], a[part])
         assert (alone.score == whole.score[part]).all()
         assert (alone.q_value == whole.q_value[part]).all()
+
+
+def test_the_score_is_the_network_on_normalized_inputs_and_standardized_q(scorer):
+    s, a = rows(20)
+    observation = torch.from_numpy(scorer.scaling.observation(s))
+    action = torch.from_numpy(scorer.scaling.action(a))
+    with torch.no_grad():
+        q_value = scorer.critic(observation, action).amin(dim=0)
+        expected = scorer.network(observation, action, (q_value - scorer.q_mean) / scorer.q_std)
+    assert abs(scorer.q_mean) > 1e-3, "the test needs statistics that matter"
+    assert scorer.score(s, a).score == pytest.approx(expected.numpy(), abs=1e-5)
+
+
+def test_q_is_standardized_by_its_mean_and_deviation_on_the_training_data():
+    data = make_transitions()
+    scorer = train(data, tiny_settings()).scorer
+    raw = scorer.score(data.observation, data.action).q_value * scorer.scaling.reward_scale
+    assert scorer.q_mean == pytest.approx(raw.mean(), rel=1e-3)
+    assert scorer.q_std == pytest.approx(raw.std(ddof=1), rel=1e-3)
 
 
 def test_a_saved_scorer_scores_the_same(scorer, tmp_path):
