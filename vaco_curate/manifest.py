@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vaco_curate.errors import RunError
+from vaco_curate.files import write_atomically
 
 FILE_NAME = "manifest.json"
 MADE_BY = "vaco-curate"
@@ -18,10 +19,8 @@ PACKAGES = ("vaco-curate", "torch", "numpy", "pyarrow", "polars", "h5py", "minar
 
 
 def write_manifest(folder: Path, facts: dict[str, Any]) -> None:
-    """Write atomically: a reader sees the old manifest or the new one, never a part."""
-    unfinished = folder / f"{FILE_NAME}.partial"
-    unfinished.write_text(json.dumps({"made_by": MADE_BY} | facts, indent=2) + "\n")
-    unfinished.replace(folder / FILE_NAME)
+    """Write the facts, signed as ours."""
+    write_atomically(folder / FILE_NAME, json.dumps({"made_by": MADE_BY} | facts, indent=2) + "\n")
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
+from vaco_curate.files import write_atomically
 from vaco_curate.reporting import Correlation, render_html, report_facts
 from vaco_curate.stages.runs import METRICS_FILE, REPORT_FILE, open_run
 
@@ -33,8 +34,6 @@ def report_run(run_folder: str | Path, *, dataset: str | None = None) -> ReportR
     curves = pl.read_parquet(metrics) if metrics.is_file() else None
     facts = report_facts(run.dataset(dataset), run.scores, run.manifest, curves, run.evaluations())
     path = run.folder / REPORT_FILE
-    unfinished = path.with_suffix(".partial")
-    unfinished.write_text(render_html(facts))
-    unfinished.replace(path)
+    write_atomically(path, render_html(facts))
     share = run.manifest["effective_sample_share"]
     return ReportResult(run.folder, path, facts.correlations, share, facts.warnings)

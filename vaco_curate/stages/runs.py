@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vaco_curate.errors import RunError
+from vaco_curate.files import write_atomically
 from vaco_curate.folders import require_run
 from vaco_curate.formats import ReadOptions, read_dataset
 from vaco_curate.manifest import hash_file, read_manifest
@@ -76,9 +77,8 @@ class Run:
 
     def record_evaluation(self, rule: str, facts: dict[str, Any]) -> None:
         """Keep an evaluation with the run, in place of an earlier one of the same rule."""
-        unfinished = self.folder / f"{EVALUATIONS_FILE}.partial"
-        unfinished.write_text(json.dumps(self.evaluations() | {rule: facts}, indent=2) + "\n")
-        unfinished.replace(self.folder / EVALUATIONS_FILE)
+        text = json.dumps(self.evaluations() | {rule: facts}, indent=2) + "\n"
+        write_atomically(self.folder / EVALUATIONS_FILE, text)
 
 
 def open_run(folder: Path) -> Run:

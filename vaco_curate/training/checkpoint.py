@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from vaco_curate.errors import RunError
+from vaco_curate.files import write_atomically
 
 
 def save_checkpoint(path: Path, states: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
@@ -25,10 +26,8 @@ def save_checkpoint(path: Path, states: Mapping[str, Any], facts: Mapping[str, A
         for key, tensor in _tensors(state)
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".partial")
     # Written by Python rather than by safetensors, so that a full disk shows as an OSError.
-    unfinished.write_bytes(to_bytes(tensors, metadata={"facts": json.dumps(facts)}))
-    unfinished.replace(path)
+    write_atomically(path, to_bytes(tensors, metadata={"facts": json.dumps(facts)}))
 
 
 def load_checkpoint(path: Path, states: Mapping[str, Any]) -> dict[str, Any]:

@@ -37,7 +37,7 @@ STEPS: tuple[tuple[click.Command, str, tuple[str, ...]], ...] = (
 )
 
 
-@click.command(name="demo")
+@click.command(name="demo", short_help="All of it, on a dataset recorded on the spot.")
 @click.option("--out", type=FOLDER, default=Path("demo"), show_default=True, help="Folder to work in.")
 @force_option
 @output_options

@@ -20,7 +20,7 @@ from vaco_curate_cli.options import (
 )
 
 
-@click.command(name="eval")
+@click.command(name="eval", short_help="Clone the curated data, roll out, compare.")
 @run_argument
 @click.option("--env", "env_id", help="Gymnasium environment  [default: the dataset's]")
 @click.option("--env-kwargs", type=JsonObject(), help="Arguments for gymnasium.make.")

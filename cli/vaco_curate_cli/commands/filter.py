@@ -21,7 +21,7 @@ from vaco_curate_cli.options import (
 )
 
 
-@click.command(name="filter")
+@click.command(name="filter", short_help="Keep the best rows or episodes, as Parquet.")
 @run_argument
 @click.option("--top", type=Top(), help="Keep this share of the rows (50%) or this many (20000), best first.")
 @click.option("--threshold", type=float, help="Keep scores of at least this.")

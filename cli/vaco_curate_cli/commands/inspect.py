@@ -9,7 +9,7 @@ from vaco_curate_cli.display import Display, number_text, table
 from vaco_curate_cli.options import build_read_options, output_options, read_options
 
 
-@click.command(name="inspect")
+@click.command(name="inspect", short_help="Describe a dataset and what is odd about it.")
 @click.argument("dataset")
 @read_options
 @output_options

@@ -11,7 +11,7 @@ from vaco_curate_cli.display import Display, number_text, table
 from vaco_curate_cli.options import dataset_option, output_options, resolve_run, run_argument
 
 
-@click.command(name="report")
+@click.command(name="report", short_help="Write one HTML page about a run.")
 @run_argument
 @dataset_option
 @output_options

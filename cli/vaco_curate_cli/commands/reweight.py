@@ -18,7 +18,7 @@ from vaco_curate_cli.options import (
 )
 
 
-@click.command(name="reweight")
+@click.command(name="reweight", short_help="Give every row a weight of mean 1.")
 @run_argument
 @click.option(
     "--temperature",

@@ -26,7 +26,7 @@ ranks. paper: the published algorithm to the letter, 1M + 1M updates, about 4 ho
 comparison. The cost hardly depends on the number of rows."""
 
 
-@click.command(name="score")
+@click.command(name="score", short_help="Train the scorer and score every row.")
 @click.argument("dataset")
 @click.option("--out", type=FOLDER, help="Run folder to write  [default: DATASET's name with .vaco, here]")
 @click.option("--scorer", type=FOLDER, metavar="RUN", help="Apply the scorer of this run; no training.")
