@@ -48,7 +48,9 @@ def swing_up(observation: Array) -> Array:
 def _noisy(noise: float, strength: float) -> Callable[[Array, np.random.Generator], Array]:
     def torque(observation: Array, generator: np.random.Generator) -> Array:
         wanted = strength * swing_up(observation)
-        return np.clip(wanted + noise * generator.standard_normal(wanted.shape), -MAXIMUM_TORQUE, MAXIMUM_TORQUE)
+        return np.clip(
+            wanted + noise * generator.standard_normal(wanted.shape), -MAXIMUM_TORQUE, MAXIMUM_TORQUE
+        )
 
     return torque
 
