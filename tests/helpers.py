@@ -8,8 +8,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from vaco_curate.columns import transitions_from_columns
 from vaco_curate.training import PRESETS, BilevelSettings, TrainSettings, ValueSettings
-from vaco_curate.transitions import Transitions, transitions_from_columns
+from vaco_curate.transitions import Transitions
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from helpers import make_transitions
 
+from vaco_curate.columns import transitions_from_columns
 from vaco_curate.errors import DatasetError
-from vaco_curate.transitions import transitions_from_columns
 
 
 def columns(count=10, **changes):

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from vaco_curate.columns import transitions_from_columns
 from vaco_curate.errors import DatasetError
 from vaco_curate.formats.environment import action_bounds
 from vaco_curate.formats.options import ReadOptions
-from vaco_curate.transitions import Array, Transitions, transitions_from_columns
+from vaco_curate.transitions import Array, Transitions
 
 REQUIRED = {"observations": "observation", "actions": "action", "rewards": "reward", "terminals": "terminated"}
 OPTIONAL = {"timeouts": "truncated", "next_observations": "next_observation"}

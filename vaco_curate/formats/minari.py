@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from vaco_curate.columns import transitions_from_columns
 from vaco_curate.errors import DatasetError
 from vaco_curate.formats.environment import leaves
 from vaco_curate.formats.options import ReadOptions
-from vaco_curate.transitions import Array, Transitions, transitions_from_columns
+from vaco_curate.transitions import Array, Transitions
 
 CUT_LENGTH = 32_767
 """Arrow and Parquet storage silently cut longer episodes (Farama-Foundation/Minari issue 351)."""

@@ -17,10 +17,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from vaco_curate.columns import transitions_from_columns
 from vaco_curate.errors import DatasetError
 from vaco_curate.formats.environment import action_bounds
 from vaco_curate.formats.options import ReadOptions
-from vaco_curate.transitions import Array, Transitions, transitions_from_columns
+from vaco_curate.transitions import Array, Transitions
 
 METADATA_KEY = b"vaco_curate"
 SCHEMA_VERSION = 1

@@ -121,11 +121,11 @@ def score_dataset(
 
     started = time.perf_counter()
     data = read_dataset(source, read_options)
-    assert data.path is not None, "readers say what they read"
-    refuse_overlap(out, {"the dataset": data.path})
+    refuse_overlap(out, {"the dataset": _path(data)})
     manifest = _manifest(source, data, read_options, settings, seed, torch_device)
     if began is not None:
         _check_same_run(work, began, manifest)
+        manifest["started"] = began["started"]
     elif work.exists():
         shutil.rmtree(work)
     work.mkdir(parents=True, exist_ok=True)
@@ -184,8 +184,7 @@ def apply_scorer(
     scorer = Scorer.load(trained.folder / SCORER_FOLDER, torch_device)
     started = time.perf_counter()
     data = read_dataset(source, read_options)
-    assert data.path is not None, "readers say what they read"
-    refuse_overlap(out, {"the dataset": data.path})
+    refuse_overlap(out, {"the dataset": _path(data)})
     settings = settings_from_json(trained.manifest["settings"], TrainSettings())
     manifest = _manifest(
         source, data, read_options or ReadOptions(), settings, trained.manifest["seed"], torch_device
@@ -262,7 +261,6 @@ def _manifest(
     seed: int,
     device: torch.device,
 ) -> dict[str, Any]:
-    assert data.path is not None, "readers say what they read"
     return {
         "kind": RUN,
         "complete": False,
@@ -271,7 +269,7 @@ def _manifest(
             "source": source,
             "format": data.format,
             "read_options": options.to_json(),
-            **hash_source(data.path),
+            **hash_source(_path(data)),
             "fingerprint": data.fingerprint,
             "env_id": data.env_id,
             "env_kwargs": dict(data.env_kwargs),
@@ -305,6 +303,11 @@ def _unfinished_run(out: Path, work: Path, *, resume: bool, force: bool) -> dict
 
 def _began_settings(began: dict[str, Any] | None) -> TrainSettings | None:
     return None if began is None else settings_from_json(began["settings"], TrainSettings())
+
+
+def _path(data: Transitions) -> Path:
+    assert data.path is not None, "every reader says what it read"
+    return data.path
 
 
 def _check_seed(seed: int | None) -> None:
