@@ -239,3 +239,17 @@ def test_a_run_and_its_curated_folder_can_move_together(vaco, scored):
     arguments = ("--against", "", "--updates", 5, "--seeds", 1, "--episodes", 1)
     outcome = vaco("eval", "moved/kept", "--dataset", "moved/pendulum.hdf5", *arguments)
     assert outcome.code == 0, outcome.stderr
+
+
+def test_an_interrupted_demo_exits_with_130_and_can_be_started_again(vaco, here, monkeypatch):
+    from vaco_curate_cli.commands import demo
+
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(demo, "record_pendulum", interrupted)
+        assert vaco("demo").code == 130
+    with monkeypatch.context() as patch:
+        patch.setattr("vaco_curate_cli.commands.score.score_dataset", interrupted)
+        assert vaco("demo", "--force").code == 130
