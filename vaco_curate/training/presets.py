@@ -11,10 +11,7 @@ PRESETS: Mapping[str, TrainSettings] = {
         value=ValueSettings(updates=20_000),
         bilevel=BilevelSettings(updates=6_000),
     ),
-    "standard": TrainSettings(
-        value=ValueSettings(updates=60_000),
-        bilevel=BilevelSettings(updates=20_000),
-    ),
+    "standard": TrainSettings(),
     "paper": TrainSettings(
         value=ValueSettings(updates=1_000_000, reward_horizon=1000),
         bilevel=BilevelSettings(

@@ -15,7 +15,7 @@ from vaco_curate.errors import SettingsError
 class ValueSettings:
     """Value phase: IQL's expectile TD learning. Defaults are IQL's for locomotion."""
 
-    updates: int = 30_000  # K1, not published; the ranking of Q settles by then (docs/method.md)
+    updates: int = 30_000  # K1, not published; more gave no better ranks (docs/results.md)
     batch_size: int = 256
     learning_rate: float = 3e-4
     expectile: float = 0.7
@@ -47,7 +47,7 @@ class BilevelSettings:
         merge_value_updates: the paper's appendix: a value update before every bi-level update.
     """
 
-    updates: int = 20_000
+    updates: int = 6_000  # K2, not published; likewise
     batch_size: int = 256
     policy_learning_rate: float = 3e-4
     scorer_learning_rate: float = 3e-4  # published: 3e-5, which needs ten times the updates
