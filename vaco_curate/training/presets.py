@@ -7,10 +7,7 @@ from collections.abc import Mapping
 from vaco_curate.training.settings import BilevelSettings, TrainSettings, ValueSettings
 
 PRESETS: Mapping[str, TrainSettings] = {
-    "quick": TrainSettings(
-        value=ValueSettings(updates=20_000),
-        bilevel=BilevelSettings(updates=6_000),
-    ),
+    "quick": TrainSettings(value=ValueSettings(updates=20_000)),
     "standard": TrainSettings(),
     "paper": TrainSettings(
         value=ValueSettings(updates=1_000_000, reward_horizon=1000),
