@@ -9,7 +9,7 @@ import torch
 from helpers import make_transitions, tiny_settings, write_d4rl
 
 from vaco_curate import Cut, filter_dataset, load_curated, read_dataset, reweight_dataset, score_dataset
-from vaco_curate.errors import RunError
+from vaco_curate.errors import CurateError, RunError
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +125,10 @@ class TestD3rlpy:
     def test_it_holds_every_row_that_has_a_target_and_no_other(self, half):
         buffer = half.d3rlpy_replay_buffer()
         assert buffer.transition_count == half.transitions.is_learnable.sum()
+
+    def test_trajectories_are_refused_for_rows_have_holes(self, half):
+        with pytest.raises(CurateError, match="no trajectories"):
+            half.d3rlpy_replay_buffer().sample_trajectory_batch(2, 5)
 
     def test_draws_follow_the_weights_unless_told_otherwise(self, weighted):
         data = weighted.transitions

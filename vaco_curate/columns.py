@@ -116,7 +116,10 @@ def _float_column(values: Array, name: str, source: str, *, ndim: int) -> Array:
         values = values[:, None]
     if values.ndim != ndim:
         raise DatasetError(f"{source}: {name} has shape {values.shape}, expected {ndim} dimension(s)")
-    return values if values.dtype in (np.float32, np.float64) else values.astype(np.float32)
+    if values.dtype in (np.float32, np.float64):
+        return values
+    wide = values.dtype.kind in "iu" or values.dtype.itemsize > 4
+    return values.astype(np.float64 if wide and values.dtype.itemsize >= 4 else np.float32)
 
 
 def _action_column(values: Array, source: str) -> Array:
@@ -146,6 +149,8 @@ def _whole_numbers(values: Array, name: str, source: str) -> Array:
     if values.dtype.kind == "f" and not (np.isfinite(values).all() and (values == np.round(values)).all()):
         row = int(np.flatnonzero(~np.isfinite(values) | (values != np.round(values)))[0])
         raise DatasetError(f"{source}: {name} is {values[row]} in row {row}, not a whole number")
+    if values.dtype.kind == "u" and (values > np.iinfo(np.int64).max).any():
+        raise DatasetError(f"{source}: {name} exceeds 2**63 - 1")
     return values.astype(np.int64)
 
 

@@ -21,8 +21,13 @@ UNFINISHED = ".partial"
 
 
 def run_folder_for(source: str) -> Path:
-    """Default run folder, in the current directory: ``hopper.hdf5`` -> ``hopper.vaco``."""
+    """Default run folder, in the current directory: ``hopper.hdf5`` -> ``hopper.vaco``.
+
+    Beside the current directory for ``.``: a run does not lie within its dataset.
+    """
     path = Path(source)
+    if path.name in ("", ".."):
+        return path.resolve().with_name(f"{path.resolve().name}.vaco")
     stem = path.stem if path.suffix in {".hdf5", ".h5", ".parquet"} else path.name
     return Path(f"{stem}.vaco")
 
@@ -74,9 +79,13 @@ def require_run(folder: Path) -> Path:
     if facts.get("complete") is not True:
         raise RunError(
             f"{folder}: the run is not finished",
-            fix=f"vaco-curate score {facts['dataset']['source']} --out {folder} --resume",
+            fix=f"vaco-curate score {facts['dataset']['source']} --out {_finished_name(folder)} --resume",
         )
     return folder
+
+
+def _finished_name(folder: Path) -> Path:
+    return folder.with_suffix("") if folder.suffix == UNFINISHED else folder
 
 
 def beside(folder: Path, name: str) -> Path:
@@ -105,6 +114,18 @@ def refuse_existing(folder: Path, kind: str, *, force: bool) -> None:
         raise RunError(
             f"{folder} holds {facts.get('kind')!r}, it will not be replaced by {kind!r}",
             fix="give another --out",
+        )
+    if kind != DEMO:  # the demo's folder is made of results, and is not replaced as a whole
+        _refuse_nested(folder)
+
+
+def _refuse_nested(folder: Path) -> None:
+    """Refuse to replace a folder in which other results of ours lie."""
+    nested = [path.parent for path in folder.glob(f"*/**/{FILE_NAME}") if _manifest_or_none(path.parent)]
+    if nested:
+        raise RunError(
+            f"{folder} also holds {nested[0].relative_to(folder)}, it will not be replaced",
+            fix="move that away, or give another --out",
         )
 
 

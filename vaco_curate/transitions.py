@@ -66,6 +66,7 @@ class Transitions:
     def __post_init__(self) -> None:
         _check_shapes(self)
         _check_numbers(self)
+        _check_range(self)
         _check_episodes(self)
 
     def __len__(self) -> int:
@@ -128,6 +129,9 @@ class Transitions:
         return digest.hexdigest()
 
 
+LARGEST = 1e15
+"""Largest absolute value of a number in a dataset."""
+
 SAME_STATE = 1e-3
 """Difference, in standard deviations, up to which a stored successor is the next row's observation."""
 
@@ -178,6 +182,20 @@ def _check_numbers(data: Transitions) -> None:
                 f"{data.source}: {name} is NaN or infinite in {(~finite).sum()} row(s), first in row {row}",
                 details=(f"{name}[{row}] = {column[row]}",),
                 fix="remove or repair the episodes that hold these rows",
+            )
+
+
+def _check_range(data: Transitions) -> None:
+    """Networks compute in float32; squares of observations must fit as well."""
+    for name in ("observation", "action", "reward", "next_observation"):
+        column = getattr(data, name)
+        huge = (np.abs(column) > LARGEST).reshape(len(data), -1).any(axis=1)
+        if huge.any():
+            row = int(np.flatnonzero(huge)[0])
+            raise DatasetError(
+                f"{data.source}: {name} exceeds {LARGEST:g} in {huge.sum()} row(s), first in row {row}",
+                details=(f"{name}[{row}] = {column[row]}",),
+                fix="repair these rows: such values are damage, or need other units",
             )
 
 

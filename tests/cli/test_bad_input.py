@@ -40,6 +40,7 @@ BAD_FILES = {
         "zero rows",
     ),
     "nan": ({"observations": nan_in_row_7(make_transitions())}, "first in row 7"),
+    "huge": ({"rewards": np.full(120, 1e20, np.float32)}, "exceeds 1e+15 in 120 row(s), first in row 0"),
     "infinity": (
         {"rewards": np.full(120, np.inf, np.float32)},
         "NaN or infinite in 120 row(s), first in row 0",
@@ -79,7 +80,8 @@ def test_a_bad_dataset_is_refused_and_nothing_is_written(vaco, here, command, ki
         ),
         (["filter", "--top", "0%"], "--top 0%"),
         (["filter", "--top", "-5%"], "--top -5%"),
-        (["filter", "--top", "101%"], "--top 101%"),
+        (["filter", "--top", "101%"], "is not above 0 % and at most 100 %"),
+        (["filter", "--top", "1e400%"], "is not above 0 % and at most 100 %"),
         (["filter", "--top", "0"], "--top 0 keeps nothing"),
         (["filter", "--threshold", "nan"], "--threshold nan"),
         (["filter", "--threshold", "1e9"], "keeps nothing"),
@@ -196,7 +198,7 @@ def test_a_curated_folder_is_not_evaluated_with_another_run(vaco, scored):
     (scored / "tiny.json").write_text(CONFIG)
     assert vaco("score", "pendulum.hdf5", "--config", "tiny.json", "--seed", "1", "--force").code == 0
     outcome = vaco("eval", "kept", "--updates", 5)
-    assert outcome.code == 1
+    assert outcome.code == 1, outcome.stdout
     assert "pendulum.vaco is no longer the one that made it" in outcome.stderr
 
 
@@ -206,6 +208,35 @@ def test_a_run_complete_but_not_yet_renamed_is_finished_by_resume(vaco, scored):
     outcome = vaco("score", "pendulum.hdf5", "--resume", "--json")
     assert outcome.code == 0, outcome.stderr
     assert (scored / "pendulum.vaco" / "scores.parquet").read_bytes() == before
+
+
+def test_resume_never_gives_the_result_of_another_dataset(vaco, scored):
+    (scored / "pendulum.vaco").rename(scored / "r.vaco.partial")
+    write_d4rl(scored / "other.hdf5", make_transitions())
+    for arguments in (["other.hdf5"], ["pendulum.hdf5", "--seed", "5"]):
+        outcome = vaco("score", *arguments, "--out", "r.vaco", "--resume")
+        assert outcome.code == 1
+        assert "began with another" in outcome.stderr
+    assert (scored / "r.vaco.partial").is_dir()
+
+
+def test_force_never_deletes_results_that_lie_inside_the_replaced_folder(vaco, scored):
+    assert vaco("filter", "--top", "10%", "--out", "pendulum.vaco/best").code == 0
+    (scored / "tiny.json").write_text(CONFIG)
+    outcome = vaco("score", "pendulum.hdf5", "--config", "tiny.json", "--force")
+    assert outcome.code == 1
+    assert "also holds best" in outcome.stderr
+    assert (scored / "pendulum.vaco" / "best" / "part-00000.parquet").is_file()
+
+
+def test_the_advice_for_an_unfinished_run_works(vaco, scored):
+    (scored / "pendulum.vaco").rename(scored / "pendulum.vaco.partial")
+    manifest = read_manifest(scored / "pendulum.vaco.partial")
+    (scored / "pendulum.vaco.partial" / "manifest.json").write_text(json.dumps(manifest | {"complete": False}))
+    outcome = vaco("filter", "pendulum.vaco.partial", "--top", "50%")
+    assert outcome.code == 1
+    advice = outcome.stderr.partition("fix: vaco-curate ")[2].split()
+    assert advice[:1] + advice[2:] == ["score", "--out", "pendulum.vaco", "--resume"]
 
 
 @pytest.mark.parametrize("step", ["the old one is moved away", "the new one is put in its place"])
@@ -229,12 +260,23 @@ def test_an_interrupt_while_an_output_is_put_in_place_keeps_the_old_one(vaco, sc
     assert not any(path.name.startswith(".") for path in scored.iterdir())
 
 
-@pytest.mark.parametrize(("file", "text"), [("scorer/scorer.json", "{}"), ("evaluations.json", "{")])
+MANIFEST = '{"made_by": "vaco-curate", "kind": "run", "complete": true}'
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("scorer/scorer.json", "{}"),
+        ("evaluations.json", "{"),
+        ("metrics.parquet", "x"),
+        ("manifest.json", MANIFEST),
+    ],
+)
 def test_damaged_parts_of_a_run_are_refused(vaco, scored, file, text):
     (scored / "pendulum.vaco" / file).write_text(text)
-    outcome = vaco("report") if file == "evaluations.json" else vaco("reweight")
+    outcome = vaco("reweight") if file == "scorer/scorer.json" else vaco("report")
     assert outcome.code == 1
-    assert file.rpartition("/")[2] in outcome.stderr
+    assert file.rpartition("/")[2].partition(".")[0] in outcome.stderr
 
 
 def test_a_selection_refuses_a_dataset_that_is_not_the_one_scored(vaco, scored):
@@ -278,7 +320,13 @@ def test_without_a_run_the_message_says_how_to_make_one(vaco, here):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("{", "not JSON"), ("[]", "JSON object"), ('{"value": {"update": 3}}', "unknown setting value.update")],
+    [
+        ("{", "not JSON"),
+        ("[]", "JSON object"),
+        ('{"settings": [1]}', "JSON object"),
+        ('{"value": {"learning_rate": 1e999}}', "finite float"),
+        ('{"value": {"update": 3}}', "unknown setting value.update"),
+    ],
 )
 def test_a_bad_config_is_refused(vaco, scored, text, message):
     (scored / "c.json").write_text(text)

@@ -229,6 +229,7 @@ def test_the_demo_runs_every_command_and_leaves_a_report(vaco, here, monkeypatch
     assert (here / outcome.json["report"]).is_file()
     assert len(json.loads((here / "demo/pendulum-mixed.vaco/evaluations.json").read_text())) == 2
     assert vaco("demo").code == 1, "a second run needs --force"
+    assert vaco("demo", "--force").code == 0
 
 
 def test_a_run_and_its_curated_folder_can_move_together(vaco, scored):
@@ -253,3 +254,55 @@ def test_an_interrupted_demo_exits_with_130_and_can_be_started_again(vaco, here,
     with monkeypatch.context() as patch:
         patch.setattr("vaco_curate_cli.commands.score.score_dataset", interrupted)
         assert vaco("demo", "--force").code == 130
+
+
+def test_a_report_of_few_long_episodes_says_where_none_fits(vaco, here):
+    write_d4rl(here / "few.hdf5", make_transitions(episodes=3, length=40))
+    (here / "tiny.json").write_text(CONFIG)
+    assert vaco("score", "few.hdf5", "--config", "tiny.json").code == 0
+    outcome = vaco("report")
+    assert outcome.code == 0, outcome.stderr
+    assert "only 3 episodes" in outcome.stderr
+    assert "the best episode alone is larger" in (here / "few.vaco" / "report.html").read_text()
+
+
+def test_names_with_spaces_and_brackets_work_throughout(vaco, tmp_path, monkeypatch, pendulum):
+    folder = tmp_path / "we [b] x"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    shutil.copy(pendulum, folder / "da[t]a 1.hdf5")
+    (folder / "tiny.json").write_text(CONFIG)
+    commands = [["score", "da[t]a 1.hdf5", "--config", "tiny.json"], ["filter", "--top", "50%"], ["report"]]
+    for command in [*commands, ["reweight"], ["inspect", "da[t]a 1.hdf5"]]:
+        outcome = vaco(*command)
+        assert outcome.code == 0, outcome.stderr
+    assert "da[t]a 1.hdf5" in outcome.stdout
+
+
+def test_a_folder_of_shards_is_scored_from_within_beside_itself(vaco, scored, monkeypatch):
+    vaco("filter", "--top", "100%", "--out", "shards")
+    (scored / "tiny.json").write_text(CONFIG)
+    monkeypatch.chdir(scored / "shards")
+    outcome = vaco("score", ".", "--config", "../tiny.json", "--json")
+    assert outcome.code == 0, outcome.stderr
+    assert (scored / "shards.vaco" / "scores.parquet").is_file()
+
+
+def test_a_run_may_lie_behind_a_link(vaco, scored):
+    (scored / "disk").mkdir()
+    (scored / "link.vaco").symlink_to(scored / "disk")
+    (scored / "tiny.json").write_text(CONFIG)
+    for force in ([], ["--force"]):
+        outcome = vaco("score", "pendulum.hdf5", "--config", "tiny.json", "--out", "link.vaco", *force)
+        assert outcome.code == 0, outcome.stderr
+    assert (scored / "disk" / "scores.parquet").is_file()
+    assert (scored / "link.vaco").is_symlink()
+
+
+def test_training_again_alike_gives_the_same_scorer(vaco, scored):
+    vaco("filter", "--top", "50%", "--out", "kept")
+    (scored / "tiny.json").write_text(CONFIG)
+    assert vaco("score", "pendulum.hdf5", "--config", "tiny.json", "--force").code == 0
+    arguments = ("--against", "", "--updates", 5, "--seeds", 1, "--episodes", 1)
+    outcome = vaco("eval", "kept", *arguments)
+    assert outcome.code == 0, outcome.stderr

@@ -187,3 +187,29 @@ def test_an_empty_column_of_words_is_written_as_words(tmp_path):
     empty = np.array([], dtype=int)
     parquet.write_transitions(tmp_path / "p", data, empty, {"reason": np.array([], dtype=object)}, {})
     assert pq.read_schema(tmp_path / "p" / "part-00000.parquet").field("reason").type == pa.string()
+
+
+def test_shards_are_read_in_the_order_of_their_numbers(tmp_path):
+    data = make_transitions()
+    (source,) = write_all(tmp_path / "p", data)
+    table = pq.read_table(source)
+    (tmp_path / "q").mkdir()
+    for number in range(12):
+        pq.write_table(table.slice(10 * number, 10), tmp_path / "q" / f"part-{number}.parquet")
+    assert read_dataset(str(tmp_path / "q")).fingerprint == data.fingerprint
+
+
+def test_a_column_that_occurs_twice_is_refused(tmp_path):
+    (file,) = write_all(tmp_path / "p", make_transitions())
+    table = pq.read_table(file)
+    pq.write_table(table.append_column("reward", table.column("reward")), tmp_path / "twice.parquet")
+    with pytest.raises(DatasetError, match="several columns reward"):
+        read_dataset(str(tmp_path / "twice.parquet"))
+
+
+def test_whole_rewards_of_many_digits_are_read_exactly(tmp_path):
+    reward = [16777217, 16777218, 16777219]
+    pq.write_table(
+        pa.table({"observation": [0.0, 1, 2], "action": [0.0, 1, 2], "reward": reward}), tmp_path / "x.parquet"
+    )
+    assert read_dataset(str(tmp_path / "x.parquet")).reward.tolist() == reward

@@ -25,8 +25,8 @@ def test_a_part_of_the_settings_replaces_that_part_only():
     [
         ({"bilevel": {"lookahead": 7}}, r"unknown setting bilevel.lookahead(.|\n)*look_ahead"),
         ({"value": 3}, "must be an object"),
-        ({"value": {"updates": "many"}}, "value.updates must be int"),
-        ({"value": {"updates": True}}, "value.updates must be int"),
+        ({"value": {"updates": "many"}}, "value.updates must be a finite int"),
+        ({"value": {"updates": True}}, "value.updates must be a finite int"),
         ({"value": {"updates": -5}}, "value.updates is -5, it must be >= 1"),
         ({"value": {"expectile": 1.5}}, "between 0 and 1"),
         ({"value": {"hidden": []}}, "layer sizes"),

@@ -206,6 +206,14 @@ def test_a_dataset_without_any_target_is_refused():
         train(data, tiny_settings())
 
 
+def test_a_single_row_can_be_scored():
+    data = make_transitions(
+        episodes=1, length=1, columns={"terminated": np.ones(1, bool), "truncated": np.zeros(1, bool)}
+    )
+    scorer = train(data, tiny_settings()).scorer
+    assert np.isfinite(scorer.score(data.observation, data.action).score).all()
+
+
 BARE_MACHINE = """
 import sys
 FORBIDDEN = {"polars", "pyarrow", "h5py", "minari", "gymnasium", "plotly", "jinja2", "click", "rich", "scipy"}

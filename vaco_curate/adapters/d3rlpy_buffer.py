@@ -6,9 +6,17 @@ from collections.abc import Iterator
 
 import numpy as np
 from d3rlpy.constants import ActionSpace
-from d3rlpy.dataset import Episode, InfiniteBuffer, ReplayBuffer, Transition, TransitionMiniBatch
+from d3rlpy.dataset import (
+    Episode,
+    InfiniteBuffer,
+    PartialTrajectory,
+    ReplayBuffer,
+    TrajectoryMiniBatch,
+    Transition,
+    TransitionMiniBatch,
+)
 
-from vaco_curate.errors import DatasetError
+from vaco_curate.errors import CurateError, DatasetError
 from vaco_curate.transitions import Array, Transitions
 
 
@@ -34,13 +42,34 @@ class WeightedReplayBuffer(ReplayBuffer):
         """A minibatch drawn by weight."""
         return TransitionMiniBatch.from_transitions([self.sample_transition() for _ in range(batch_size)])
 
+    def sample_trajectory(self, length: int) -> PartialTrajectory:
+        """Refused: curated rows have holes, and the closing steps of its episodes are not data.
+
+        Raises:
+            CurateError: always.
+        """
+        raise CurateError(
+            "curated rows are transitions, no trajectories can be drawn from them",
+            fix="use an algorithm of transitions, or build episodes from 'filter --level episode'",
+        )
+
+    def sample_trajectory_batch(self, batch_size: int, length: int) -> TrajectoryMiniBatch:
+        """Refused, as ``sample_trajectory``.
+
+        Raises:
+            CurateError: always.
+        """
+        return TrajectoryMiniBatch.from_partial_trajectories(
+            [self.sample_trajectory(length) for _ in range(batch_size)]
+        )
+
 
 def replay_buffer(data: Transitions, weight: Array) -> WeightedReplayBuffer:
     """Every row that has a Bellman target, drawn by weight and with its own successor.
 
     d3rlpy takes the next row of an episode for the successor, and drops the last row of an episode
     without a true end. So each run of consecutive rows becomes an episode of its own, closed by one more
-    step that holds the stored next observation and is never drawn.
+    step that holds the stored next observation and is never drawn as a transition.
 
     Args:
         weight: (n,) non-negative.

@@ -8,6 +8,7 @@ the smallest and fastest lossless form for smooth trajectories. File metadata un
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,7 @@ def read_table(source: str, columns: Sequence[str] | None = None) -> pa.Table:
         DatasetError: there is no such file, or it is damaged.
     """
     path = Path(source)
-    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+    files = sorted(path.glob("*.parquet"), key=_shard_order) if path.is_dir() else [path]
     if not files or not all(file.is_file() for file in files):
         raise DatasetError(f"{source}: no such Parquet file or folder of shards")
     try:
@@ -101,6 +102,12 @@ def read_table(source: str, columns: Sequence[str] | None = None) -> pa.Table:
             details=(str(error).splitlines()[0],),
             fix="a file may be truncated, or the shards of a folder may not share a schema",
         ) from error
+
+
+def _shard_order(path: Path) -> list[tuple[int, int | str]]:
+    """Names with their numbers as numbers: ``part-2`` before ``part-10``."""
+    parts = re.split(r"(\d+)", path.name)
+    return [(0, int(part)) if part.isdigit() else (1, part) for part in parts]
 
 
 def table_facts(table: pa.Table) -> dict[str, Any]:
@@ -216,6 +223,11 @@ def _check_columns(source: str, table: pa.Table, names: Mapping[str, str], asked
     missing += [
         column for column in asked.values() if column not in table.column_names and column not in missing
     ]
+    twice = [column for column in names.values() if table.column_names.count(column) > 1]
+    if twice:
+        raise DatasetError(
+            f"{source}: there are several columns {twice[0]}", fix="rename or remove all but one"
+        )
     unknown = [name for name in asked if name not in names]
     if unknown:
         raise DatasetError(
@@ -245,7 +257,9 @@ def _is_number(kind: pa.DataType) -> bool:
 def _vectors(source: str, column: pa.ChunkedArray, name: str) -> tuple[Array, Array]:
     """((n, size) values with zeros for nulls, (n,) whether a row is there)."""
     if _is_number(column.type):
-        return _scalars(source, column, name)[:, None], np.ones(len(column), dtype=bool)
+        present = pc.is_valid(column).to_numpy()
+        filled = pc.fill_null(column, 0) if name == "next_observation" else column
+        return _scalars(source, filled, name)[:, None], present
     if not any(is_list(column.type) for is_list in LISTS) or not _is_number(column.type.value_type):
         raise DatasetError(f"{source}: {name} holds {column.type}, expected a list of numbers a row")
     valid = pc.is_valid(column).to_numpy()

@@ -10,7 +10,8 @@ import numpy as np
 import polars as pl
 import torch
 
-from vaco_curate.curation import Cut, Summary, episode_means, select, summarize
+from vaco_curate.curation import Cut, Level, Summary, episode_means, select, summarize
+from vaco_curate.errors import SettingsError
 from vaco_curate.losses import advantage_weight
 from vaco_curate.scores import ScoreTable
 from vaco_curate.transitions import Array, Transitions
@@ -38,7 +39,8 @@ class ReportFacts:
         episode_score, episode_return: (episodes,).
         correlations: the score first, then the plain signals beside it.
         before: all rows.
-        kept: (label, summary) of the best shares, at transition and at episode level.
+        kept: (label, summary) of the best shares, at transition and at episode level; None where the
+            best episode alone is larger than the share.
         evaluations: what ``eval`` measured, by the rule of the curated data.
         curves: training metrics, one row per log interval; None for an applied scorer.
         warnings: in plain words.
@@ -51,7 +53,7 @@ class ReportFacts:
     episode_length: Array
     correlations: list[Correlation]
     before: Summary
-    kept: list[tuple[str, Summary]]
+    kept: list[tuple[str, Summary | None]]
     curves: pl.DataFrame | None
     manifest: dict[str, Any]
     evaluations: dict[str, Any]
@@ -68,11 +70,12 @@ def report_facts(
     """Compute the facts of a report on a scored dataset."""
     score = scores.column("score")
     correlations = episode_correlations(data, scores)
-    kept = []
-    for level in ("transition", "episode"):
-        for share in SHARES:
-            selection = select(data, score, scores.column("rank"), Cut(share=Fraction(share, 100)), level)
-            kept.append((f"top {share} % of {level}s", summarize(data, selection.weight)))
+    levels: tuple[Level, ...] = ("transition", "episode")
+    kept = [
+        (f"top {share} % of {level}s", _kept_by(data, scores, share, level))
+        for level in levels
+        for share in SHARES
+    ]
     return ReportFacts(
         score=score,
         episode_id=data.episode_id[data.episode_start],
@@ -87,6 +90,15 @@ def report_facts(
         evaluations=evaluations,
         warnings=[*manifest["warnings"], *_warnings(data, correlations[0])],
     )
+
+
+def _kept_by(data: Transitions, scores: ScoreTable, share: int, level: Level) -> Summary | None:
+    try:
+        cut = Cut(share=Fraction(share, 100))
+        selection = select(data, scores.column("score"), scores.column("rank"), cut, level)
+    except SettingsError:
+        return None
+    return summarize(data, selection.weight)
 
 
 def episode_correlations(data: Transitions, scores: ScoreTable) -> list[Correlation]:

@@ -27,7 +27,9 @@ LEVELS = {
 
 def render_html(facts: ReportFacts) -> str:
     """The whole page; needs no network to open."""
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
     environment.filters["number"] = _number
     template = environment.from_string(files(__package__).joinpath(TEMPLATE).read_text())
     return template.render(

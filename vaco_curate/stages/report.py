@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import polars as pl
-
 from vaco_curate.files import write_atomically
 from vaco_curate.reporting import Correlation, render_html, report_facts
-from vaco_curate.stages.runs import METRICS_FILE, REPORT_FILE, open_run
+from vaco_curate.stages.runs import REPORT_FILE, open_run
 
 
 @dataclass(frozen=True)
@@ -30,9 +28,7 @@ def report_run(run_folder: str | Path, *, dataset: str | None = None) -> ReportR
         CurateError: no finished run, or its dataset is gone or changed.
     """
     run = open_run(Path(run_folder))
-    metrics = run.folder / METRICS_FILE
-    curves = pl.read_parquet(metrics) if metrics.is_file() else None
-    facts = report_facts(run.dataset(dataset), run.scores, run.manifest, curves, run.evaluations())
+    facts = report_facts(run.dataset(dataset), run.scores, run.manifest, run.metrics(), run.evaluations())
     path = run.folder / REPORT_FILE
     write_atomically(path, render_html(facts))
     share = run.manifest["effective_sample_share"]

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from vaco_curate.errors import RunError
 from vaco_curate.files import write_atomically
 from vaco_curate.folders import require_run
@@ -22,6 +26,7 @@ SCORES_FILE = "scores.parquet"
 METRICS_FILE = "metrics.parquet"
 EVALUATIONS_FILE = "evaluations.json"
 REPORT_FILE = "report.html"
+REQUIRED = ("dataset", "settings", "seed", "device", "finished", "effective_sample_share", "notes", "warnings")
 
 
 @dataclass(frozen=True)
@@ -56,9 +61,29 @@ class Run:
         return data
 
     def scorer_hashes(self) -> list[dict[str, Any]]:
-        """Names, sizes and SHA-256 of the scorer's files: which scorer this is."""
+        """Names, sizes and SHA-256 of the scorer's networks: which scorer this is.
+
+        Its JSON file is left out, for it says when the scorer was trained: training again with the
+        same data, settings and seed gives the same scorer.
+        """
         folder = self.folder / SCORER_FOLDER
-        return [hash_file(path, relative_to=folder) for path in sorted(folder.iterdir())]
+        return [hash_file(path, relative_to=folder) for path in sorted(folder.glob("*.safetensors"))]
+
+    def metrics(self) -> pl.DataFrame | None:
+        """One row per log interval and phase; None for an applied scorer, which was not trained here.
+
+        Raises:
+            RunError: the file is damaged.
+        """
+        path = self.folder / METRICS_FILE
+        if not path.is_file():
+            return None
+        try:
+            frame = pl.from_arrow(pq.ParquetFile(path).read())
+        except (OSError, pa.ArrowException) as error:
+            raise RunError(f"{path}: not readable", details=(str(error).splitlines()[0],)) from error
+        assert isinstance(frame, pl.DataFrame)
+        return frame
 
     def evaluations(self) -> dict[str, Any]:
         """What ``eval`` last measured on this run and on data curated by it, by rule and environment.
@@ -88,4 +113,8 @@ def open_run(folder: Path) -> Run:
         RunError: no run, an unfinished one, or a damaged one.
     """
     require_run(folder)
-    return Run(folder, read_manifest(folder), ScoreTable.load(folder / SCORES_FILE))
+    manifest = read_manifest(folder)
+    missing = [key for key in REQUIRED if key not in manifest]
+    if missing:
+        raise RunError(f"{folder}: its manifest lacks {', '.join(missing)}", fix="score the dataset again")
+    return Run(folder, manifest, ScoreTable.load(folder / SCORES_FILE))

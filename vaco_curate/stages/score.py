@@ -18,7 +18,6 @@ from vaco_curate.errors import RunError, SettingsError
 from vaco_curate.folders import (
     RUN,
     UNFINISHED,
-    beside,
     is_complete,
     put_in_place,
     refuse_existing,
@@ -107,11 +106,8 @@ def score_dataset(
     _check_seed(seed)
     torch_device = resolve_device(device)
     out = Path(out) if out is not None else run_folder_for(source)
-    work = beside(out, f"{out.resolve().name}{UNFINISHED}")
+    work = out.resolve().with_name(f"{out.resolve().name}{UNFINISHED}")
     began = _unfinished_run(out, work, resume=resume, force=force)
-    if began is not None and began["complete"]:  # stopped between its last write and its renaming
-        put_in_place(work, out, RUN, force=force)
-        return _recorded_result(out, read_manifest(out))
     settings = settings or _began_settings(began) or PRESETS["standard"]
     if seed is None:
         seed = 0 if began is None else int(began["seed"])
@@ -126,6 +122,9 @@ def score_dataset(
     if began is not None:
         _check_same_run(work, began, manifest)
         manifest["started"] = began["started"]
+        if began["complete"]:  # it stopped between its last write and its renaming
+            put_in_place(work, out, RUN, force=force)
+            return _recorded_result(out, began)
     elif work.exists():
         shutil.rmtree(work)
     work.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -134,11 +135,13 @@ def _typed(owner: type, name: str, value: Any, where: str) -> Any:
     if declared.startswith("Literal["):
         return value  # _check names the choices
     if not _is(value, _TYPES[declared]):
-        raise SettingsError(f"setting {where}{name} must be {declared}, not {value!r}")
+        raise SettingsError(f"setting {where}{name} must be a finite {declared}, not {value!r}")
     return value
 
 
 def _is(value: Any, types: tuple[type, ...]) -> bool:
+    if isinstance(value, float) and not math.isfinite(value):
+        return False
     return isinstance(value, types) and (bool in types or not isinstance(value, bool))
 
 

@@ -98,7 +98,7 @@ def train(
     rows = _scoring_tensors(data, tensors, value_state, settings)
     if bilevel_state.update == 0:
         bilevel_state.q_mean.copy_(rows.q_value.mean())
-        bilevel_state.q_std.copy_(rows.q_value.std().clamp_min(1e-6))
+        bilevel_state.q_std.copy_(rows.q_value.std(correction=min(1, len(rows) - 1)).clamp_min(1e-6))
     step = _bilevel_stepper(bilevel_state, value_state, rows, learnable, settings)
     run("bilevel", bilevel_state, step, settings.bilevel.updates)
     return Training(

@@ -103,7 +103,10 @@ def _settings(preset: str | None, config: Path | None) -> TrainSettings | None:
         raise SettingsError(f"{config}: not JSON", details=(str(error),)) from error
     if not isinstance(facts, dict):
         raise SettingsError(f"{config}: must hold a JSON object of settings")
-    return settings_from_json(facts.get("settings", facts), base)
+    settings = facts.get("settings", facts)
+    if not isinstance(settings, dict):
+        raise SettingsError(f"{config}: 'settings' must be a JSON object")
+    return settings_from_json(settings, base)
 
 
 def _show(result: ScoreResult, display: Display) -> None:
