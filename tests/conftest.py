@@ -1,10 +1,12 @@
-"""A small dataset and a trained run that many tests share."""
+"""Fixtures that many tests share."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from helpers import tiny_settings
 
 from vaco_curate.demo import record_pendulum
@@ -26,3 +28,14 @@ def pendulum_run(pendulum: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     out = tmp_path_factory.mktemp("run") / "pendulum.vaco"
     score_dataset(str(pendulum), out=out, settings=tiny_settings(), device="cpu")
     return out
+
+
+@pytest.fixture
+def float64() -> Iterator[None]:
+    """Modules and tensors in float64, with fixed initial values."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        yield
+    torch.set_default_dtype(before)

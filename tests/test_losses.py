@@ -28,17 +28,6 @@ from vaco_curate.networks import Policy, ScorerNetwork, TwinCritic
 D, K, BATCH = 5, 3, 7
 
 
-@pytest.fixture
-def float64():
-    """Modules and tensors in float64 with fixed values."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        yield
-    torch.set_default_dtype(before)
-
-
 def test_expectile_loss_of_one_half_is_half_the_squared_error():
     error = torch.tensor([-2.0, 1.0, 3.0])
     assert expectile_loss(error, 0.5).item() == pytest.approx(0.5 * (4 + 1 + 9) / 3)

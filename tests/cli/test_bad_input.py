@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import resource
 import shutil
-import signal
-import time
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -134,55 +130,6 @@ def test_wrong_usage_has_exit_code_2(vaco, scored, arguments):
     assert "Error" in outcome.stderr
 
 
-def test_an_existing_output_needs_force_and_survives_a_refusal(vaco, scored):
-    assert vaco("filter", "--top", "50%").code == 0
-    kept = (scored / "pendulum.top50pct" / "part-00000.parquet").read_bytes()
-    again = vaco("filter", "--top", "50%")
-    assert again.code == 1
-    assert "--force" in again.stderr
-    assert (scored / "pendulum.top50pct" / "part-00000.parquet").read_bytes() == kept
-    assert vaco("filter", "--top", "50%", "--force").code == 0
-
-
-def test_force_never_replaces_a_folder_that_is_not_ours(vaco, scored):
-    (scored / "precious").mkdir()
-    (scored / "precious" / "thesis.tex").write_text("years")
-    outcome = vaco("filter", "--top", "50%", "--out", "precious", "--force")
-    assert outcome.code == 1
-    assert "was not written by vaco-curate" in outcome.stderr
-    (scored / "precious" / "manifest.json").write_text('{"name": "a web extension"}')
-    outcome = vaco("filter", "--top", "50%", "--out", "precious", "--force")
-    assert outcome.code == 1
-    assert "was not written by vaco-curate" in outcome.stderr
-    assert (scored / "precious" / "thesis.tex").read_text() == "years"
-
-
-def test_force_never_replaces_a_run_by_a_filter_or_the_dataset_by_either(vaco, scored):
-    shutil.copytree(scored / "pendulum.vaco", scored / "other.vaco")
-    outcome = vaco("filter", "pendulum.vaco", "--top", "50%", "--out", "other.vaco", "--force")
-    assert outcome.code == 1
-    assert "holds 'run', it will not be replaced by 'curated'" in outcome.stderr
-
-    vaco("filter", "pendulum.vaco", "--top", "50%", "--out", "half")
-    (scored / "tiny.json").write_text(CONFIG)
-    vaco("score", "half", "--config", "tiny.json")
-    before = sorted((scored / "half").iterdir())
-    for command in (["filter", "half.vaco", "--top", "5"], ["reweight", "half.vaco"]):
-        outcome = vaco(*command, "--out", "half", "--force")
-        assert outcome.code == 1
-        assert "would replace the dataset" in outcome.stderr
-    assert sorted((scored / "half").iterdir()) == before
-
-
-def test_resume_never_removes_a_folder_that_is_not_ours(vaco, here, pendulum):
-    shutil.copy(pendulum, here / "pendulum.hdf5")
-    (here / "pendulum.vaco.partial").mkdir()
-    (here / "pendulum.vaco.partial" / "thesis.tex").write_text("years")
-    outcome = vaco("score", "pendulum.hdf5", "--resume")
-    assert outcome.code == 1
-    assert (here / "pendulum.vaco.partial" / "thesis.tex").read_text() == "years"
-
-
 def test_foreign_manifests_in_the_current_directory_are_passed_over(vaco, scored):
     (scored / "extension").mkdir()
     (scored / "extension" / "manifest.json").write_text("[]")
@@ -200,64 +147,6 @@ def test_a_curated_folder_is_not_evaluated_with_another_run(vaco, scored):
     outcome = vaco("eval", "kept", "--updates", 5)
     assert outcome.code == 1, outcome.stdout
     assert "pendulum.vaco is no longer the one that made it" in outcome.stderr
-
-
-def test_a_run_complete_but_not_yet_renamed_is_finished_by_resume(vaco, scored):
-    (scored / "pendulum.vaco").rename(scored / "pendulum.vaco.partial")
-    before = (scored / "pendulum.vaco.partial" / "scores.parquet").read_bytes()
-    outcome = vaco("score", "pendulum.hdf5", "--resume", "--json")
-    assert outcome.code == 0, outcome.stderr
-    assert (scored / "pendulum.vaco" / "scores.parquet").read_bytes() == before
-
-
-def test_resume_never_gives_the_result_of_another_dataset(vaco, scored):
-    (scored / "pendulum.vaco").rename(scored / "r.vaco.partial")
-    write_d4rl(scored / "other.hdf5", make_transitions())
-    for arguments in (["other.hdf5"], ["pendulum.hdf5", "--seed", "5"]):
-        outcome = vaco("score", *arguments, "--out", "r.vaco", "--resume")
-        assert outcome.code == 1
-        assert "began with another" in outcome.stderr
-    assert (scored / "r.vaco.partial").is_dir()
-
-
-def test_force_never_deletes_results_that_lie_inside_the_replaced_folder(vaco, scored):
-    assert vaco("filter", "--top", "10%", "--out", "pendulum.vaco/best").code == 0
-    (scored / "tiny.json").write_text(CONFIG)
-    outcome = vaco("score", "pendulum.hdf5", "--config", "tiny.json", "--force")
-    assert outcome.code == 1
-    assert "also holds best" in outcome.stderr
-    assert (scored / "pendulum.vaco" / "best" / "part-00000.parquet").is_file()
-
-
-def test_the_advice_for_an_unfinished_run_works(vaco, scored):
-    (scored / "pendulum.vaco").rename(scored / "pendulum.vaco.partial")
-    manifest = read_manifest(scored / "pendulum.vaco.partial")
-    (scored / "pendulum.vaco.partial" / "manifest.json").write_text(json.dumps(manifest | {"complete": False}))
-    outcome = vaco("filter", "pendulum.vaco.partial", "--top", "50%")
-    assert outcome.code == 1
-    advice = outcome.stderr.partition("fix: vaco-curate ")[2].split()
-    assert advice[:1] + advice[2:] == ["score", "--out", "pendulum.vaco", "--resume"]
-
-
-@pytest.mark.parametrize("step", ["the old one is moved away", "the new one is put in its place"])
-def test_an_interrupt_while_an_output_is_put_in_place_keeps_the_old_one(vaco, scored, monkeypatch, step):
-    vaco("filter", "--top", "50%", "--out", "kept")
-    before = (scored / "kept" / "part-00000.parquet").read_bytes()
-    real = Path.rename
-
-    def rename(self, target):
-        moves_old = self.name == "kept" and Path(target).parent != scored
-        moves_new = self.name != "kept" and Path(target).name == "kept" and Path(target).parent == scored
-        restores = self.name == "kept" and self.parent != scored
-        if not restores and (moves_old if "old" in step else moves_new):
-            raise KeyboardInterrupt
-        return real(self, target)
-
-    monkeypatch.setattr(Path, "rename", rename)
-    assert vaco("filter", "--top", "10%", "--out", "kept", "--force").code == 130
-    monkeypatch.undo()
-    assert (scored / "kept" / "part-00000.parquet").read_bytes() == before
-    assert not any(path.name.startswith(".") for path in scored.iterdir())
 
 
 MANIFEST = '{"made_by": "vaco-curate", "kind": "run", "complete": true}'
@@ -341,105 +230,6 @@ def test_a_damaged_score_table_is_refused(vaco, scored):
     outcome = vaco("filter", "--top", "50%")
     assert outcome.code == 1
     assert "not a readable score table" in outcome.stderr
-
-
-LONG = json.dumps(tiny_settings().to_json() | {"value": {"updates": 100_000, "hidden": [32, 32]}})
-
-
-def wait_for(path, seconds=60):
-    end = time.monotonic() + seconds
-    while not path.exists():
-        assert time.monotonic() < end, f"{path} never appeared"
-        time.sleep(0.05)
-
-
-def test_ctrl_c_exits_with_130_and_the_run_goes_on_with_resume(vaco, start, here, pendulum):
-    shutil.copy(pendulum, here / "pendulum.hdf5")
-    (here / "long.json").write_text(LONG)
-    process = start("score", "pendulum.hdf5", "--config", "long.json", cwd=here)
-    wait_for(here / "pendulum.vaco.partial" / "checkpoint.safetensors")
-    process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert "--resume" in stderr
-    assert "Traceback" not in stderr
-    assert not (here / "pendulum.vaco").exists()
-
-    unfinished = vaco("filter", "--top", "50%")
-    assert unfinished.code == 1
-    assert "unfinished: pendulum.vaco.partial" in unfinished.stderr
-    again = vaco("score", "pendulum.hdf5", "--config", "long.json")
-    assert again.code == 1
-    assert "--resume" in again.stderr
-    (here / "other.json").write_text(CONFIG)
-    other = vaco("score", "pendulum.hdf5", "--config", "other.json", "--resume")
-    assert other.code == 1
-    assert "began with another settings" in other.stderr
-    manifest_path = here / "pendulum.vaco.partial" / "manifest.json"
-    manifest = json.loads(manifest_path.read_text())
-    manifest["settings"]["value"]["updates"] = 1
-    manifest_path.write_text(json.dumps(manifest))  # end the value phase at once, to keep the test short
-    assert vaco("score", "pendulum.hdf5", "--resume").code == 0
-    assert (here / "pendulum.vaco" / "scores.parquet").is_file()
-    assert not (here / "pendulum.vaco.partial").exists()
-
-
-def test_resume_remembers_how_the_dataset_was_read(vaco, here, pendulum, monkeypatch):
-    from vaco_curate.formats import read_dataset
-    from vaco_curate.stages import score
-
-    data = read_dataset(str(pendulum))
-    frame = {"obs": data.observation.tolist(), "act": data.action.tolist(), "rew": data.reward}
-    pl.DataFrame(frame).write_parquet(here / "log.parquet")
-    (here / "tiny.json").write_text(CONFIG)
-    begin = ["score", "log.parquet", "--config", "tiny.json", "--seed", "4", "--max-episode-steps", "200"]
-    begin += ["--column", "observation=obs,action=act,reward=rew"]
-    assert vaco(*begin, "--out", "whole").code == 0
-
-    def interrupted(*args, **kwargs):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(score, "_score_into", interrupted)
-        assert vaco(*begin).code == 130
-    resumed = vaco("score", "log.parquet", "--resume")
-    assert resumed.code == 0, resumed.stderr
-    whole, again = (pl.read_parquet(here / run / "scores.parquet") for run in ("whole", "log.vaco"))
-    assert whole.equals(again)
-
-
-def limit_file_size():
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-
-
-def test_a_full_disk_is_refused_and_loses_nothing(start, scored):
-    """A limit on file size stands for the disk: writes fail in the same calls, with EFBIG for ENOSPC."""
-    before = {path: path.read_bytes() for path in scored.rglob("*") if path.is_file()}
-    for command in (["filter", "pendulum.vaco", "--top", "90%"], ["score", "pendulum.hdf5", "--out", "new"]):
-        process = start(*command, cwd=scored, preexec_fn=limit_file_size)
-        _, stderr = process.communicate(timeout=120)
-        assert process.returncode == 1, stderr
-        assert "no space left to write" in stderr
-        assert "Traceback" not in stderr
-    assert not (scored / "pendulum.top90pct").exists()
-    assert not (scored / "new").exists()
-    assert all(path.read_bytes() == content for path, content in before.items())
-
-
-def test_an_interrupted_filter_leaves_the_previous_output(scored, monkeypatch, vaco):
-    from vaco_curate.stages import select
-
-    vaco("filter", "--top", "50%", "--out", "kept")
-    before = (scored / "kept" / "part-00000.parquet").read_bytes()
-
-    def interrupted(*args, **kwargs):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(select, "write_kept", interrupted)
-    assert vaco("filter", "--top", "10%", "--out", "kept", "--force").code == 130
-    assert (scored / "kept" / "part-00000.parquet").read_bytes() == before
-    assert not any(path.name.startswith(".") for path in scored.iterdir())
 
 
 def test_a_folder_without_write_permission_is_refused(vaco, scored, monkeypatch):

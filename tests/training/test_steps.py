@@ -86,16 +86,6 @@ def test_values_are_fitted_to_the_target_critic_which_follows_by_its_share():
 D, K, ROWS = 5, 2, 9
 
 
-@pytest.fixture
-def float64():
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    with torch.random.fork_rng():
-        torch.manual_seed(7)
-        yield
-    torch.set_default_dtype(before)
-
-
 @pytest.mark.parametrize("noise_on", ["state", "action"])
 @pytest.mark.parametrize("coefficient", [0.0, 0.7])
 @pytest.mark.parametrize("normalized", [True, False])
