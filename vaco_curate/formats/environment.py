@@ -51,7 +51,7 @@ def quiet_simulators() -> Iterator[None]:
 
     MuJoCo would also write them to a file in the current directory.
     """
-    with contextlib.suppress(ImportError):
+    with contextlib.suppress(ImportError, OSError):  # OSError: MuJoCo's own library is missing
         importlib.import_module("mujoco").set_mju_user_warning(lambda message: None)
     with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
