@@ -23,7 +23,8 @@ from vaco_curate_cli.options import (
 PRESET_HELP = """\
 quick: 20k + 6k updates, about 3 minutes on one CPU core. standard (the default): 30k + 6k, about 4 minutes, \
 values closer to their end. paper: the published algorithm to the letter, 1M + 1M updates, an estimated \
-4 hours, for comparison; nothing in it keeps the scorer from collapsing. The cost hardly depends on the number of rows."""
+4 hours, for comparison; nothing in it keeps the scorer from collapsing. The cost hardly depends \
+on the number of rows."""
 
 
 @click.command(name="score", short_help="Train the scorer and score every row.")
