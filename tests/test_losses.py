@@ -95,7 +95,7 @@ def test_policy_objective_takes_the_smaller_critic(float64):
     critic = TwinCritic(D, K, (8,))
     s, a = torch.randn(BATCH, D), torch.randn(BATCH, K)
     first, second = critic(s, a)
-    assert policy_objective(critic, s, a).item() == pytest.approx(-torch.minimum(first, second).mean().item())
+    assert policy_objective(critic(s, a)).item() == pytest.approx(-torch.minimum(first, second).mean().item())
 
 
 def test_standardized_alignment_is_free_of_scale_and_keeps_its_sign():
@@ -160,7 +160,7 @@ def test_scorer_gradient_equals_backprop_through_the_policy_step(float64, normal
         return cloning_errors(functional_call(policy, values, (s,)), a)
 
     def objective(values):
-        return policy_objective(critic, s, functional_call(policy, values, (noisy,)))
+        return policy_objective(critic(s, functional_call(policy, values, (noisy,))))
 
     def weigh(values):
         return weights_of(scorer, values, s, a, q, normalized)
@@ -189,6 +189,6 @@ def test_alignment_is_positive_where_cloning_climbs_the_critics_slope(float64):
     s = torch.randn(1, D).expand(2, D)
     a = policy(s).detach() + torch.tensor([[0.1], [-0.1]])
     parameters = {name: p.detach() for name, p in policy.named_parameters()}
-    direction = grad(lambda v: policy_objective(critic, s, functional_call(policy, v, (s,))))(parameters)
+    direction = grad(lambda v: policy_objective(critic(s, functional_call(policy, v, (s,)))))(parameters)
     up, down = alignments(policy, parameters, direction, s, a)
     assert up > 0 > down

@@ -8,6 +8,7 @@ import torch
 from helpers import make_transitions, tiny_settings
 
 from vaco_curate.errors import DatasetError, RunError
+from vaco_curate.networks import ScorerNetwork, TwinCritic
 from vaco_curate.scaling import Scaling, fit_scaling
 from vaco_curate.scorer import CHUNK, Scorer
 from vaco_curate.training import train
@@ -36,10 +37,15 @@ def test_the_score_is_the_network_on_normalized_inputs_and_standardized_q(scorer
     s, a = rows(20)
     observation = torch.from_numpy(scorer.scaling.observation(s))
     action = torch.from_numpy(scorer.scaling.action(a))
+    sizes = (scorer.observation_size, scorer.action_size)
+    critic, network = TwinCritic(*sizes, (32, 32)), ScorerNetwork(*sizes, (32, 32), scorer.score_bound)
+    scorer.critics.write_to(0, critic.first)
+    scorer.critics.write_to(1, critic.second)
+    scorer.networks.write_to(0, network.layers)
     with torch.no_grad():
-        q_value = scorer.critic(observation, action).amin(dim=0)
-        expected = scorer.network(observation, action, (q_value - scorer.q_mean) / scorer.q_std)
-    assert abs(scorer.q_mean) > 1e-3, "the test needs statistics that matter"
+        q_value = critic(observation, action).amin(dim=0)
+        expected = network(observation, action, (q_value - scorer.q_mean) / scorer.q_std)
+    assert abs(scorer.q_mean.item()) > 1e-3, "the test needs statistics that matter"
     assert scorer.score(s, a).score == pytest.approx(expected.numpy(), abs=1e-5)
 
 
@@ -47,15 +53,29 @@ def test_q_is_standardized_by_its_mean_and_deviation_on_the_training_data():
     data = make_transitions()
     scorer = train(data, tiny_settings()).scorer
     raw = scorer.score(data.observation, data.action).q_value * scorer.scaling.reward_scale
-    assert scorer.q_mean == pytest.approx(raw.mean(), rel=1e-3)
-    assert scorer.q_std == pytest.approx(raw.std(ddof=1), rel=1e-3)
+    assert scorer.q_mean.item() == pytest.approx(raw.mean(), rel=1e-3)
+    assert scorer.q_std.item() == pytest.approx(raw.std(ddof=1), rel=1e-3)
 
 
-def test_a_saved_scorer_scores_the_same(scorer, tmp_path):
+def test_members_are_averaged_at_a_common_level_and_their_spread_is_told():
+    data = make_transitions()
+    together = train(data, tiny_settings(), seed=4, members=3).scorer
+    alone = [train(data, tiny_settings(), seed=seed).scorer for seed in (4, 5, 6)]
+    scores = np.stack([scorer.score(data.observation, data.action).score for scorer in alone])
+    leveled = scores - scores.mean(axis=1, keepdims=True) + scores.mean()
+    assert np.abs(scores.mean(axis=1) - scores.mean()).max() > 1e-3, "the test needs members that differ"
+    given = together.score(data.observation, data.action)
+    assert given.score == pytest.approx(leveled.mean(axis=0), abs=1e-4)
+    assert given.score_std == pytest.approx(leveled.std(axis=0, ddof=1), abs=1e-4)
+    assert np.isnan(alone[0].score(data.observation, data.action).score_std).all()
+
+
+def test_a_saved_scorer_scores_the_same(tmp_path):
+    scorer = train(make_transitions(), tiny_settings(), members=2).scorer
     scorer.save(tmp_path)
     loaded = Scorer.load(tmp_path)
     s, a = rows(50)
-    for name in ("score", "q_value", "advantage"):
+    for name in ("score", "score_std", "q_value", "advantage"):
         assert (getattr(loaded.score(s, a), name) == getattr(scorer.score(s, a), name)).all()
     assert loaded.provenance == scorer.provenance
 
@@ -67,7 +87,7 @@ def test_nothing_saved_is_a_pickle(scorer, tmp_path):
 
 def test_the_score_stays_within_its_bound(scorer):
     s, a = rows(200)
-    assert np.abs(scorer.score(1e4 * s, a).score).max() <= scorer.network.bound
+    assert np.abs(scorer.score(1e4 * s, a).score).max() <= scorer.score_bound
 
 
 def test_q_values_are_in_reward_units_of_the_dataset():

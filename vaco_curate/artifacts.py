@@ -7,29 +7,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
-from torch import nn
+from torch import Tensor
 
 from vaco_curate.errors import RunError
 
 
-def save_networks(folder: Path, name: str, networks: Mapping[str, nn.Module], facts: Mapping[str, Any]) -> None:
-    """Write ``name.safetensors`` with every parameter and ``name.json`` with the facts."""
+def save_artifact(folder: Path, name: str, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    """Write ``name.safetensors`` with the tensors and ``name.json`` with the facts."""
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {
-        f"{part}.{key}": tensor.detach().cpu().contiguous()
-        for part, network in networks.items()
-        for key, tensor in network.state_dict().items()
-    }
+    stored = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()}
     # Written by Python rather than by safetensors, so that a full disk shows as an OSError.
-    (folder / f"{name}.safetensors").write_bytes(to_bytes(tensors))
+    (folder / f"{name}.safetensors").write_bytes(to_bytes(stored))
     (folder / f"{name}.json").write_text(json.dumps(facts, indent=2) + "\n")
 
 
 def load_facts(folder: Path, name: str, kind: str, schema_version: int) -> dict[str, Any]:
-    """The JSON file that ``save_networks`` wrote.
+    """The JSON file that ``save_artifact`` wrote.
 
     Raises:
         RunError: it is missing, damaged, of another kind, or of a schema this version does not know.
@@ -49,19 +46,21 @@ def load_facts(folder: Path, name: str, kind: str, schema_version: int) -> dict[
     return facts
 
 
-def load_networks(folder: Path, name: str, networks: Mapping[str, nn.Module]) -> None:
-    """Fill the networks from the file that ``save_networks`` wrote.
+def load_tensors(folder: Path, name: str, into: Mapping[str, Tensor]) -> None:
+    """Fill tensors from the file that ``save_artifact`` wrote.
 
     Raises:
         RunError: it is missing, damaged, or of other shapes.
     """
     path = folder / f"{name}.safetensors"
     try:
-        tensors = load_file(path)
-        for part, network in networks.items():
-            prefix = f"{part}."
-            network.load_state_dict(
-                {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
-            )
-    except (OSError, SafetensorError, RuntimeError) as error:
+        stored = load_file(path)
+        if stored.keys() != into.keys():
+            raise ValueError(f"it holds {', '.join(sorted(stored))}, not {', '.join(sorted(into))}")
+        with torch.no_grad():
+            for key, tensor in into.items():
+                if tensor.shape != stored[key].shape:
+                    raise ValueError(f"{key} has shape {tuple(stored[key].shape)}, not {tuple(tensor.shape)}")
+                tensor.copy_(stored[key])
+    except (OSError, SafetensorError, ValueError) as error:
         raise RunError(f"{path}: cannot be loaded", details=(str(error).splitlines()[0],)) from error

@@ -1,47 +1,66 @@
-"""Datasets as tensors on the training device, and minibatches drawn from them."""
+"""Datasets as one tensor on the training device, and the rows of a minibatch taken from it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Self
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 
 @dataclass(frozen=True)
-class _Rows:
-    """Tensors whose first dimension is the row; a minibatch has the same type as the dataset."""
+class Rows:
+    """Transitions side by side in one tensor, so that a minibatch is one gather.
 
-    def __len__(self) -> int:
-        return len(getattr(self, fields(self)[0].name))
+    Attributes:
+        values: (..., rows, 2 d + k + 2): observation, action, next observation, reward, terminated.
+        observation_size, action_size: d and k.
+    """
 
-    def take(self, rows: Tensor) -> Self:
-        """The given rows, (batch,) int64, of every column."""
-        return type(self)(*(getattr(self, field.name).index_select(0, rows) for field in fields(self)))
+    values: Tensor
+    observation_size: int
+    action_size: int
 
-    def sample(self, batch_size: int, generator: torch.Generator) -> Self:
-        """Rows drawn uniformly with replacement, on the device of the data."""
-        rows = torch.randint(len(self), (batch_size,), generator=generator, device=generator.device)
-        return self.take(rows)
+    @classmethod
+    def of(
+        cls, observation: Tensor, action: Tensor, next_observation: Tensor, reward: Tensor, terminated: Tensor
+    ) -> Rows:
+        """Pack columns; observations normalized, actions in [-1, 1], rewards scaled, terminated bool."""
+        ends = torch.stack([reward, terminated.to(reward.dtype)], dim=-1)
+        values = torch.cat([observation, action, next_observation, ends], dim=-1)
+        return cls(values, observation.shape[-1], action.shape[-1])
 
+    def take(self, rows: Tensor) -> Rows:
+        """The given rows of a dataset, (..., batch) int64."""
+        values = self.values.index_select(0, rows.flatten()).view(*rows.shape, -1)
+        return Rows(values, self.observation_size, self.action_size)
 
-@dataclass(frozen=True)
-class ValueBatch(_Rows):
-    """What a TD update needs; observations normalized, actions in [-1, 1], rewards scaled."""
+    @property
+    def observation(self) -> Tensor:
+        """(..., rows, d)."""
+        return self.values[..., : self.observation_size]
 
-    observation: Tensor
-    action: Tensor
-    reward: Tensor
-    terminated: Tensor
-    next_observation: Tensor
+    @property
+    def action(self) -> Tensor:
+        """(..., rows, k)."""
+        return self.values[..., self.observation_size : self.observation_size + self.action_size]
 
+    @property
+    def pair(self) -> Tensor:
+        """Observation and action, the input of a critic, (..., rows, d + k)."""
+        return self.values[..., : self.observation_size + self.action_size]
 
-@dataclass(frozen=True)
-class ScoringBatch(_Rows):
-    """What the bi-level update needs: the scorer's inputs and the log prior of each row."""
+    @property
+    def next_observation(self) -> Tensor:
+        """(..., rows, d)."""
+        return self.values[..., self.observation_size + self.action_size : -2]
 
-    observation: Tensor
-    action: Tensor
-    q_value: Tensor
-    log_prior: Tensor
+    @property
+    def reward(self) -> Tensor:
+        """(..., rows)."""
+        return self.values[..., -2]
+
+    @property
+    def terminated(self) -> Tensor:
+        """(..., rows) bool."""
+        return self.values[..., -1] > 0.5

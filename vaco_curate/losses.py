@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.func import functional_call, jvp
 from torch.nn.functional import logsigmoid
 
-from vaco_curate.networks import Policy, TwinCritic
+from vaco_curate.networks import Policy
 
 Parameters = Mapping[str, Tensor]
 
@@ -32,16 +32,16 @@ def expectile_loss(error: Tensor, expectile: float) -> Tensor:
     """Asymmetric squared error; its minimizer is an expectile of the target.
 
     Args:
-        error: target minus prediction, (batch,), in reward units.
+        error: target minus prediction, (..., batch), in reward units.
         expectile: in (0, 1); above 0.5, predicting too low costs more.
 
     Returns:
-        Scalar mean, in squared reward units.
+        Mean over the batch, (...), in squared reward units.
 
     Source: IQL, section 4.1, L_2^tau(u) = |tau - 1(u < 0)| u^2.
     """
     weight = torch.where(error > 0, expectile, 1.0 - expectile)
-    return (weight * error.square()).mean()
+    return (weight * error.square()).mean(dim=-1)
 
 
 def bellman_target(reward: Tensor, discount: float, terminated: Tensor, next_value: Tensor) -> Tensor:
@@ -51,10 +51,10 @@ def bellman_target(reward: Tensor, discount: float, terminated: Tensor, next_val
     zero times infinity would be NaN.
 
     Args:
-        reward, terminated (bool), next_value: (batch,).
+        reward, terminated (bool), next_value: (..., batch).
 
     Returns:
-        (batch,), in reward units.
+        (..., batch), in reward units.
 
     Source: IQL, Eq. 6.
     """
@@ -79,15 +79,15 @@ def batch_weights(log_weight: Tensor, *, normalized: bool) -> Tensor:
     """The weights of one minibatch.
 
     Args:
-        log_weight: log w, (batch,).
+        log_weight: log w, (..., batch).
         normalized: divide by the batch mean, so that rows compete and only ratios matter. The
             division stays in the graph: gradients go through it.
 
     Returns:
-        (batch,), positive; of mean 1 when normalized.
+        (..., batch), positive; of mean 1 when normalized.
     """
     if normalized:
-        return log_weight.shape[0] * torch.softmax(log_weight, dim=0)
+        return log_weight.shape[-1] * torch.softmax(log_weight, dim=-1)
     return log_weight.exp()
 
 
@@ -95,16 +95,16 @@ def effective_sample_size(log_weight: Tensor) -> Tensor:
     """(sum w)^2 / (n sum w^2), the share of rows that carry the weight.
 
     Args:
-        log_weight: (n,); any common factor of the weights cancels.
+        log_weight: (..., n); any common factor of the weights cancels.
 
     Returns:
-        Scalar in [1/n, 1]: 1 when all weights are equal, 1/n when one row holds everything.
+        (...), in [1/n, 1]: 1 when all weights are equal, 1/n when one row holds everything.
 
     Source: Kish 1965; as a share of n.
     """
-    log_sum = torch.logsumexp(log_weight, dim=0)
-    log_sum_of_squares = torch.logsumexp(2.0 * log_weight, dim=0)
-    return torch.exp(2.0 * log_sum - log_sum_of_squares) / log_weight.shape[0]
+    log_sum = torch.logsumexp(log_weight, dim=-1)
+    log_sum_of_squares = torch.logsumexp(2.0 * log_weight, dim=-1)
+    return torch.exp(2.0 * log_sum - log_sum_of_squares) / log_weight.shape[-1]
 
 
 def advantage_weight(
@@ -129,10 +129,10 @@ def cloning_errors(predicted_action: Tensor, action: Tensor) -> Tensor:
     """l_i = ||pi_phi(s_i) - a_i||^2.
 
     Args:
-        predicted_action, action: (batch, k), in [-1, 1].
+        predicted_action, action: (..., batch, k), in [-1, 1].
 
     Returns:
-        (batch,).
+        (..., batch).
 
     Source: VACO, Eq. 7.
     """
@@ -144,31 +144,30 @@ def weighted_cloning_loss(weight: Tensor, errors: Tensor) -> Tensor:
     """J_BC^w = E[w_alpha(s, a, Q(s, a)) ||pi_phi(s) - a||^2], the lower level.
 
     Args:
-        weight: (batch,); the caller detaches it, for the lower level holds alpha fixed.
-        errors: (batch,) from ``cloning_errors``.
+        weight: (..., batch); the caller detaches it, for the lower level holds alpha fixed.
+        errors: (..., batch) from ``cloning_errors``.
 
     Source: VACO, Eq. 7.
     """
-    return (weight * errors).mean()
+    return (weight * errors).mean(dim=-1)
 
 
 # --- upper level -----------------------------------------------------------------------------
 
 
-def policy_objective(critic: TwinCritic, observation: Tensor, action: Tensor) -> Tensor:
+def policy_objective(q_values: Tensor) -> Tensor:
     """J_pi = E[-Q(s, a)] with the smaller of the twin critics.
 
     Args:
-        observation: normalized, the true states of the batch, (batch, d).
-        action: the policy's action for the (noisy) states, (batch, k).
+        q_values: both critics at the true states of the batch and the policy's actions for the
+            (noisy) states, (2, ..., batch), in scaled reward units.
 
     Returns:
-        Scalar, in scaled reward units; lower is better.
+        (...), in scaled reward units; lower is better.
 
     Source: VACO, Eq. 9.
     """
-    q_value: Tensor = critic(observation, action).amin(dim=0)
-    return -q_value.mean()
+    return -q_values.amin(dim=0).mean(dim=-1)
 
 
 def alignments(
@@ -211,12 +210,12 @@ def value_alignment_loss(weight: Tensor, alignment: Tensor) -> Tensor:
     """-E[w_alpha c]; its gradient in alpha is the upper-level gradient over eta_1.
 
     Args:
-        weight: (batch,), with its graph to alpha.
-        alignment: c_i, (batch,), constant.
+        weight: (..., batch), with its graph to alpha.
+        alignment: c_i, (..., batch), constant.
 
     Source: VACO, Eq. 9 through the lower step (see ``alignments``).
     """
-    return -(weight * alignment).mean()
+    return -(weight * alignment).mean(dim=-1)
 
 
 def standardized_alignment(alignment: Tensor) -> Tensor:
@@ -224,7 +223,7 @@ def standardized_alignment(alignment: Tensor) -> Tensor:
 
     The mean is kept: with normalized weights it cancels, with raw ones it is a signal.
     """
-    return alignment / alignment.std().clamp_min(torch.finfo(alignment.dtype).tiny)
+    return alignment / alignment.std(dim=-1, keepdim=True).clamp_min(torch.finfo(alignment.dtype).tiny)
 
 
 def divergence_from_prior(log_weight: Tensor, log_prior: Tensor) -> Tensor:
@@ -234,13 +233,13 @@ def divergence_from_prior(log_weight: Tensor, log_prior: Tensor) -> Tensor:
     where weight may go at all, the alignment moves it from there, and no row can take everything.
 
     Args:
-        log_weight, log_prior: (batch,), up to a constant.
+        log_weight, log_prior: (..., batch), up to a constant.
 
     Returns:
-        Scalar >= 0, in nats. For a uniform prior it is log(batch) minus the entropy of w.
+        (...), >= 0, in nats. For a uniform prior it is log(batch) minus the entropy of w.
 
     Source: ours; the regularized form of VACO's upper level (docs/method.md).
     """
-    log_w = torch.log_softmax(log_weight, dim=0)
-    log_rho = torch.log_softmax(log_prior, dim=0)
-    return (log_w.exp() * (log_w - log_rho)).sum()
+    log_w = torch.log_softmax(log_weight, dim=-1)
+    log_rho = torch.log_softmax(log_prior, dim=-1)
+    return (log_w.exp() * (log_w - log_rho)).sum(dim=-1)

@@ -87,5 +87,9 @@ class ScorerNetwork(nn.Module):
             Score, (batch,), unitless.
         """
         features = torch.cat([observation, action, q_value.unsqueeze(-1)], dim=-1)
-        output: Tensor = self.layers(features).squeeze(-1)
-        return output if self.bound is None else self.bound * torch.tanh(output / self.bound)
+        return bounded(self.layers(features).squeeze(-1), self.bound)
+
+
+def bounded(output: Tensor, bound: float | None) -> Tensor:
+    """The score of the scorer's linear output: kept within +-bound, or as it is."""
+    return output if bound is None else bound * torch.tanh(output / bound)

@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 
-from vaco_curate.artifacts import load_facts, load_networks, save_networks
+from vaco_curate.artifacts import load_facts, load_tensors, save_artifact
 from vaco_curate.networks import Policy
 from vaco_curate.scaling import Scaling
 from vaco_curate.transitions import Array
 
 KIND = "vaco-curate policy"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class TrainedPolicy:
             "scaling": self.scaling.to_json(),
             "provenance": dict(provenance),
         }
-        save_networks(folder, "policy", {"policy": self.network}, facts)
+        save_artifact(folder, "policy", self.network.state_dict(), facts)
 
     @classmethod
     def load(cls, folder: Path) -> TrainedPolicy:
@@ -65,5 +65,5 @@ class TrainedPolicy:
         facts = load_facts(folder, "policy", KIND, SCHEMA_VERSION)
         scaling = Scaling.from_json(facts["scaling"])
         network = Policy(len(scaling.observation_mean), len(scaling.action_low), facts["hidden"])
-        load_networks(folder, "policy", {"policy": network})
+        load_tensors(folder, "policy", network.state_dict())
         return cls(network.eval(), scaling, tuple(facts["hidden"]))

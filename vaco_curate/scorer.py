@@ -1,7 +1,9 @@
-"""``Scorer``: the exported meta-scoring network with all it needs to score raw transitions."""
+"""``Scorer``: the exported meta-scoring networks with all they need to score raw transitions."""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,33 +12,37 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaco_curate.artifacts import load_facts, load_networks, save_networks
+from vaco_curate.artifacts import load_facts, load_tensors, save_artifact
 from vaco_curate.errors import DatasetError
 from vaco_curate.losses import LOG_WEIGHT
-from vaco_curate.networks import ScorerNetwork, TwinCritic, ValueNetwork
+from vaco_curate.networks import bounded
 from vaco_curate.scaling import Scaling
+from vaco_curate.stacked import StackedMLP, float32_products
 from vaco_curate.transitions import Array
 
-CHUNK = 4096
+CHUNK = 1024
 """Rows per forward pass. Fixed, and the last chunk is padded to it: a matrix product of another
-height may round differently, and the score of a row must not depend on its neighbors."""
+height may round differently, and the score of a row must not depend on its neighbors. So chosen that
+the activations of a pass stay in the processor's cache (docs/performance.md)."""
 
 KIND = "vaco-curate scorer"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)
 class RowScores:
-    """What the scorer says of each row, all (n,).
+    """What the scorer says of each row, all (n,) float32.
 
     Attributes:
-        score: output of the meta-scoring network, float32.
-        q_value: Q(s, a), the smaller of the twin critics, float32, in reward units of the dataset (of
-            the shifted rewards, where training shifts them).
+        score: output of the meta-scoring network, mean over the members.
+        score_std: standard deviation of the members' scores; NaN where there is one member.
+        q_value: Q(s, a), the smaller of the twin critics, mean over the members, in reward units of
+            the dataset (of the shifted rewards, where training shifts them).
         advantage: Q(s, a) - V(s), likewise.
     """
 
     score: Array
+    score_std: Array
     q_value: Array
     advantage: Array
 
@@ -46,24 +52,33 @@ class Scorer:
     """Scores raw transitions of the observation and action sizes it was trained on.
 
     Attributes:
-        network: meta-scoring network on (s, a, Q(s, a)).
-        critic, value: the networks of the value phase, frozen.
+        networks: meta-scoring networks on (s, a, Q(s, a)), one for each of K members.
+        critics, values: the networks of the value phase, frozen: 2 K (the first critic of every member,
+            then the second) and K.
         scaling: raw units to network units.
-        q_mean, q_std: standardize Q for the meta-scoring network, in scaled reward units.
+        q_mean, q_std: (K,), standardize Q for the meta-scoring network, in scaled reward units.
+        score_shift: (K,), added to a member's score. Normalized weights are free of a common factor,
+            hence each member's scores of a constant; the shift gives all members the same mean.
+        score_bound: largest absolute output of a meta-scoring network, if any.
         activation: how a weight follows from a score, a key of ``losses.LOG_WEIGHT``.
-        hidden: layer sizes of (value phase, scorer).
         provenance: dataset, settings, seed, versions; for readers, not used.
     """
 
-    network: ScorerNetwork
-    critic: TwinCritic
-    value: ValueNetwork
+    networks: StackedMLP
+    critics: StackedMLP
+    values: StackedMLP
     scaling: Scaling
-    q_mean: float
-    q_std: float
+    q_mean: Tensor
+    q_std: Tensor
+    score_shift: Tensor
+    score_bound: float | None
     activation: str
-    hidden: tuple[tuple[int, ...], tuple[int, ...]]
     provenance: dict[str, Any]
+
+    @property
+    def members(self) -> int:
+        """K."""
+        return self.networks.members
 
     @property
     def observation_size(self) -> int:
@@ -86,12 +101,8 @@ class Scorer:
             DatasetError: the sizes are not those of the training data, or a result is not finite.
         """
         self._check_sizes(observation, action)
-        device = next(self.network.parameters()).device
-        parts = [
-            self._score_chunk(observation[start : start + CHUNK], action[start : start + CHUNK], device)
-            for start in range(0, len(observation), CHUNK)
-        ]
-        score, q_value, advantage = np.concatenate(parts, axis=1)
+        parts = [_summary(*passed) for passed in self._passes(self._scaled(observation, action))]
+        score, score_std, q_value, advantage = np.concatenate(parts, axis=1)
         in_reward_units = np.stack([q_value, advantage]) / self.scaling.reward_scale
         finite = np.isfinite(score) & np.isfinite(in_reward_units).all(axis=0)
         if not finite.all():
@@ -99,21 +110,56 @@ class Scorer:
                 f"the score of row {int(np.flatnonzero(~finite)[0])} is not finite",
                 fix="the training diverged: lower the learning rates or check the rewards with 'inspect'",
             )
-        return RowScores(score, *in_reward_units)
+        return RowScores(score, score_std, *in_reward_units)
 
     def log_weight(self, score: Array) -> Array:
         """log w of the given scores, (n,) float64."""
         return LOG_WEIGHT[self.activation](torch.from_numpy(score.astype(np.float64))).numpy()
 
-    @torch.no_grad()
-    def _score_chunk(self, observation: Array, action: Array, device: torch.device) -> Array:
-        count = len(observation)
-        padding = ((0, CHUNK - count), (0, 0))
-        s = torch.from_numpy(np.pad(self.scaling.observation(observation), padding)).to(device)
-        a = torch.from_numpy(np.pad(self.scaling.action(action), padding)).to(device)
-        q_value: Tensor = self.critic(s, a).amin(dim=0)
-        score = self.network(s, a, (q_value - self.q_mean) / self.q_std)
-        return torch.stack([score, q_value, q_value - self.value(s)])[:, :count].cpu().numpy()
+    def with_common_level(self, observation: Tensor, action: Tensor) -> Scorer:
+        """A scorer whose members have the same mean score on the given rows, in network units.
+
+        The level is the mean of the members'; with one member nothing changes.
+        """
+        chunks = zip(torch.split(observation, CHUNK), torch.split(action, CHUNK), strict=True)
+        sums = sum(scores.sum(dim=-1, dtype=torch.float64) for scores, _, _ in self._passes(chunks))
+        assert isinstance(sums, Tensor)
+        level = sums / len(observation)
+        return dataclasses.replace(self, score_shift=(level.mean() - level).to(self.score_shift.dtype))
+
+    def _scaled(self, observation: Array, action: Array) -> Iterator[tuple[Tensor, Tensor]]:
+        """Raw rows in network units, ``CHUNK`` at a time."""
+        for start in range(0, len(observation), CHUNK):
+            rows = slice(start, start + CHUNK)
+            yield (
+                torch.from_numpy(self.scaling.observation(observation[rows])),
+                torch.from_numpy(self.scaling.action(action[rows])),
+            )
+
+    def _passes(self, chunks: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """(scores, Q(s, a), V(s)) of every chunk by every member, (K, rows) each.
+
+        Args:
+            chunks: observations (rows, d) and actions (rows, k) in network units, at most ``CHUNK`` rows each.
+        """
+        d, members = self.observation_size, self.members
+        features = self.networks.flat.new_zeros(members, CHUNK, self.networks.sizes[0])
+        pairs = features[..., :-1]
+        twins = self.critics.flat.new_zeros(2, members, CHUNK, self.critics.sizes[0])
+        layers = [stack.buffers(CHUNK) for stack in (self.critics, self.networks, self.values)]
+        for observation, action in chunks:
+            count = len(observation)
+            pairs[:, :count, :d] = observation
+            pairs[:, :count, d:] = action
+            twins.copy_(pairs)
+            with float32_products():
+                q_values = self.critics.forward(twins.flatten(0, 1), layers[0]).view(2, members, -1)
+                q_value = q_values.amin(dim=0)
+                features[..., -1] = (q_value - self.q_mean.unsqueeze(-1)) / self.q_std.unsqueeze(-1)
+                output = self.networks.forward(features, layers[1])[..., 0]
+                value = self.values.forward(pairs[..., :d], layers[2])[..., 0]
+            score = bounded(output, self.score_bound) + self.score_shift.unsqueeze(-1)
+            yield score[:, :count], q_value[:, :count], value[:, :count]
 
     def _check_sizes(self, observation: Array, action: Array) -> None:
         given = (observation.shape[1], action.shape[1])
@@ -133,16 +179,14 @@ class Scorer:
             "kind": KIND,
             "schema_version": SCHEMA_VERSION,
             "inputs": {"observation": self.observation_size, "action": self.action_size},
+            "members": self.members,
             "activation": self.activation,
-            "score_bound": self.network.bound,
-            "hidden": self.hidden,
-            "q_mean": self.q_mean,
-            "q_std": self.q_std,
+            "score_bound": self.score_bound,
+            "hidden": {"values": self.values.sizes[1:-1], "scorer": self.networks.sizes[1:-1]},
             "scaling": self.scaling.to_json(),
             "provenance": self.provenance,
         }
-        networks = {"scorer": self.network, "critic": self.critic, "value": self.value}
-        save_networks(folder, "scorer", networks, facts)
+        save_artifact(folder, "scorer", self._tensors(), facts)
 
     @classmethod
     def load(cls, folder: Path, device: torch.device | str = "cpu") -> Scorer:
@@ -153,19 +197,32 @@ class Scorer:
         """
         facts = load_facts(folder, "scorer", KIND, SCHEMA_VERSION)
         scaling = Scaling.from_json(facts["scaling"])
-        d, k = len(scaling.observation_mean), len(scaling.action_low)
-        value_hidden, scorer_hidden = (tuple(sizes) for sizes in facts["hidden"])
-        network = ScorerNetwork(d, k, scorer_hidden, facts["score_bound"])
-        critic, value = TwinCritic(d, k, value_hidden), ValueNetwork(d, value_hidden)
-        load_networks(folder, "scorer", {"scorer": network, "critic": critic, "value": value})
-        return cls(
-            network=network.to(device).eval(),
-            critic=critic.to(device).eval(),
-            value=value.to(device).eval(),
+        d, k, members = len(scaling.observation_mean), len(scaling.action_low), facts["members"]
+        hidden = facts["hidden"]
+        scorer = cls(
+            networks=StackedMLP(members, (d + k + 1, *hidden["scorer"], 1), device=device),
+            critics=StackedMLP(2 * members, (d + k, *hidden["values"], 1), device=device),
+            values=StackedMLP(members, (d, *hidden["values"], 1), device=device),
             scaling=scaling,
-            q_mean=facts["q_mean"],
-            q_std=facts["q_std"],
+            q_mean=torch.zeros(members, device=device),
+            q_std=torch.zeros(members, device=device),
+            score_shift=torch.zeros(members, device=device),
+            score_bound=facts["score_bound"],
             activation=facts["activation"],
-            hidden=(value_hidden, scorer_hidden),
             provenance=facts["provenance"],
         )
+        load_tensors(folder, "scorer", scorer._tensors())
+        return scorer
+
+    def _tensors(self) -> dict[str, Tensor]:
+        stacks = {"scorer": self.networks, "critic": self.critics, "value": self.values}
+        named = {f"{part}.{key}": t for part, stack in stacks.items() for key, t in stack.tensors().items()}
+        return named | {"q_mean": self.q_mean, "q_std": self.q_std, "score_shift": self.score_shift}
+
+
+def _summary(scores: Tensor, q_values: Tensor, values: Tensor) -> Array:
+    """(4, rows): mean and deviation of the score, mean of Q and of the advantage over the members."""
+    members = len(scores)
+    deviation = scores.std(dim=0) if members > 1 else torch.full_like(scores[0], torch.nan)
+    advantages = (q_values - values).mean(dim=0)
+    return torch.stack([scores.mean(dim=0), deviation, q_values.mean(dim=0), advantages]).cpu().numpy()

@@ -21,6 +21,7 @@ SCHEMA = {
     "episode_id": pl.Int64,
     "step_index": pl.Int64,
     "score": pl.Float32,
+    "score_std": pl.Float32,
     "rank": pl.Int64,
     "q_value": pl.Float32,
     "advantage": pl.Float32,
@@ -33,6 +34,7 @@ class ScoreTable:
 
     Attributes:
         frame: columns of ``SCHEMA``; ``rank`` is 0 for the best score, ties broken by ``index``;
+            ``score_std`` is the spread of the members' scores, null where there was one member;
             ``q_value`` and ``advantage`` are in reward units of the dataset.
         fingerprint: of the dataset that was scored.
         source: where that dataset was read from, for messages.
@@ -104,11 +106,13 @@ def score_table(data: Transitions, scores: RowScores, *, activation: str, reward
             "episode_id": data.episode_id,
             "step_index": data.step_index,
             "score": scores.score,
+            "score_std": scores.score_std,
             "rank": ranks(scores.score),
             "q_value": scores.q_value,
             "advantage": scores.advantage,
         },
         schema=SCHEMA,
+        nan_to_null=True,
     )
     return ScoreTable(frame, data.fingerprint, data.source, activation, reward_scale)
 

@@ -50,12 +50,15 @@ def test_score_writes_a_complete_run_and_filter_uses_it_without_an_argument(vaco
 def test_scores_have_one_row_for_every_raw_row_in_order(scored, pendulum):
     frame = pl.read_parquet(scored / "pendulum.vaco" / "scores.parquet")
     data = read_dataset(str(pendulum))
-    assert frame.columns == ["index", "episode_id", "step_index", "score", "rank", "q_value", "advantage"]
+    assert frame.columns == [
+        "index", "episode_id", "step_index", "score", "score_std", "rank", "q_value", "advantage",
+    ]  # fmt: skip
     assert frame["index"].to_list() == list(range(len(data)))
     assert (frame["step_index"].to_numpy() == data.step_index).all()
     assert sorted(frame["rank"]) == list(range(len(data)))
     assert frame["score"][frame["rank"].arg_min()] == frame["score"].max()
-    assert frame.null_count().sum_horizontal().item() == 0
+    assert frame["score_std"].null_count() == len(frame), "one member has no spread"
+    assert frame.drop("score_std").null_count().sum_horizontal().item() == 0
     assert np.isfinite(frame.select("score", "q_value", "advantage").to_numpy()).all()
 
 

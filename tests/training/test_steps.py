@@ -10,7 +10,7 @@ import torch
 from helpers import make_transitions
 from torch.func import functional_call, grad
 
-from vaco_curate.batches import ScoringBatch, ValueBatch
+from vaco_curate.batches import Rows
 from vaco_curate.losses import (
     LOG_WEIGHT,
     batch_weights,
@@ -19,21 +19,27 @@ from vaco_curate.losses import (
     policy_objective,
     weighted_cloning_loss,
 )
-from vaco_curate.networks import TwinCritic
-from vaco_curate.training.bilevel_phase import bilevel_step, create_bilevel_state, gaussian_like
+from vaco_curate.networks import Policy, ScorerNetwork, TwinCritic, ValueNetwork
+from vaco_curate.stacked import StackedMLP
+from vaco_curate.training.bilevel_phase import BilevelUpdate, create_bilevel_state
 from vaco_curate.training.prior import kept_promise, log_prior_with_sample_size
+from vaco_curate.training.reference import (
+    bilevel_step,
+    reference_bilevel_state,
+    reference_value_state,
+    value_step,
+)
 from vaco_curate.training.settings import BilevelSettings, ValueSettings
-from vaco_curate.training.value_phase import create_value_state, value_step
+from vaco_curate.training.value_phase import ValueUpdate, create_value_state
 
 
-def chain() -> ValueBatch:
+def chain() -> Rows:
     """Three states in a row; from each, action +1 earns 1 and action -1 earns 0; the third step ends."""
-    observation = torch.eye(3).repeat_interleave(2, dim=0)
     action = torch.tensor([[1.0], [-1.0]]).repeat(3, 1)
-    return ValueBatch(
-        observation=observation,
+    return Rows.of(
+        observation=torch.eye(3).repeat_interleave(2, dim=0),
         action=action,
-        reward=(action[:, 0] > 0).float(),
+        reward=(action[:, 0] > 0).to(action.dtype),
         terminated=torch.tensor([False, False, False, False, True, True]),
         next_observation=torch.eye(3)[[1, 1, 2, 2, 0, 0]],
     )
@@ -50,6 +56,10 @@ def solution(expectile: float, discount: float) -> tuple[list[float], list[float
     return value, q_value
 
 
+def fresh_value_state(settings, d, k):
+    return reference_value_state(ValueNetwork(d, settings.hidden), TwinCritic(d, k, settings.hidden), settings)
+
+
 @pytest.mark.parametrize("expectile", [0.5, 0.8])
 def test_value_steps_converge_to_the_values_of_a_chain(expectile):
     settings = ValueSettings(
@@ -57,7 +67,7 @@ def test_value_steps_converge_to_the_values_of_a_chain(expectile):
     )
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        state = create_value_state(3, 1, settings, torch.Generator().manual_seed(0))
+        state = fresh_value_state(settings, 3, 1)
     batch = chain()
     for _ in range(1500):
         value_step(state, batch, settings)
@@ -69,7 +79,7 @@ def test_value_steps_converge_to_the_values_of_a_chain(expectile):
 
 def test_values_are_fitted_to_the_target_critic_which_follows_by_its_share():
     settings = ValueSettings(hidden=(8,), polyak=0.25)
-    state = create_value_state(3, 1, settings, torch.Generator().manual_seed(0))
+    state = fresh_value_state(settings, 3, 1)
     for parameter in state.critic.parameters():
         torch.nn.init.constant_(parameter, 100.0)  # an online critic far from its target
     target = copy.deepcopy(state.target_critic)
@@ -86,12 +96,22 @@ def test_values_are_fitted_to_the_target_critic_which_follows_by_its_share():
 D, K, ROWS = 5, 2, 9
 
 
+def random_rows(*shape):
+    return Rows.of(
+        observation=torch.randn(*shape, D),
+        action=torch.rand(*shape, K) * 2 - 1,
+        next_observation=torch.randn(*shape, D),
+        reward=torch.randn(*shape),
+        terminated=torch.rand(*shape) < 0.2,
+    )
+
+
 @pytest.mark.parametrize("noise_on", ["state", "action"])
 @pytest.mark.parametrize("coefficient", [0.0, 0.7])
 @pytest.mark.parametrize("normalized", [True, False])
 def test_a_bilevel_step_is_gradient_descent_on_both_levels(float64, noise_on, coefficient, normalized):
     """With plain gradient steps in place of Adam, phi and alpha move exactly as the equations say."""
-    rate, noise = 0.05, 0.3
+    rate = 0.05
     settings = BilevelSettings(
         hidden=(16, 16),
         noise_on=noise_on,
@@ -99,23 +119,19 @@ def test_a_bilevel_step_is_gradient_descent_on_both_levels(float64, noise_on, co
         standardize_alignment=False,
         divergence_coefficient=coefficient,
     )
-    state = create_bilevel_state(D, K, settings, torch.Generator().manual_seed(1))
-    state.q_mean.fill_(0.4)
-    state.q_std.fill_(2.0)
+    state = reference_bilevel_state(
+        Policy(D, K, (16, 16)), ScorerNetwork(D, K, (16, 16), settings.score_bound), settings
+    )
     state.policy_optimizer = torch.optim.SGD(state.policy.parameters(), lr=rate)
     state.scorer_optimizer = torch.optim.SGD(state.scorer.parameters(), lr=1.0)
     critic = TwinCritic(D, K, (16, 16)).requires_grad_(False)
-    batch = ScoringBatch(
-        torch.randn(ROWS, D), torch.rand(ROWS, K) * 2 - 1, torch.randn(ROWS), torch.randn(ROWS)
-    )
+    batch, q_input, log_prior = random_rows(ROWS), torch.randn(ROWS), torch.randn(ROWS)
     policy, scorer = copy.deepcopy(state.policy), copy.deepcopy(state.scorer)
     phi = {name: p.detach().clone() for name, p in policy.named_parameters()}
     alpha = {name: p.detach().clone() for name, p in scorer.named_parameters()}
-    draws = torch.Generator().manual_seed(1)
-    perturbation = noise * gaussian_like(batch.observation if noise_on == "state" else batch.action, draws)
+    perturbation = 0.3 * torch.randn(ROWS, D if noise_on == "state" else K)
 
     def log_weight(values):
-        q_input = (batch.q_value - 0.4) / 2.0
         score = functional_call(scorer, values, (batch.observation, batch.action, q_input))
         return LOG_WEIGHT["exp"](score)
 
@@ -135,16 +151,130 @@ def test_a_bilevel_step_is_gradient_descent_on_both_levels(float64, noise_on, co
         else:
             acted = (functional_call(policy, moved, (batch.observation,)) + perturbation).clamp(-1, 1)
         # the step's own loss is the gradient over eta_1
-        value_part = policy_objective(critic, batch.observation, acted) / rate
-        return value_part + coefficient * divergence_from_prior(log_weight(values), batch.log_prior)
+        value_part = policy_objective(critic(batch.observation, acted)) / rate
+        return value_part + coefficient * divergence_from_prior(log_weight(values), log_prior)
 
     expected_phi, gradient = after_lower_step(alpha), grad(upper_level)(alpha)
-    bilevel_step(state, critic, batch, settings, noise)
+    bilevel_step(state, critic, batch, q_input, log_prior, perturbation, settings)
 
     for name, parameter in state.policy.named_parameters():
         assert torch.allclose(parameter, expected_phi[name], rtol=1e-9, atol=1e-12), name
     for name, parameter in state.scorer.named_parameters():
         assert torch.allclose(parameter, alpha[name] - gradient[name], rtol=1e-8, atol=1e-10), name
+
+
+MEMBERS, BATCH, STEPS = 3, 16, 8
+
+
+def networks(make):
+    return [make() for _ in range(MEMBERS)]
+
+
+def assert_members_equal(stack, modules, *, tolerance):
+    for member, module in enumerate(modules):
+        copied = copy.deepcopy(module)
+        stack.write_to(member, copied)
+        for name, parameter in copied.state_dict().items():
+            expected = module.state_dict()[name]
+            assert torch.allclose(parameter, expected, rtol=0, atol=tolerance), (member, name)
+
+
+def assert_metrics_equal(metrics, references, *, tolerance):
+    for member, reference in enumerate(references):
+        for name, expected in reference.items():
+            assert metrics[name][member].item() == pytest.approx(expected.item(), abs=tolerance), name
+
+
+def value_updates(hidden, precision="highest", rate=1e-2):
+    """Fast and reference states after the same updates of the same networks, and their last metrics."""
+    settings = ValueSettings(batch_size=BATCH, hidden=hidden, learning_rate=rate, polyak=0.1)
+    values, critics = networks(lambda: ValueNetwork(D, hidden)), networks(lambda: TwinCritic(D, K, hidden))
+    plain = [reference_value_state(v, c, settings) for v, c in zip(values, critics, strict=True)]
+    twins = [critic.first for critic in critics] + [critic.second for critic in critics]
+    state = create_value_state(
+        StackedMLP.of([value.layers for value in values], hidden_precision=precision),
+        StackedMLP.of(twins, hidden_precision=precision),
+        settings,
+    )
+    update = ValueUpdate(state, settings)
+    for _ in range(STEPS):
+        batch = random_rows(MEMBERS, BATCH)
+        metrics = update(batch)
+        references = [value_step(p, member(batch, i), settings) for i, p in enumerate(plain)]
+    return state, plain, metrics, references
+
+
+def member(batch, number):
+    return Rows(batch.values[number], D, K)
+
+
+@pytest.mark.parametrize("hidden", [(16, 16), (8,), (12, 10, 8)])
+def test_the_fast_value_update_is_the_reference_update(float64, hidden):
+    state, plain, metrics, references = value_updates(hidden)
+    assert_metrics_equal(metrics, references, tolerance=1e-12)
+    assert_members_equal(state.value, [p.value.layers for p in plain], tolerance=1e-12)
+    for stack, name in ((state.critic, "critic"), (state.target_critic, "target_critic")):
+        critics = [getattr(p, name) for p in plain]
+        twins = [critic.first for critic in critics] + [critic.second for critic in critics]
+        assert_members_equal(stack, twins, tolerance=1e-12)
+
+
+BILEVEL_VARIANTS = {
+    "default": {},
+    "action noise": {"noise_on": "action"},
+    "paper": {
+        "activation": "sigmoid",
+        "score_bound": None,
+        "normalize_weights": False,
+        "standardize_alignment": False,
+        "divergence_coefficient": 0.0,
+    },
+    "sigmoid that competes": {"activation": "sigmoid", "divergence_coefficient": 0.5},
+}
+
+
+def bilevel_updates(hidden, precision="highest", rate=1e-2, **variant):
+    settings = BilevelSettings(
+        batch_size=BATCH, hidden=hidden, policy_learning_rate=rate, scorer_learning_rate=rate, **variant
+    )
+    policies = networks(lambda: Policy(D, K, hidden))
+    scorers = networks(lambda: ScorerNetwork(D, K, hidden, settings.score_bound))
+    critics = networks(lambda: TwinCritic(D, K, hidden).requires_grad_(False))
+    plain = [reference_bilevel_state(p, s, settings) for p, s in zip(policies, scorers, strict=True)]
+    stacks = (
+        StackedMLP.of([n.layers for n in group], hidden_precision=precision) for group in (policies, scorers)
+    )
+    state = create_bilevel_state(*stacks, settings)
+    twins = [critic.first for critic in critics] + [critic.second for critic in critics]
+    update = BilevelUpdate(state, StackedMLP.of(twins, hidden_precision=precision), settings)
+    for _ in range(STEPS):
+        batch, q_input, log_prior = random_rows(MEMBERS, BATCH), *torch.randn(2, MEMBERS, BATCH)
+        noise = 0.5 * torch.randn(MEMBERS, BATCH, D if settings.noise_on == "state" else K)
+        metrics = update(batch, q_input, log_prior, noise)
+        references = [
+            bilevel_step(p, critics[i], member(batch, i), q_input[i], log_prior[i], noise[i], settings)
+            for i, p in enumerate(plain)
+        ]
+    return state, plain, metrics, references
+
+
+@pytest.mark.parametrize("hidden", [(16, 16), (8,), (12, 10, 8)])
+@pytest.mark.parametrize("variant", BILEVEL_VARIANTS)
+def test_the_fast_bilevel_update_is_the_reference_update(float64, variant, hidden):
+    state, plain, metrics, references = bilevel_updates(hidden, **BILEVEL_VARIANTS[variant])
+    assert_metrics_equal(metrics, references, tolerance=1e-11)
+    assert_members_equal(state.policy, [p.policy.layers for p in plain], tolerance=1e-11)
+    assert_members_equal(state.scorer, [p.scorer.layers for p in plain], tolerance=1e-11)
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("highest", 1e-5), ("medium", 1e-2)])
+def test_in_float32_the_fast_updates_stay_near_the_reference(precision, tolerance):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        _, _, metrics, references = value_updates((256, 256), precision, rate=3e-4)
+        assert_metrics_equal(metrics, references, tolerance=tolerance)
+        _, _, metrics, references = bilevel_updates((256, 256), precision, rate=3e-4)
+        assert_metrics_equal(metrics, references, tolerance=tolerance)
 
 
 def test_the_prior_prefers_the_path_that_earns_what_others_only_promise():

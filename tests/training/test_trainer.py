@@ -10,21 +10,18 @@ import torch
 from helpers import make_transitions, tiny_settings
 
 from vaco_curate.errors import DatasetError, RunError
+from vaco_curate.stacked import StackedMLP
 from vaco_curate.training import PRESETS, train
 from vaco_curate.training.bilevel_phase import noise_at
 from vaco_curate.training.checkpoint import load_checkpoint, save_checkpoint
-from vaco_curate.training.optim import polyak_update
+from vaco_curate.training.optim import Adam
 from vaco_curate.training.settings import BilevelSettings
-from vaco_curate.training.value_phase import create_value_state
+from vaco_curate.training.trainer import _create_states
 
 
 def parameters(training):
-    networks = {
-        "scorer": training.scorer.network,
-        "critic": training.scorer.critic,
-        "policy": training.policy.network,
-    }
-    return {f"{n}.{k}": v for n, network in networks.items() for k, v in network.state_dict().items()}
+    policy = {f"policy.{key}": tensor for key, tensor in training.policy.network.state_dict().items()}
+    return {"scorer": training.scorer.networks.flat, "critic": training.scorer.critics.flat} | policy
 
 
 def timeless(metrics):
@@ -75,7 +72,7 @@ def test_a_seed_decides_the_result_and_another_seed_another():
     assert_same(train(data, settings, seed=1), train(data, settings, seed=1))
     other = parameters(train(data, settings, seed=2))
     same = parameters(train(data, settings, seed=1))
-    assert not torch.equal(same["scorer.layers.0.weight"], other["scorer.layers.0.weight"])
+    assert not torch.equal(same["scorer"], other["scorer"])
 
 
 def test_training_leaves_torchs_global_generator_and_threads_alone():
@@ -89,7 +86,7 @@ def test_critics_are_frozen_in_the_bilevel_phase_and_follow_when_merged():
     data = make_transitions()
 
     def critic(**bilevel):
-        return train(data, tiny_settings(prior="uniform", **bilevel)).scorer.critic.first[0].weight
+        return train(data, tiny_settings(prior="uniform", **bilevel)).scorer.critics.flat
 
     assert torch.equal(critic(), critic(updates=1))
     assert not torch.equal(critic(), critic(merge_value_updates=True))
@@ -133,7 +130,7 @@ def test_noise_reaches_the_upper_level(noise_on):
 
     def scorer(noise):
         settings = tiny_settings(noise_on=noise_on, noise=(noise, noise), divergence_coefficient=0.0)
-        return train(data, settings).scorer.network.layers[0].weight
+        return train(data, settings).scorer.networks.flat
 
     assert torch.equal(scorer(0.0), scorer(0.0))
     assert not torch.equal(scorer(0.0), scorer(0.5))
@@ -165,30 +162,38 @@ def test_the_paper_preset_is_the_published_algorithm():
     assert (paper.value.expectile, paper.value.discount, paper.value.polyak) == (0.7, 0.99, 0.005)
 
 
-def test_polyak_moves_the_target_by_its_share():
-    target, source = torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)
-    torch.nn.init.constant_(target.weight, 1.0)
-    torch.nn.init.constant_(source.weight, 3.0)
-    polyak_update(target, source, 0.25)
-    assert target.weight.item() == pytest.approx(1.5)
+def states(seed, settings):
+    value, bilevel = _create_states(make_transitions(), settings, [seed, seed + 1], torch.device("cpu"))
+    return {"value": value, "bilevel": bilevel}
 
 
 def test_a_checkpoint_holds_every_field_of_a_state(tmp_path):
-    generator = torch.Generator().manual_seed(5)
-    settings = tiny_settings().value
-    state = create_value_state(4, 2, settings, generator)
-    for network in (state.value, state.critic, state.target_critic):
-        for parameter in network.parameters():
-            torch.nn.init.normal_(parameter)
-    state.update = 17
-    save_checkpoint(tmp_path / "c.safetensors", {"value": state}, {"note": [1, 2]})
-    fresh = create_value_state(4, 2, settings, torch.Generator().manual_seed(6))
-    assert load_checkpoint(tmp_path / "c.safetensors", {"value": fresh}) == {"note": [1, 2]}
-    assert fresh.update == 17
-    assert torch.equal(fresh.generator.get_state(), state.generator.get_state())
-    for name in ("value", "critic", "target_critic"):
-        mine, theirs = getattr(state, name).state_dict(), getattr(fresh, name).state_dict()
-        assert all(torch.equal(mine[key], theirs[key]) for key in mine)
+    settings = tiny_settings()
+    kept, fresh = states(5, settings), states(7, settings)
+    generator = torch.Generator().manual_seed(0)
+    for state in kept.values():
+        for field in dataclasses.fields(state):
+            for tensor in tensors_of(getattr(state, field.name)):
+                tensor.copy_(torch.rand(tensor.shape, generator=generator))
+    kept["value"].update, kept["bilevel"].update = 17, 4
+    save_checkpoint(tmp_path / "c.safetensors", kept, {"note": [1, 2]})
+    assert load_checkpoint(tmp_path / "c.safetensors", fresh) == {"note": [1, 2]}
+    assert (fresh["value"].update, fresh["bilevel"].update) == (17, 4)
+    for name, state in kept.items():
+        for field in dataclasses.fields(state):
+            mine, loaded = (tensors_of(getattr(s, field.name)) for s in (state, fresh[name]))
+            assert all(torch.equal(a, b) for a, b in zip(mine, loaded, strict=True)), field.name
+
+
+def tensors_of(value):
+    if isinstance(value, torch.Tensor):
+        return [value]
+    if isinstance(value, StackedMLP):
+        return [value.flat]
+    if isinstance(value, Adam):
+        return [*value.first, *value.second, *value.steps]
+    assert isinstance(value, int), f"the test does not know how to compare a {type(value).__name__}"
+    return []
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path):

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 import torch
 
-from vaco_curate.losses import cloning_errors
 from vaco_curate.networks import Policy
 from vaco_curate.policy import TrainedPolicy
 from vaco_curate.scaling import Scaling
-from vaco_curate.training.optim import adam, descend
-from vaco_curate.training.threads import one_thread
+from vaco_curate.stacked import StackedMLP
+from vaco_curate.training.arithmetic import training_arithmetic
+from vaco_curate.training.lower_level import CloningUpdate
+from vaco_curate.training.optim import Adam
 from vaco_curate.transitions import Array, Transitions
 
 
@@ -25,7 +26,7 @@ class CloningSettings:
     hidden: tuple[int, ...] = (256, 256)
 
 
-@one_thread()
+@training_arithmetic()
 def clone_policy(
     data: Transitions,
     weight: Array,
@@ -53,11 +54,13 @@ def clone_policy(
     generator = torch.Generator(device).manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        policy = Policy(data.observation_size, data.action_size, settings.hidden).to(device)
-    optimizer = adam(policy, settings.learning_rate)
+        network = Policy(data.observation_size, data.action_size, settings.hidden)
+    policy = StackedMLP.of([network.layers], device=device)
+    clone = CloningUpdate(policy, Adam([policy], settings.learning_rate), settings.batch_size)
+    alike = torch.ones(1, settings.batch_size, device=device)
     for _ in range(settings.updates):
         draws = torch.rand(settings.batch_size, generator=generator, device=device, dtype=share.dtype)
         batch = torch.searchsorted(share, draws).clamp_max(len(share) - 1)
-        errors = cloning_errors(policy(observation.index_select(0, batch)), action.index_select(0, batch))
-        descend(optimizer, errors.mean())
-    return TrainedPolicy(policy.eval(), scaling, settings.hidden)
+        clone(observation.index_select(0, batch)[None], action.index_select(0, batch)[None], alike)
+    policy.write_to(0, network.layers)
+    return TrainedPolicy(network.to(device).eval(), scaling, settings.hidden)

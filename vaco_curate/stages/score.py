@@ -221,7 +221,7 @@ def _result(
         effective_sample_share=effective_sample_share(weights_from_log(log_weight, 1.0)),
         seconds={part: round(value, 3) for part, value in seconds.items()},
         notes=(*data.notes, _note_on_actions(scorer)),
-        warnings=tuple(score_warnings(score, log_weight, scorer.network.bound)),
+        warnings=tuple(score_warnings(score, log_weight, scorer.score_bound)),
     )
 
 

@@ -1,4 +1,4 @@
-"""Bi-level phase: weighted cloning below, value alignment of the cloned policy above."""
+"""Bi-level phase: weighted cloning below, value alignment of the cloned policy above, for all members."""
 
 from __future__ import annotations
 
@@ -6,14 +6,19 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
-from vaco_curate.batches import ScoringBatch
+from vaco_curate.batches import Rows
+from vaco_curate.gradients import (
+    LOG_WEIGHT_GRADIENT,
+    bounded_gradient,
+    divergence_from_prior_gradient,
+    policy_objective_gradient,
+    tanh_gradient,
+    value_alignment_loss_gradient,
+)
 from vaco_curate.losses import (
     LOG_WEIGHT,
-    alignments,
     batch_weights,
-    cloning_errors,
     divergence_from_prior,
     effective_sample_size,
     policy_objective,
@@ -21,8 +26,10 @@ from vaco_curate.losses import (
     value_alignment_loss,
     weighted_cloning_loss,
 )
-from vaco_curate.networks import Policy, ScorerNetwork, TwinCritic
-from vaco_curate.training.optim import adam, descend
+from vaco_curate.networks import bounded
+from vaco_curate.stacked import StackedMLP
+from vaco_curate.training.lower_level import CloningUpdate
+from vaco_curate.training.optim import Adam
 from vaco_curate.training.settings import BilevelSettings
 
 
@@ -30,91 +37,134 @@ from vaco_curate.training.settings import BilevelSettings
 class BilevelState:
     """Everything that a bi-level update changes.
 
-    ``q_mean`` and ``q_std`` standardize Q(s, a) for the scorer. They are set once from the whole
-    dataset when the critics are frozen, and follow the critics when value updates are merged in.
+    Attributes:
+        policy, scorer: of each of K members.
+        q_mean, q_std: (K,), standardize Q(s, a) for the scorer. They are set once from the whole
+            dataset when the critics are frozen, and follow the critics when value updates are merged in.
     """
 
-    policy: Policy
-    scorer: ScorerNetwork
-    policy_optimizer: Optimizer
-    scorer_optimizer: Optimizer
+    policy: StackedMLP
+    scorer: StackedMLP
+    policy_optimizer: Adam
+    scorer_optimizer: Adam
     q_mean: Tensor
     q_std: Tensor
-    generator: torch.Generator
     update: int = 0
 
 
-def create_bilevel_state(
-    observation_size: int, action_size: int, settings: BilevelSettings, generator: torch.Generator
-) -> BilevelState:
-    """Fresh networks on the generator's device; their weights come from torch's global generator."""
-    policy = Policy(observation_size, action_size, settings.hidden).to(generator.device)
-    scorer = ScorerNetwork(observation_size, action_size, settings.hidden, settings.score_bound).to(
-        generator.device
-    )
+def create_bilevel_state(policy: StackedMLP, scorer: StackedMLP, settings: BilevelSettings) -> BilevelState:
+    """Fresh state around fresh networks."""
     return BilevelState(
         policy=policy,
         scorer=scorer,
-        policy_optimizer=adam(policy, settings.policy_learning_rate),
-        scorer_optimizer=adam(scorer, settings.scorer_learning_rate),
-        q_mean=torch.zeros((), device=generator.device),
-        q_std=torch.ones((), device=generator.device),
-        generator=generator,
+        policy_optimizer=Adam([policy], settings.policy_learning_rate),
+        scorer_optimizer=Adam([scorer], settings.scorer_learning_rate),
+        q_mean=policy.flat.new_zeros(policy.members),
+        q_std=policy.flat.new_ones(policy.members),
     )
 
 
-def bilevel_step(
-    state: BilevelState, critic: TwinCritic, batch: ScoringBatch, settings: BilevelSettings, noise: float
-) -> dict[str, Tensor]:
-    """One bi-level update on one minibatch; ``batch.q_value`` is raw, ``noise`` is sigma."""
-    q_input = (batch.q_value - state.q_mean) / state.q_std
-    score = state.scorer(batch.observation, batch.action, q_input)
-    log_weight = LOG_WEIGHT[settings.activation](score)
-    weight = batch_weights(log_weight, normalized=settings.normalize_weights)
+class BilevelUpdate:
+    """One bi-level update of all members.
 
-    # Lower level, alpha fixed: phi_{t-1} -> phi_t.
-    before = {name: value.detach().clone() for name, value in state.policy.named_parameters()}
-    errors = cloning_errors(state.policy(batch.observation), batch.action)
-    cloning_loss = weighted_cloning_loss(weight.detach(), errors)
-    descend(state.policy_optimizer, cloning_loss)
+    The same numbers as ``reference.bilevel_step``, each computed once: the scorer's forward pass serves
+    its weights and its gradient, and the policy's forward and backward pass at phi_{t-1} serve the lower
+    step and, without a second pass in forward mode, the alignments (``per_example_products``).
+    """
 
-    # Upper level, phi_t fixed: alpha descends J_pi(phi_t) through the step above.
-    objective, direction = policy_gradient(state, critic, batch.observation, settings, noise)
-    alignment = alignments(state.policy, before, direction, batch.observation, batch.action)
-    if settings.standardize_alignment:
-        alignment = standardized_alignment(alignment)
-    divergence = divergence_from_prior(log_weight, batch.log_prior)
-    alignment_loss = value_alignment_loss(weight, alignment)
-    descend(state.scorer_optimizer, alignment_loss + settings.divergence_coefficient * divergence)
-    return {
-        "cloning_loss": cloning_loss.detach(),
-        "policy_value": -objective,
-        "alignment_loss": alignment_loss.detach(),
-        "divergence": divergence.detach(),
-        "effective_sample_size": effective_sample_size(log_weight.detach()),
-        "mean_score": score.detach().mean(),
-        "score_spread": score.detach().std(),
-    }
+    def __init__(self, state: BilevelState, critic: StackedMLP, settings: BilevelSettings) -> None:
+        self.state, self.critic, self.settings = state, critic, settings
+        batch, members = settings.batch_size, state.policy.members
+        policy, scorer = state.policy, state.scorer
+        self.features = scorer.flat.new_zeros(members, batch, scorer.sizes[0])
+        self.pairs = critic.flat.new_zeros(2 * members, batch, critic.sizes[0])
+        self.scorer_layers, self.scorer_derivatives = scorer.buffers(batch), scorer.buffers(batch)
+        self.lower = CloningUpdate(policy, state.policy_optimizer, batch)
+        self.after, self.objective_derivatives = policy.buffers(batch), policy.buffers(batch)
+        self.critic_layers, self.critic_derivatives = critic.buffers(batch), critic.buffers(batch)
+        self.direction = policy.like()
 
+    def __call__(self, batch: Rows, q_input: Tensor, log_prior: Tensor, noise: Tensor) -> dict[str, Tensor]:
+        """Update the state; metrics are (K,) each.
 
-def policy_gradient(
-    state: BilevelState, critic: TwinCritic, observation: Tensor, settings: BilevelSettings, noise: float
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """J_pi(phi_t) and its gradient by parameter name, with noise on the state or on the action."""
-    if settings.noise_on == "state":
-        action = state.policy(observation + noise * gaussian_like(observation, state.generator))
-    else:
-        action = state.policy(observation)
-        action = (action + noise * gaussian_like(action, state.generator)).clamp(-1.0, 1.0)
-    objective = policy_objective(critic, observation, action)
-    parameters = dict(state.policy.named_parameters())
-    gradients = torch.autograd.grad(objective, list(parameters.values()))
-    return objective.detach(), dict(zip(parameters, gradients, strict=True))
+        Args:
+            batch: (K, batch).
+            q_input: Q(s, a) as the scorer sees it, (K, batch).
+            log_prior: (K, batch).
+            noise: added to the state, (K, batch, d), or to the action, (K, batch, k), of the upper level.
+        """
+        state, settings = self.state, self.settings
+        self.features[..., :-1] = batch.pair
+        self.features[..., -1] = q_input
+        output = state.scorer.forward(self.features, self.scorer_layers)[..., 0]
+        score = bounded(output, settings.score_bound)
+        log_weight = LOG_WEIGHT[settings.activation](score)
+        weight = batch_weights(log_weight, normalized=settings.normalize_weights)
 
+        # Lower level, alpha fixed: phi_{t-1} -> phi_t.
+        errors = self.lower(batch.observation, batch.action, weight)
 
-def gaussian_like(tensor: Tensor, generator: torch.Generator) -> Tensor:
-    """Standard normal noise of the tensor's shape, from an explicit generator."""
-    return torch.randn(tensor.shape, generator=generator, device=tensor.device, dtype=tensor.dtype)
+        # Upper level, phi_t fixed: alpha descends J_pi(phi_t) through the step above.
+        objective = self._objective_gradient(batch.observation, noise)
+        alignment = state.policy.per_example_products(
+            batch.observation, self.lower.activations, self.lower.derivatives, self.direction
+        )
+        if settings.standardize_alignment:
+            alignment = standardized_alignment(alignment)
+        self._upper_step(score, log_weight, weight, alignment, log_prior)
+        return {
+            "cloning_loss": weighted_cloning_loss(weight, errors),
+            "policy_value": -objective,
+            "alignment_loss": value_alignment_loss(weight, alignment),
+            "divergence": divergence_from_prior(log_weight, log_prior),
+            "effective_sample_size": effective_sample_size(log_weight),
+            "mean_score": score.mean(dim=-1),
+            "score_spread": score.std(dim=-1),
+        }
+
+    def _objective_gradient(self, observation: Tensor, noise: Tensor) -> Tensor:
+        """J_pi(phi_t), (K,); leaves its gradient by phi_t in ``direction``."""
+        policy, critic = self.state.policy, self.critic
+        members, size, d = observation.shape
+        seen = observation + noise if self.settings.noise_on == "state" else observation
+        own_action = torch.tanh(policy.forward(seen, self.after))
+        action = own_action
+        if self.settings.noise_on == "action":
+            action = own_action + noise
+        pairs = self.pairs.view(2, members, size, -1)
+        pairs[..., :d] = observation
+        pairs[..., d:] = action.clamp(-1.0, 1.0)
+        q_values = critic.forward(self.pairs, self.critic_layers).view(2, members, size)
+
+        self.critic_derivatives[-1].view(2, members, size).copy_(policy_objective_gradient(q_values))
+        critic.backpropagate(self.critic_layers, self.critic_derivatives)
+        by_action = critic.input_gradient(self.critic_derivatives, slice(d, None))
+        by_action = by_action.view(2, members, size, -1).sum(dim=0)
+        if self.settings.noise_on == "action":
+            by_action *= action.abs() <= 1.0  # beyond, the clamp holds the action
+        torch.mul(by_action, tanh_gradient(own_action), out=self.objective_derivatives[-1])
+        policy.backpropagate(self.after, self.objective_derivatives)
+        policy.parameter_gradient(seen, self.after, self.objective_derivatives, self.direction)
+        return policy_objective(q_values)
+
+    def _upper_step(
+        self, score: Tensor, log_weight: Tensor, weight: Tensor, alignment: Tensor, log_prior: Tensor
+    ) -> None:
+        """Alpha descends J_pi(phi_t) through the lower step, and the divergence from the prior."""
+        scorer, settings, optimizer = self.state.scorer, self.settings, self.state.scorer_optimizer
+        slope = value_alignment_loss_gradient(weight, alignment, normalized=settings.normalize_weights)
+        if settings.divergence_coefficient:
+            divergence = divergence_from_prior_gradient(log_weight, log_prior)
+            slope += settings.divergence_coefficient * divergence
+        slope *= LOG_WEIGHT_GRADIENT[settings.activation](score)
+        if settings.score_bound is not None:
+            slope *= bounded_gradient(score, settings.score_bound)
+        self.scorer_derivatives[-1][..., 0] = slope
+        scorer.backpropagate(self.scorer_layers, self.scorer_derivatives)
+        scorer.parameter_gradient(
+            self.features, self.scorer_layers, self.scorer_derivatives, optimizer.gradients[0]
+        )
+        optimizer.step()
 
 
 def noise_at(settings: BilevelSettings, update: int) -> float:
@@ -124,7 +174,14 @@ def noise_at(settings: BilevelSettings, update: int) -> float:
     return first + (last - first) * share
 
 
+def standardize_by(state: BilevelState, q_value: Tensor) -> None:
+    """Set ``q_mean`` and ``q_std`` from Q(s, a) of the whole dataset, (K, n)."""
+    state.q_mean.copy_(q_value.mean(dim=-1))
+    correction = min(1, q_value.shape[-1] - 1)
+    state.q_std.copy_(q_value.std(dim=-1, correction=correction).clamp_min(1e-6))
+
+
 def follow_critic(state: BilevelState, q_value: Tensor, share: float = 0.01) -> None:
-    """Move ``q_mean`` and ``q_std`` towards a batch's, for critics that still learn."""
-    state.q_mean.lerp_(q_value.mean(), share)
-    state.q_std.lerp_(q_value.std(), share)
+    """Move ``q_mean`` and ``q_std`` towards a batch's, (K, batch), for critics that still learn."""
+    state.q_mean.lerp_(q_value.mean(dim=-1), share)
+    state.q_std.lerp_(q_value.std(dim=-1), share)

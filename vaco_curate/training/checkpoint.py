@@ -11,11 +11,12 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from safetensors.torch import save as to_bytes
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import Tensor
 
 from vaco_curate.errors import RunError
 from vaco_curate.files import write_atomically
+from vaco_curate.stacked import StackedMLP
+from vaco_curate.training.optim import Adam
 
 
 def save_checkpoint(path: Path, states: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
@@ -24,6 +25,10 @@ def save_checkpoint(path: Path, states: Mapping[str, Any], facts: Mapping[str, A
         f"{name}.{key}": tensor.detach().cpu().contiguous().clone()
         for name, state in states.items()
         for key, tensor in _tensors(state)
+    } | {
+        f"{name}.{key}": torch.tensor(getattr(state, key))
+        for name, state in states.items()
+        for key in _counters(state)
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     # Written by Python rather than by safetensors, so that a full disk shows as an OSError.
@@ -41,7 +46,10 @@ def load_checkpoint(path: Path, states: Mapping[str, Any]) -> dict[str, Any]:
             facts: dict[str, Any] = json.loads(file.metadata()["facts"])
             stored = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
         for name, state in states.items():
-            _fill(state, _below(stored, name))
+            for key, tensor in _tensors(state):
+                _fill(tensor, stored[f"{name}.{key}"])
+            for key in _counters(state):
+                setattr(state, key, int(stored[f"{name}.{key}"].item()))
     except Exception as error:
         raise RunError(
             f"{path}: the checkpoint cannot be used",
@@ -52,39 +60,23 @@ def load_checkpoint(path: Path, states: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _tensors(state: Any) -> Iterator[tuple[str, Tensor]]:
-    """(name, tensor) for everything a state holds."""
+    """(name, tensor) for everything a state holds, except its counters."""
     for field in dataclasses.fields(state):
         value = getattr(state, field.name)
-        if isinstance(value, nn.Module):
-            yield from ((f"{field.name}.{key}", tensor) for key, tensor in value.state_dict().items())
-        elif isinstance(value, Optimizer):
-            for number, slots in value.state_dict()["state"].items():
-                yield from ((f"{field.name}.{number}.{slot}", tensor) for slot, tensor in slots.items())
-        elif isinstance(value, torch.Generator):
-            yield field.name, value.get_state()
-        else:
-            yield field.name, torch.as_tensor(value)
-
-
-def _fill(state: Any, stored: dict[str, Tensor]) -> None:
-    for field in dataclasses.fields(state):
-        value = getattr(state, field.name)
-        if isinstance(value, nn.Module):
-            value.load_state_dict(_below(stored, field.name))
-        elif isinstance(value, Optimizer):
-            slots: dict[int, dict[str, Tensor]] = {}
-            for key, tensor in _below(stored, field.name).items():
-                number, slot = key.split(".")
-                slots.setdefault(int(number), {})[slot] = tensor
-            value.load_state_dict({"state": slots, "param_groups": value.state_dict()["param_groups"]})
-        elif isinstance(value, torch.Generator):
-            value.set_state(stored[field.name])
+        if isinstance(value, StackedMLP):
+            yield field.name, value.flat
+        elif isinstance(value, Adam):
+            for slot in ("first", "second", "steps"):
+                yield from ((f"{field.name}.{slot}.{i}", t) for i, t in enumerate(getattr(value, slot)))
         elif isinstance(value, Tensor):
-            value.copy_(stored[field.name])
-        else:
-            setattr(state, field.name, type(value)(stored[field.name].item()))
+            yield field.name, value
 
 
-def _below(stored: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
-    prefix = f"{name}."
-    return {key.removeprefix(prefix): tensor for key, tensor in stored.items() if key.startswith(prefix)}
+def _counters(state: Any) -> Iterator[str]:
+    return (field.name for field in dataclasses.fields(state) if isinstance(getattr(state, field.name), int))
+
+
+def _fill(tensor: Tensor, stored: Tensor) -> None:
+    if tensor.shape != stored.shape:
+        raise ValueError(f"shape {tuple(stored.shape)} where {tuple(tensor.shape)} was expected")
+    tensor.copy_(stored)

@@ -1,4 +1,4 @@
-"""The loop around a phase's step: metrics, progress, checkpoints."""
+"""The loop around a phase's update: blocks of draws, CUDA graphs, metrics, progress, checkpoints."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from vaco_curate.training.draws import BLOCK, Draws
+
 Metrics = dict[str, Any]
+Update = Callable[[Tensor, Tensor], dict[str, Tensor]]
+"""One update from its rows (K, batch) and noise (K, batch, width); gives metrics of (K,) each."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +46,65 @@ class PhaseState(Protocol):
     update: int
 
 
+class Updates:
+    """Runs ranges of updates and sums their metrics, without a word from the device in between.
+
+    On CUDA a whole block of updates is captured as one graph and replayed: an update's kernels are so
+    short that launching them one by one would take longer than running them.
+    """
+
+    def __init__(self, update: Update, draws: Draws) -> None:
+        self.update, self.draws = update, draws
+        self.names: list[str] = []
+        self.sums: Tensor | None = None
+        self.graph: torch.cuda.CUDAGraph | None = None
+
+    def run(self, first: int, last: int) -> None:
+        """Updates ``first`` to ``last - 1``."""
+        while first < last:
+            block, begin = divmod(first, BLOCK)
+            end = min(BLOCK, begin + last - first)
+            self.draws.fill(block)
+            if self.draws.rows.is_cuda and end - begin == BLOCK:
+                self._replay()
+            else:
+                self._run_block(begin, end)
+            first += end - begin
+
+    def means(self, count: int) -> dict[str, float]:
+        """Metrics since the last call, over ``count`` updates and all members."""
+        assert self.sums is not None, "no update was run"
+        means = dict(zip(self.names, (self.sums.mean(dim=1) / count).tolist(), strict=True))
+        self.sums.zero_()
+        return means
+
+    def _run_block(self, begin: int, end: int) -> None:
+        for number in range(begin, end):
+            metrics = self.update(self.draws.rows[number], self.draws.noise[number])
+            values = torch.stack(list(metrics.values()))
+            if self.sums is None:
+                self.names, self.sums = list(metrics), torch.zeros_like(values)
+            self.sums += values
+
+    def _replay(self) -> None:
+        if self.sums is None:  # the first block is run as it is: libraries set themselves up in it
+            side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                self._run_block(0, BLOCK)
+            torch.cuda.current_stream().wait_stream(side)
+            return
+        if self.graph is None:
+            self.graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self.graph):
+                self._run_block(0, BLOCK)
+        self.graph.replay()
+
+
 def run_phase(
     phase: str,
     state: PhaseState,
-    step: Callable[[int], dict[str, Tensor]],
+    run: Updates,
     *,
     updates: int,
     log_every: int,
@@ -54,27 +113,19 @@ def run_phase(
     save: Callable[[], None],
     on_progress: OnProgress,
 ) -> None:
-    """Run ``step`` until the state has counted ``updates``; append a metrics row every ``log_every``.
+    """Update until the state has counted ``updates``; append a metrics row every ``log_every``.
 
-    Metrics stay on the device as running sums and are read only when logged. Checkpoints fall on
-    logged updates, so that a resumed run has the same metrics rows.
+    Checkpoints fall on logged updates, so that a resumed run has the same metrics rows.
     """
     on_progress(Progress(phase, state.update, updates, 0, 0.0, {}))
-    sums: dict[str, Tensor] = {}
-    started, since = time.perf_counter(), state.update
     while state.update < updates:
-        for name, tensor in step(state.update).items():
-            sums[name] = sums[name] + tensor if name in sums else tensor
-        state.update += 1
-        finished = state.update == updates
-        if state.update % log_every and not finished:
-            continue
+        started, since = time.perf_counter(), state.update
+        state.update = min(updates, (since // log_every + 1) * log_every)
+        run.run(since, state.update)
         count = state.update - since
-        means = dict(zip(sums, (torch.stack(list(sums.values())) / count).tolist(), strict=True))
+        means = run.means(count)
         seconds = time.perf_counter() - started
-        rate = count / seconds
         metrics.append({"phase": phase, "update": state.update, "seconds": seconds, **means})
-        on_progress(Progress(phase, state.update, updates, count, rate, means))
-        if state.update % checkpoint_every == 0 or finished:
+        on_progress(Progress(phase, state.update, updates, count, count / seconds, means))
+        if state.update % checkpoint_every == 0 or state.update == updates:
             save()
-        sums, since, started = {}, state.update, time.perf_counter()

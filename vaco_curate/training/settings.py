@@ -68,10 +68,17 @@ class BilevelSettings:
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """Everything that, with the data and the seed, decides the result of a run."""
+    """Everything that, with the data, the seeds and the device, decides the result of a run.
+
+    Attributes:
+        matmul_precision: of the products between hidden layers, in torch's words: "highest" is float32,
+            "high" lets CUDA use TF32, "medium" also lets a CPU use its bfloat16 matrix units. Sums,
+            parameters, and the first and last layers are float32 in all (docs/performance.md).
+    """
 
     value: ValueSettings = field(default_factory=ValueSettings)
     bilevel: BilevelSettings = field(default_factory=BilevelSettings)
+    matmul_precision: Literal["highest", "high", "medium"] = "medium"
     log_every: int = 500
     checkpoint_every: int = 5_000
 
@@ -199,6 +206,12 @@ def _check(settings: TrainSettings) -> None:
             bilevel.prior_sample_size,
             0 < bilevel.prior_sample_size < 1,
             "in (0, 1)",
+        ),
+        (
+            "matmul_precision",
+            settings.matmul_precision,
+            settings.matmul_precision in ("highest", "high", "medium"),
+            "highest, high or medium",
         ),
         ("log_every", settings.log_every, settings.log_every >= 1, ">= 1"),
         (

@@ -1,69 +1,95 @@
-"""Value phase: IQL's TD learning of V and the twin critics."""
+"""Value phase: IQL's TD learning of V and the twin critics, for all members at once."""
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
-from vaco_curate.batches import ValueBatch
+from vaco_curate.batches import Rows
+from vaco_curate.gradients import expectile_loss_gradient
 from vaco_curate.losses import bellman_target, expectile_loss
-from vaco_curate.networks import TwinCritic, ValueNetwork
-from vaco_curate.training.optim import adam, descend, polyak_update
+from vaco_curate.stacked import StackedMLP, smaller_of_twins
+from vaco_curate.training.optim import Adam
 from vaco_curate.training.settings import ValueSettings
 
 
 @dataclass
 class ValueState:
-    """Everything that a value update changes; the generator draws the minibatches."""
+    """Everything that a value update changes.
 
-    value: ValueNetwork
-    critic: TwinCritic
-    target_critic: TwinCritic
-    value_optimizer: Optimizer
-    critic_optimizer: Optimizer
-    generator: torch.Generator
+    Attributes:
+        value: V of each of K members.
+        critic, target_critic: 2 K networks: the first critic of every member, then the second.
+        optimizer: of value and critic.
+    """
+
+    value: StackedMLP
+    critic: StackedMLP
+    target_critic: StackedMLP
+    optimizer: Adam
     update: int = 0
 
-
-def create_value_state(
-    observation_size: int, action_size: int, settings: ValueSettings, generator: torch.Generator
-) -> ValueState:
-    """Fresh networks on the generator's device; their weights come from torch's global generator."""
-    value = ValueNetwork(observation_size, settings.hidden).to(generator.device)
-    critic = TwinCritic(observation_size, action_size, settings.hidden).to(generator.device)
-    return ValueState(
-        value=value,
-        critic=critic,
-        target_critic=copy.deepcopy(critic).requires_grad_(False),
-        value_optimizer=adam(value, settings.learning_rate),
-        critic_optimizer=adam(critic, settings.learning_rate),
-        generator=generator,
-    )
+    def smaller_q(self, pair: Tensor) -> Tensor:
+        """min(Q1, Q2) of every member, (K, rows), for (rows, d + k) or (K, rows, d + k)."""
+        return smaller_of_twins(self.critic, pair)
 
 
-def value_step(state: ValueState, batch: ValueBatch, settings: ValueSettings) -> dict[str, Tensor]:
-    """One IQL update: V towards an expectile of Q, then Q towards r + discount * V(s')."""
-    with torch.no_grad():
-        next_value = state.value(batch.next_observation)
+def create_value_state(value: StackedMLP, critic: StackedMLP, settings: ValueSettings) -> ValueState:
+    """Fresh state around fresh networks; the targets begin as copies."""
+    return ValueState(value, critic, critic.clone(), Adam([value, critic], settings.learning_rate))
+
+
+class ValueUpdate:
+    """One IQL update of all members: V towards an expectile of Q, then Q towards r + discount * V(s').
+
+    The same numbers as ``reference.value_step``, without its repetitions: V sees s and s' in one
+    pass, both critics share every product, and Q's own forward pass does not wait for V's update, which it
+    does not depend on. Buffers are made once.
+    """
+
+    def __init__(self, state: ValueState, settings: ValueSettings) -> None:
+        self.state, self.settings = state, settings
+        batch, members = settings.batch_size, state.value.members
+        self.states = state.value.flat.new_zeros(members, 2 * batch, state.value.sizes[0])
+        self.pairs = state.critic.flat.new_zeros(2 * members, batch, state.critic.sizes[0])
+        self.both_values = state.value.buffers(2 * batch)
+        self.values = [layer[:, batch:] for layer in self.both_values]
+        self.value_derivatives = state.value.buffers(batch)
+        self.target_q = state.target_critic.buffers(batch)
+        self.q = state.critic.buffers(batch)
+        self.q_derivatives = state.critic.buffers(batch)
+
+    def __call__(self, batch: Rows) -> dict[str, Tensor]:
+        """Update the state; metrics are (K,) each."""
+        state, settings = self.state, self.settings
+        size, members = settings.batch_size, state.value.members
+        self.states[:, :size] = batch.next_observation
+        self.states[:, size:] = batch.observation
+        self.pairs.view(2, members, size, -1).copy_(batch.pair)
+
+        both = state.value.forward(self.states, self.both_values)[..., 0]
+        next_value, value = both[:, :size], both[:, size:]
         target = bellman_target(batch.reward, settings.discount, batch.terminated, next_value)
-        q_value = state.target_critic(batch.observation, batch.action).amin(dim=0)
+        q_value = state.target_critic.forward(self.pairs, self.target_q).view(2, members, size).amin(dim=0)
+        q_error = state.critic.forward(self.pairs, self.q).view(2, members, size) - target
 
-    value = state.value(batch.observation)
-    value_loss = expectile_loss(q_value - value, settings.expectile)
-    descend(state.value_optimizer, value_loss)
-
-    q_error = state.critic(batch.observation, batch.action) - target
-    critic_loss = q_error.square().sum(dim=0).mean()
-    descend(state.critic_optimizer, critic_loss)
-
-    polyak_update(state.target_critic, state.critic, settings.polyak)
-    return {
-        "value_loss": value_loss.detach(),
-        "critic_loss": critic_loss.detach(),
-        "q_value": q_value.mean(),
-        "value": value.detach().mean(),
-    }
+        value_gradient, critic_gradient = state.optimizer.gradients
+        error = q_value - value
+        self.value_derivatives[-1][..., 0] = expectile_loss_gradient(error, settings.expectile)
+        state.value.backpropagate(self.values, self.value_derivatives)
+        state.value.parameter_gradient(
+            self.states[:, size:], self.values, self.value_derivatives, value_gradient
+        )
+        torch.mul(q_error, 2.0 / size, out=self.q_derivatives[-1].view(2, members, size))
+        state.critic.backpropagate(self.q, self.q_derivatives)
+        state.critic.parameter_gradient(self.pairs, self.q, self.q_derivatives, critic_gradient)
+        state.optimizer.step()
+        state.target_critic.flat.lerp_(state.critic.flat, settings.polyak)
+        return {
+            "value_loss": expectile_loss(error, settings.expectile),
+            "critic_loss": q_error.square().sum(dim=0).mean(dim=-1),
+            "q_value": q_value.mean(dim=-1),
+            "value": value.mean(dim=-1),
+        }

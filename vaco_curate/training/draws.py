@@ -1,0 +1,66 @@
+"""Which rows and which noise an update gets: a function of the seed, the phase and the update alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+BLOCK = 50
+"""Updates drawn at once. A generator's call costs as much as a small kernel; so drawn, it costs nothing."""
+
+
+class Draws:
+    """Minibatch rows, and noise if wanted, of all members for a block of updates.
+
+    No generator lives on between blocks: a resumed training draws what the interrupted one would have,
+    and a member draws what a training of its own with that seed would.
+
+    Args:
+        seeds: one for each member.
+        phase: 0 or 1, so that the phases draw differently.
+        candidates: row numbers to draw from, (n,) int64, on the training device.
+        noise_width: columns of standard normal noise for each row; 0 for none.
+        deviation: of the noise at an update.
+
+    Attributes:
+        rows: (BLOCK, K, batch) int64.
+        noise: (BLOCK, K, batch, noise_width).
+    """
+
+    def __init__(
+        self,
+        seeds: Sequence[int],
+        phase: int,
+        candidates: Tensor,
+        batch_size: int,
+        *,
+        noise_width: int = 0,
+        deviation: Callable[[int], float] = lambda update: 0.0,
+    ) -> None:
+        self.seeds, self.phase, self.candidates, self.deviation = seeds, phase, candidates, deviation
+        shape = (BLOCK, len(seeds), batch_size)
+        device = candidates.device
+        self.rows = torch.zeros(shape, dtype=torch.int64, device=device)
+        self.noise = torch.zeros((*shape, noise_width), device=device)
+
+    def fill(self, block: int) -> None:
+        """Draw block ``block``: the updates from ``block * BLOCK`` on."""
+        for member, seed in enumerate(self.seeds):
+            generator = self._generator(seed, block)
+            shape = (BLOCK, self.rows.shape[2])
+            drawn = torch.randint(len(self.candidates), shape, generator=generator, device=self.rows.device)
+            self.rows[:, member] = self.candidates[drawn]
+            if self.noise.shape[-1]:
+                self.noise[:, member] = torch.randn(
+                    (*shape, self.noise.shape[-1]), generator=generator, device=self.noise.device
+                )
+        if self.noise.shape[-1]:
+            deviations = [self.deviation(update) for update in range(block * BLOCK, (block + 1) * BLOCK)]
+            self.noise *= self.noise.new_tensor(deviations).view(-1, 1, 1, 1)
+
+    def _generator(self, seed: int, block: int) -> torch.Generator:
+        mixed = np.random.SeedSequence((seed, self.phase, block)).generate_state(1, np.uint64)[0]
+        return torch.Generator(self.rows.device).manual_seed(int(mixed >> np.uint64(1)))
