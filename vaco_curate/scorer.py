@@ -16,6 +16,7 @@ from vaco_curate.artifacts import load_facts, load_tensors, save_artifact
 from vaco_curate.errors import DatasetError
 from vaco_curate.losses import LOG_WEIGHT
 from vaco_curate.networks import bounded
+from vaco_curate.passes import forward_only
 from vaco_curate.scaling import Scaling
 from vaco_curate.stacked import StackedMLP, float32_products
 from vaco_curate.transitions import Array
@@ -146,18 +147,20 @@ class Scorer:
         features = self.networks.flat.new_zeros(members, CHUNK, self.networks.sizes[0])
         pairs = features[..., :-1]
         twins = self.critics.flat.new_zeros(2, members, CHUNK, self.critics.sizes[0])
-        layers = [stack.buffers(CHUNK) for stack in (self.critics, self.networks, self.values)]
+        critics, networks, values = (
+            forward_only(stack, CHUNK) for stack in (self.critics, self.networks, self.values)
+        )
         for observation, action in chunks:
             count = len(observation)
             pairs[:, :count, :d] = observation
             pairs[:, :count, d:] = action
             twins.copy_(pairs)
             with float32_products():
-                q_values = self.critics.forward(twins.flatten(0, 1), layers[0]).view(2, members, -1)
+                q_values = critics.forward(twins.flatten(0, 1)).view(2, members, -1)
                 q_value = q_values.amin(dim=0)
                 features[..., -1] = (q_value - self.q_mean.unsqueeze(-1)) / self.q_std.unsqueeze(-1)
-                output = self.networks.forward(features, layers[1])[..., 0]
-                value = self.values.forward(pairs[..., :d], layers[2])[..., 0]
+                output = networks.forward(features)[..., 0]
+                value = values.forward(pairs[..., :d])[..., 0]
             score = bounded(output, self.score_bound) + self.score_shift.unsqueeze(-1)
             yield score[:, :count], q_value[:, :count], value[:, :count]
 

@@ -19,6 +19,7 @@ from vaco_curate.gradients import (
 from vaco_curate.losses import (
     LOG_WEIGHT,
     batch_weights,
+    cloning_errors,
     divergence_from_prior,
     effective_sample_size,
     policy_objective,
@@ -27,6 +28,7 @@ from vaco_curate.losses import (
     weighted_cloning_loss,
 )
 from vaco_curate.networks import bounded
+from vaco_curate.passes import new_pass
 from vaco_curate.stacked import StackedMLP
 from vaco_curate.training.lower_level import CloningUpdate
 from vaco_curate.training.optim import Adam
@@ -73,19 +75,25 @@ class BilevelUpdate:
     """
 
     def __init__(self, state: BilevelState, critic: StackedMLP, settings: BilevelSettings) -> None:
-        self.state, self.critic, self.settings = state, critic, settings
+        self.state, self.settings = state, settings
         batch, members = settings.batch_size, state.policy.members
         policy, scorer = state.policy, state.scorer
         self.features = scorer.flat.new_zeros(members, batch, scorer.sizes[0])
         self.pairs = critic.flat.new_zeros(2 * members, batch, critic.sizes[0])
-        self.scorer_layers, self.scorer_derivatives = scorer.buffers(batch), scorer.buffers(batch)
         self.lower = CloningUpdate(policy, state.policy_optimizer, batch)
-        self.after, self.objective_derivatives = policy.buffers(batch), policy.buffers(batch)
-        self.critic_layers, self.critic_derivatives = critic.buffers(batch), critic.buffers(batch)
+        # The backward passes of critic, policy and scorer follow each other in the same memory.
+        self.q = new_pass(critic, batch)
+        first = [derivative[:members] for derivative in self.q.derivatives[:-1]]
+        self.after = new_pass(
+            policy, batch, derivatives=[*first, torch.zeros_like(self.lower.policy.derivatives[-1])]
+        )
+        self.scores = new_pass(scorer, batch, derivatives=[*first, self.q.derivatives[-1][:members]])
         self.direction = policy.like()
 
-    def __call__(self, batch: Rows, q_input: Tensor, log_prior: Tensor, noise: Tensor) -> dict[str, Tensor]:
-        """Update the state; metrics are (K,) each.
+    def __call__(
+        self, batch: Rows, q_input: Tensor, log_prior: Tensor, noise: Tensor, *, measure: bool = True
+    ) -> dict[str, Tensor]:
+        """Update the state; metrics, if ``measure``, are (K,) each.
 
         Args:
             batch: (K, batch).
@@ -96,25 +104,26 @@ class BilevelUpdate:
         state, settings = self.state, self.settings
         self.features[..., :-1] = batch.pair
         self.features[..., -1] = q_input
-        output = state.scorer.forward(self.features, self.scorer_layers)[..., 0]
+        output = self.scores.forward(self.features)[..., 0]
         score = bounded(output, settings.score_bound)
         log_weight = LOG_WEIGHT[settings.activation](score)
         weight = batch_weights(log_weight, normalized=settings.normalize_weights)
 
         # Lower level, alpha fixed: phi_{t-1} -> phi_t.
-        errors = self.lower(batch.observation, batch.action, weight)
+        predicted = self.lower(batch.observation, batch.action, weight)
 
         # Upper level, phi_t fixed: alpha descends J_pi(phi_t) through the step above.
-        objective = self._objective_gradient(batch.observation, noise)
-        alignment = state.policy.per_example_products(
-            batch.observation, self.lower.activations, self.lower.derivatives, self.direction
-        )
+        q_values = self._objective_gradient(batch.observation, noise)
+        alignment = self.lower.policy.per_example_products(batch.observation, self.direction)
+        alignment /= self.lower.share
         if settings.standardize_alignment:
             alignment = standardized_alignment(alignment)
         self._upper_step(score, log_weight, weight, alignment, log_prior)
+        if not measure:
+            return {}
         return {
-            "cloning_loss": weighted_cloning_loss(weight, errors),
-            "policy_value": -objective,
+            "cloning_loss": weighted_cloning_loss(weight, cloning_errors(predicted, batch.action)),
+            "policy_value": -policy_objective(q_values),
             "alignment_loss": value_alignment_loss(weight, alignment),
             "divergence": divergence_from_prior(log_weight, log_prior),
             "effective_sample_size": effective_sample_size(log_weight),
@@ -123,35 +132,33 @@ class BilevelUpdate:
         }
 
     def _objective_gradient(self, observation: Tensor, noise: Tensor) -> Tensor:
-        """J_pi(phi_t), (K,); leaves its gradient by phi_t in ``direction``."""
-        policy, critic = self.state.policy, self.critic
+        """Leave the gradient of J_pi at phi_t in ``direction``; returns the critics' values, (2, K, batch)."""
         members, size, d = observation.shape
         seen = observation + noise if self.settings.noise_on == "state" else observation
-        own_action = torch.tanh(policy.forward(seen, self.after))
+        own_action = torch.tanh(self.after.forward(seen))
         action = own_action
         if self.settings.noise_on == "action":
             action = own_action + noise
         pairs = self.pairs.view(2, members, size, -1)
         pairs[..., :d] = observation
         pairs[..., d:] = action.clamp(-1.0, 1.0)
-        q_values = critic.forward(self.pairs, self.critic_layers).view(2, members, size)
+        q_values = self.q.forward(self.pairs).view(2, members, size)
 
-        self.critic_derivatives[-1].view(2, members, size).copy_(policy_objective_gradient(q_values))
-        critic.backpropagate(self.critic_layers, self.critic_derivatives)
-        by_action = critic.input_gradient(self.critic_derivatives, slice(d, None))
+        self.q.derivatives[-1].view(2, members, size).copy_(policy_objective_gradient(q_values))
+        self.q.backpropagate()
+        by_action = self.q.input_gradient(slice(d, None))
         by_action = by_action.view(2, members, size, -1).sum(dim=0)
         if self.settings.noise_on == "action":
             by_action *= action.abs() <= 1.0  # beyond, the clamp holds the action
-        torch.mul(by_action, tanh_gradient(own_action), out=self.objective_derivatives[-1])
-        policy.backpropagate(self.after, self.objective_derivatives)
-        policy.parameter_gradient(seen, self.after, self.objective_derivatives, self.direction)
-        return policy_objective(q_values)
+        torch.mul(by_action, tanh_gradient(own_action), out=self.after.derivatives[-1])
+        self.after.backward(seen, self.direction)
+        return q_values
 
     def _upper_step(
         self, score: Tensor, log_weight: Tensor, weight: Tensor, alignment: Tensor, log_prior: Tensor
     ) -> None:
         """Alpha descends J_pi(phi_t) through the lower step, and the divergence from the prior."""
-        scorer, settings, optimizer = self.state.scorer, self.settings, self.state.scorer_optimizer
+        settings = self.settings
         slope = value_alignment_loss_gradient(weight, alignment, normalized=settings.normalize_weights)
         if settings.divergence_coefficient:
             divergence = divergence_from_prior_gradient(log_weight, log_prior)
@@ -159,12 +166,9 @@ class BilevelUpdate:
         slope *= LOG_WEIGHT_GRADIENT[settings.activation](score)
         if settings.score_bound is not None:
             slope *= bounded_gradient(score, settings.score_bound)
-        self.scorer_derivatives[-1][..., 0] = slope
-        scorer.backpropagate(self.scorer_layers, self.scorer_derivatives)
-        scorer.parameter_gradient(
-            self.features, self.scorer_layers, self.scorer_derivatives, optimizer.gradients[0]
-        )
-        optimizer.step()
+        self.scores.derivatives[-1][..., 0] = slope
+        self.scores.backward(self.features, self.state.scorer_optimizer.gradients[0])
+        self.state.scorer_optimizer.step()
 
 
 def noise_at(settings: BilevelSettings, update: int) -> float:

@@ -7,11 +7,17 @@ from collections.abc import Sequence
 import torch
 from torch.optim.adam import adam
 
+from vaco_curate import native
 from vaco_curate.stacked import StackedMLP
+
+BETAS = (0.9, 0.999)
+EPSILON = 1e-8
 
 
 class Adam:
-    """torch's fused Adam on the parameter vectors of stacks: one kernel whatever the members and layers.
+    """Adam on the parameter vectors of stacks: one pass over memory, whatever the members and layers.
+
+    Torch's defaults for all but the learning rate.
 
     Attributes:
         gradients: one for each stack, to be filled before ``step``.
@@ -27,7 +33,23 @@ class Adam:
         self.steps = [parameter.new_zeros((), dtype=torch.float32) for parameter in self.parameters]
 
     def step(self) -> None:
-        """One step on the gradients; torch's defaults for all but the learning rate."""
+        """One step on the gradients."""
+        if all(native.usable(parameter) for parameter in self.parameters):
+            for parameter, gradient, first, second, steps in zip(
+                self.parameters, self.gradients, self.first, self.second, self.steps, strict=True
+            ):
+                steps += 1
+                native.adam(
+                    parameter,
+                    gradient.flat,
+                    first,
+                    second,
+                    learning_rate=self.learning_rate,
+                    betas=BETAS,
+                    epsilon=EPSILON,
+                    step=steps.item(),
+                )
+            return
         adam(
             self.parameters,
             [gradient.flat for gradient in self.gradients],
@@ -38,10 +60,10 @@ class Adam:
             fused=True,
             capturable=True,
             amsgrad=False,
-            beta1=0.9,
-            beta2=0.999,
+            beta1=BETAS[0],
+            beta2=BETAS[1],
             lr=self.learning_rate,
             weight_decay=0.0,
-            eps=1e-8,
+            eps=EPSILON,
             maximize=False,
         )

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from vaco_curate.batches import Rows
 from vaco_curate.errors import DatasetError
 from vaco_curate.networks import Policy, ScorerNetwork, TwinCritic, ValueNetwork
+from vaco_curate.passes import outputs
 from vaco_curate.policy import TrainedPolicy
 from vaco_curate.scaling import Scaling, fit_scaling
 from vaco_curate.scorer import Scorer
@@ -177,8 +178,8 @@ def _rows(data: Transitions, scaling: Scaling, device: torch.device) -> Rows:
 def _value_update(rows: Rows, state: ValueState, settings: TrainSettings) -> Update:
     value_update = ValueUpdate(state, settings.value)
 
-    def update(drawn: Tensor, _: Tensor) -> dict[str, Tensor]:
-        return value_update(rows.take(drawn))
+    def update(drawn: Tensor, _: Tensor, measure: bool) -> dict[str, Tensor]:
+        return value_update(rows.take(drawn), measure=measure)
 
     return update
 
@@ -194,9 +195,9 @@ def _bilevel_update(
     members = torch.arange(len(q_value), device=q_value.device).unsqueeze(-1) * q_value.shape[-1]
     bilevel_update = BilevelUpdate(state, value_state.critic, settings.bilevel)
 
-    def update(drawn: Tensor, noise: Tensor) -> dict[str, Tensor]:
+    def update(drawn: Tensor, noise: Tensor, measure: bool) -> dict[str, Tensor]:
         taken = inputs.index_select(0, (drawn + members).flatten()).view(*drawn.shape, 2)
-        return bilevel_update(rows.take(drawn), taken[..., 0], taken[..., 1], noise)
+        return bilevel_update(rows.take(drawn), taken[..., 0], taken[..., 1], noise, measure=measure)
 
     return update
 
@@ -208,13 +209,14 @@ def _merged_update(rows: Rows, state: BilevelState, value_state: ValueState, set
     value_update = ValueUpdate(value_state, settings.value)
     bilevel_update = BilevelUpdate(state, value_state.critic, settings.bilevel)
 
-    def update(drawn: Tensor, noise: Tensor) -> dict[str, Tensor]:
+    def update(drawn: Tensor, noise: Tensor, measure: bool) -> dict[str, Tensor]:
         batch = rows.take(drawn)
-        metrics = value_update(batch)
+        metrics = value_update(batch, measure=measure)
         q_value = value_state.smaller_q(batch.pair)
         follow_critic(state, q_value)
         q_input = (q_value - state.q_mean.unsqueeze(-1)) / state.q_std.unsqueeze(-1)
-        return bilevel_update(batch, q_input, torch.zeros_like(q_input), noise) | metrics
+        uniform = torch.zeros_like(q_input)
+        return bilevel_update(batch, q_input, uniform, noise, measure=measure) | metrics
 
     return update
 
@@ -239,7 +241,7 @@ def _q_values(rows: Rows, state: ValueState) -> Tensor:
 
 def _values(observation: Tensor, state: ValueState) -> Tensor:
     """V(s) of every row by every member, (K, n)."""
-    return torch.cat([state.value(chunk)[..., 0] for chunk in torch.split(observation, CHUNK)], dim=-1)
+    return torch.cat([outputs(state.value, chunk)[..., 0] for chunk in torch.split(observation, CHUNK)], dim=-1)
 
 
 def _log_prior(data: Transitions, rows: Rows, state: ValueState, settings: TrainSettings) -> Tensor:

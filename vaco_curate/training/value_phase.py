@@ -10,7 +10,8 @@ from torch import Tensor
 from vaco_curate.batches import Rows
 from vaco_curate.gradients import expectile_loss_gradient
 from vaco_curate.losses import bellman_target, expectile_loss
-from vaco_curate.stacked import StackedMLP, smaller_of_twins
+from vaco_curate.passes import backward_rows, forward_only, new_pass, smaller_of_twins
+from vaco_curate.stacked import StackedMLP
 from vaco_curate.training.optim import Adam
 from vaco_curate.training.settings import ValueSettings
 
@@ -54,42 +55,45 @@ class ValueUpdate:
         batch, members = settings.batch_size, state.value.members
         self.states = state.value.flat.new_zeros(members, 2 * batch, state.value.sizes[0])
         self.pairs = state.critic.flat.new_zeros(2 * members, batch, state.critic.sizes[0])
-        self.both_values = state.value.buffers(2 * batch)
-        self.values = [layer[:, batch:] for layer in self.both_values]
-        self.value_derivatives = state.value.buffers(batch)
-        self.target_q = state.target_critic.buffers(batch)
-        self.q = state.critic.buffers(batch)
-        self.q_derivatives = state.critic.buffers(batch)
+        self.target_critic = forward_only(state.target_critic, batch)
+        self.critic = new_pass(state.critic, batch)
+        # V is done before the critics begin: they take turns in the same memory.
+        derivatives = self.critic.derivatives
+        layers = [layer.view(members, 2 * batch, -1) for layer in self.critic.layers]
+        self.both_values = new_pass(state.value, 2 * batch, layers=layers, derivatives=derivatives)
+        own = [derivative[:members] for derivative in derivatives]
+        self.value = backward_rows(self.both_values, slice(batch, None), own)
 
-    def __call__(self, batch: Rows) -> dict[str, Tensor]:
-        """Update the state; metrics are (K,) each."""
+    def __call__(self, batch: Rows, *, measure: bool = True) -> dict[str, Tensor]:
+        """Update the state; metrics, if ``measure``, are (K,) each."""
         state, settings = self.state, self.settings
         size, members = settings.batch_size, state.value.members
         self.states[:, :size] = batch.next_observation
         self.states[:, size:] = batch.observation
         self.pairs.view(2, members, size, -1).copy_(batch.pair)
 
-        both = state.value.forward(self.states, self.both_values)[..., 0]
-        next_value, value = both[:, :size], both[:, size:]
-        target = bellman_target(batch.reward, settings.discount, batch.terminated, next_value)
-        q_value = state.target_critic.forward(self.pairs, self.target_q).view(2, members, size).amin(dim=0)
-        q_error = state.critic.forward(self.pairs, self.q).view(2, members, size) - target
+        q_value = self.target_critic.forward(self.pairs).view(2, members, size).amin(dim=0)
+        values = self.both_values.forward(self.states)[..., 0]
+        next_value, value = values[:, :size].clone(), values[:, size:]
+        error = q_value - value
+        value_mean = value.mean(dim=-1)
 
         value_gradient, critic_gradient = state.optimizer.gradients
-        error = q_value - value
-        self.value_derivatives[-1][..., 0] = expectile_loss_gradient(error, settings.expectile)
-        state.value.backpropagate(self.values, self.value_derivatives)
-        state.value.parameter_gradient(
-            self.states[:, size:], self.values, self.value_derivatives, value_gradient
-        )
-        torch.mul(q_error, 2.0 / size, out=self.q_derivatives[-1].view(2, members, size))
-        state.critic.backpropagate(self.q, self.q_derivatives)
-        state.critic.parameter_gradient(self.pairs, self.q, self.q_derivatives, critic_gradient)
+        self.value.derivatives[-1][..., 0] = expectile_loss_gradient(error, settings.expectile)
+        self.value.backward(self.states[:, size:], value_gradient)
+
+        target = bellman_target(batch.reward, settings.discount, batch.terminated, next_value)
+        q_error = self.critic.forward(self.pairs).view(2, members, size) - target
+        torch.mul(q_error, 2.0 / size, out=self.critic.derivatives[-1].view(2, members, size))
+        self.critic.backward(self.pairs, critic_gradient)
+
         state.optimizer.step()
         state.target_critic.flat.lerp_(state.critic.flat, settings.polyak)
+        if not measure:
+            return {}
         return {
             "value_loss": expectile_loss(error, settings.expectile),
             "critic_loss": q_error.square().sum(dim=0).mean(dim=-1),
             "q_value": q_value.mean(dim=-1),
-            "value": value.mean(dim=-1),
+            "value": value_mean,
         }

@@ -1,0 +1,192 @@
+"""Passes through stacked networks against autograd in float64, and the native library against torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch.func import functional_call, grad, vmap
+
+from vaco_curate import native
+from vaco_curate.networks import mlp
+from vaco_curate.passes import NativePass, Pass, forward_only, new_pass, outputs, smaller_of_twins
+from vaco_curate.stacked import StackedMLP
+
+SIZES = {
+    "two hidden": (5, 16, 12, 3),
+    "one hidden": (4, 9, 1),
+    "three hidden": (7, 33, 20, 18, 1),
+    "of a registers' width": (16, 64, 64, 2),
+    "many outputs": (3, 16, 40, 21),
+    "wide": (14, 256, 256, 1),
+}
+MEMBERS = 3
+
+needs_native = pytest.mark.skipif(native.load() is None, reason="there is no C compiler")
+
+
+def stack_of(sizes, members=MEMBERS, **options):
+    networks = [mlp(sizes[0], sizes[1:-1], sizes[-1]) for _ in range(members)]
+    return StackedMLP.of(networks, **options), networks
+
+
+@pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
+def test_passes_equal_autograd(float64, sizes):
+    stack, networks = stack_of(sizes)
+    inputs, direction = torch.randn(MEMBERS, 11, sizes[0]), torch.randn(MEMBERS, 11, sizes[-1])
+    done, gradient, way = Pass(stack, 11), stack.like(), stack.like()
+    way.flat.normal_()
+    given = done.forward(inputs)
+    done.derivatives[-1].copy_(direction)
+    done.backward(inputs, gradient)
+    products = done.per_example_products(inputs, way)
+    by_input = done.input_gradient(slice(1, 3))
+    for member, network in enumerate(networks):
+        x = inputs[member].clone().requires_grad_()
+        expected = network(x)
+        assert torch.allclose(given[member], expected, atol=1e-12)
+        parameters = list(network.parameters())
+        *by_parameter, by_x = torch.autograd.grad((expected * direction[member]).sum(), [*parameters, x])
+        own = gradient.member(member)
+        assert all(torch.allclose(a, b, atol=1e-12) for a, b in zip(own, by_parameter, strict=True))
+        assert torch.allclose(by_input[member], by_x[:, 1:3], atol=1e-12)
+        expected_products = per_example(network, x.detach(), direction[member], way.member(member))
+        assert torch.allclose(products[member], expected_products, atol=1e-12)
+
+
+def per_example(network, inputs, direction, way):
+    """<gradient of one example, way> with one gradient for every example."""
+    names = [name for name, _ in network.named_parameters()]
+
+    def example(parameters, x, y):
+        return (functional_call(network, parameters, (x,)) * y).sum()
+
+    parameters = {name: parameter.detach() for name, parameter in network.named_parameters()}
+    gradients = vmap(grad(example), in_dims=(None, 0, 0))(parameters, inputs, direction)
+    return sum((gradients[name] * part).flatten(1).sum(dim=1) for name, part in zip(names, way, strict=True))
+
+
+def run(kind, stack, sizes, batch, *, inputs, direction, way):
+    done, gradient = kind(stack, batch), stack.like()
+    given = done.forward(inputs).clone()
+    done.derivatives[-1].copy_(direction)
+    done.backward(inputs, gradient)
+    return {
+        "outputs": given,
+        "layers": torch.cat([layer.flatten() for layer in done.layers]),
+        "derivatives": torch.cat([derivative.flatten() for derivative in done.derivatives]),
+        "gradient": gradient.flat,
+        "by input": done.input_gradient(slice(None)),
+        "products": done.per_example_products(inputs, way),
+    }
+
+
+@needs_native
+@pytest.mark.parametrize("batch", [1, 6, 37, 64])
+@pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
+@pytest.mark.parametrize("precision", ["highest", "medium"])
+def test_the_native_library_gives_what_torch_gives(sizes, batch, precision):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        stack, _ = stack_of(sizes, hidden_precision=precision)
+        # rows and columns of larger tensors, as minibatches are
+        inputs = torch.randn(MEMBERS, batch, sizes[0] + 9)[..., 4 : 4 + sizes[0]]
+        direction, way = torch.randn(MEMBERS, batch, sizes[-1]), stack.like()
+        way.flat.normal_()
+    arguments = {"inputs": inputs, "direction": direction, "way": way}
+    ours = run(NativePass, stack, sizes, batch, **arguments)
+    theirs = run(Pass, stack, sizes, batch, **arguments)
+    lower = precision == "medium" and native.bfloat16_tiles()
+    for name, expected in theirs.items():
+        scale = expected.abs().mean().item() + 1e-6
+        worst = (ours[name] - expected).abs().max().item() / scale
+        assert worst < (0.3 if lower else 1e-4), (name, worst)
+        assert (ours[name] - expected).abs().mean().item() / scale < (0.02 if lower else 1e-5), name
+
+
+@needs_native
+def test_a_diverged_network_is_not_made_finite():
+    stack, _ = stack_of((3, 8, 8, 1))
+    stack.weight[0][0, 2] = torch.nan
+    given = NativePass(stack, 4).forward(torch.ones(MEMBERS, 4, 3))
+    assert torch.isnan(given[0]).all()
+    assert torch.isfinite(given[1:]).all()
+
+
+@needs_native
+def test_a_members_results_do_not_depend_on_the_members_beside_it():
+    stack, networks = stack_of((5, 32, 32, 1), hidden_precision="medium")
+    inputs = torch.randn(1, 40, 5)
+    alone = StackedMLP.of(networks[1:2], hidden_precision="medium")
+    whole = NativePass(stack, 40).forward(inputs.expand(MEMBERS, -1, -1))
+    assert torch.equal(NativePass(alone, 40).forward(inputs)[0], whole[1])
+
+
+@needs_native
+def test_native_adam_is_torchs_adam():
+    parameter, ours = torch.randn(2, 300)
+    theirs = torch.nn.Parameter(ours.clone())
+    optimizer = torch.optim.Adam([theirs], lr=1e-2)
+    first, second = torch.zeros(2, 300)
+    for step in range(1, 6):
+        theirs.grad = torch.randn(300)
+        optimizer.step()
+        native.adam(
+            ours,
+            theirs.grad,
+            first,
+            second,
+            learning_rate=1e-2,
+            betas=(0.9, 0.999),
+            epsilon=1e-8,
+            step=step,
+        )
+        assert torch.allclose(ours, theirs, rtol=1e-6, atol=1e-7)
+
+
+def test_a_pass_forward_only_gives_the_same_outputs():
+    stack, _ = stack_of((6, 24, 24, 2))
+    inputs = torch.randn(MEMBERS, 10, 6)
+    assert torch.equal(forward_only(stack, 10).forward(inputs), new_pass(stack, 10).forward(inputs))
+    shared = torch.randn(10, 6)
+    assert torch.allclose(outputs(stack, shared)[2], new_pass(stack, 10).forward(shared.expand(3, -1, -1))[2])
+
+
+def test_twins_lie_first_critics_before_second_ones():
+    stack, networks = stack_of((4, 8, 1), members=4)
+    pair = torch.randn(2, 5, 4)
+    with torch.no_grad():
+        expected = [torch.minimum(networks[m](pair[m]), networks[2 + m](pair[m])) for m in (0, 1)]
+    assert torch.allclose(smaller_of_twins(stack, pair), torch.stack(expected)[..., 0], atol=1e-6)
+
+
+def test_a_stack_returns_its_networks():
+    stack, networks = stack_of((4, 8, 3))
+    copied = mlp(4, (8,), 3)
+    stack.write_to(1, copied)
+    for mine, theirs in zip(copied.parameters(), networks[1].parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+WITHOUT = """
+import os, torch
+from vaco_curate import native
+from vaco_curate.passes import NativePass, Pass, new_pass
+from vaco_curate.stacked import StackedMLP
+assert native.load() is None
+assert type(new_pass(StackedMLP(1, (2, 3, 1)), 4)) is Pass
+print("fine")
+"""
+
+
+@pytest.mark.parametrize(
+    "environment", [{"VACO_CURATE_NATIVE": "0"}, {"CC": "no-such-compiler"}, {"CC": "false"}]
+)
+def test_without_a_library_torch_does_the_work(environment, tmp_path):
+    import os
+
+    settings = os.environ | {"XDG_CACHE_HOME": str(tmp_path)} | environment
+    result = subprocess.run([sys.executable, "-c", WITHOUT], env=settings, capture_output=True, text=True)
+    assert result.stdout.strip() == "fine", result.stderr
