@@ -11,6 +11,8 @@ from helpers import tiny_settings
 
 from vaco_curate.demo import record_pendulum
 
+torch.set_num_threads(1)  # tiny matrices on several threads wait for each other more than they compute
+
 
 @pytest.fixture(scope="session")
 def pendulum(tmp_path_factory: pytest.TempPathFactory) -> Path:

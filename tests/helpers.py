@@ -45,8 +45,10 @@ def tiny_settings(**bilevel) -> TrainSettings:
     """Settings that train in about a second."""
     return dataclasses.replace(
         PRESETS["quick"],
-        value=ValueSettings(updates=60, batch_size=32, hidden=(32, 32)),
-        bilevel=dataclasses.replace(BilevelSettings(updates=40, batch_size=32, hidden=(32, 32)), **bilevel),
+        value=ValueSettings(updates=60, batch_size=32, hidden=(32, 32), settled_at=None),
+        bilevel=dataclasses.replace(
+            BilevelSettings(updates=40, batch_size=32, hidden=(32, 32), settled_at=None), **bilevel
+        ),
         log_every=20,
         checkpoint_every=20,
     )

@@ -126,7 +126,7 @@ def test_a_members_results_do_not_depend_on_the_members_beside_it():
 
 @needs_native
 def test_native_adam_is_torchs_adam():
-    parameter, ours = torch.randn(2, 300)
+    ours = torch.randn(300)
     theirs = torch.nn.Parameter(ours.clone())
     optimizer = torch.optim.Adam([theirs], lr=1e-2)
     first, second = torch.zeros(2, 300)

@@ -130,6 +130,7 @@ class NativePass(Pass):
         super().__init__(stack, batch, **buffers)
         self.tiles = stack.hidden_precision == "medium" and native.bfloat16_tiles()
         self._programs: dict[tuple[str, int], native.Program] = {}
+        self._total = torch.zeros_like(self.layers[-1][..., :1])
 
     def forward(self, inputs: Tensor) -> Tensor:
         """As ``Pass.forward``."""
@@ -158,12 +159,10 @@ class NativePass(Pass):
 
     def per_example_products(self, inputs: Tensor, direction: StackedMLP) -> Tensor:
         """As ``Pass.per_example_products``."""
-        program = self._programs.get(("products", id(direction)))
+        program, total = self._programs.get(("products", id(direction))), self._total
         if program is None:
-            total = torch.zeros_like(self.layers[-1][..., :1])
             operations = self._product_operations(inputs, direction, total)
-            program = self._remember("products", id(direction), operations, (direction, total))
-        total = program.tensors[1]
+            program = self._remember("products", id(direction), operations, direction)
         native.point_left(program.operations[0], inputs)
         total.zero_()
         program()

@@ -75,6 +75,26 @@ class StackedMLP:
                     stack.bias[number][member, 0] = layer.bias
         return stack
 
+    @classmethod
+    def joined(cls, stacks: Sequence[StackedMLP]) -> StackedMLP:
+        """One stack of copies of all members of several, one after the other; its products are float32."""
+        first = stacks[0]
+        members = sum(stack.members for stack in stacks)
+        result = cls(members, first.sizes, device=first.flat.device, dtype=first.flat.dtype)
+        for into, *parts in zip(result.weight, *(stack.weight for stack in stacks), strict=True):
+            torch.cat(parts, out=into)
+        for into, *parts in zip(result.bias, *(stack.bias for stack in stacks), strict=True):
+            torch.cat(parts, out=into)
+        return result
+
+    def half(self, number: int) -> StackedMLP:
+        """A copy of the first (0) or second (1) half of the members."""
+        size = self.members // 2
+        result = StackedMLP(size, self.sizes, device=self.flat.device, dtype=self.flat.dtype)
+        for into, whole in zip(result.weight + result.bias, self.weight + self.bias, strict=True):
+            into.copy_(whole[number * size : (number + 1) * size])
+        return result
+
     def like(self) -> StackedMLP:
         """Zeros of the same shape: a gradient, or a direction in parameter space."""
         return StackedMLP(
@@ -85,11 +105,10 @@ class StackedMLP:
             dtype=self.flat.dtype,
         )
 
-    def clone(self, hidden_precision: str | None = None) -> StackedMLP:
-        """A copy that shares nothing, with another precision if one is given."""
+    def clone(self) -> StackedMLP:
+        """A copy that shares nothing."""
         copy = self.like()
         copy.flat.copy_(self.flat)
-        copy.hidden_precision = hidden_precision or self.hidden_precision
         return copy
 
     @torch.no_grad()

@@ -87,8 +87,11 @@ class Display:
 
     def _line(self, progress: Progress) -> None:
         tenth = max(progress.updates // 10, 1)
-        if progress.update % tenth < progress.interval or progress.update == progress.updates:
+        last = progress.settled or progress.update == progress.updates
+        if last or progress.update % tenth < progress.interval:
             done = f"{PHASES[progress.phase]} {progress.update:,}/{progress.updates:,}"
+            if progress.settled:
+                done += ", the order of the rows has settled"
             self.note(f"{done}  {progress.updates_per_second:,.0f}/s  {_metrics_text(progress)}")
 
 
@@ -107,6 +110,7 @@ class _BarUpdater:
         self.bars.update(
             self.tasks[progress.phase],
             completed=progress.update,
+            total=progress.update if progress.settled else progress.updates,
             rate=f"{progress.updates_per_second:,.0f}/s" if progress.metrics else "",
             metrics=_metrics_text(progress),
         )

@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vaco_curate.curation import effective_sample_share
-from vaco_curate.training.prior import LARGEST_RANGE, kept_promise, log_prior_with_sample_size
+from vaco_curate.training.prior import LARGEST_RANGE, Paths, kept_promise, log_prior_with_sample_size
 
 DISCOUNT = 0.9
 
 
 def promise(data, reward, value, next_value, look_ahead):
-    return kept_promise(data, reward, value, next_value, discount=DISCOUNT, look_ahead=look_ahead)
+    return kept_promise(Paths.of(data), reward, value, next_value, discount=DISCOUNT, look_ahead=look_ahead)
 
 
 def by_hand(data, reward, value, next_value, look_ahead):

@@ -22,7 +22,7 @@ from vaco_curate.losses import (
 from vaco_curate.networks import Policy, ScorerNetwork, TwinCritic, ValueNetwork
 from vaco_curate.stacked import StackedMLP
 from vaco_curate.training.bilevel_phase import BilevelUpdate, create_bilevel_state
-from vaco_curate.training.prior import kept_promise, log_prior_with_sample_size
+from vaco_curate.training.prior import Paths, kept_promise, log_prior_with_sample_size
 from vaco_curate.training.reference import (
     bilevel_step,
     reference_bilevel_state,
@@ -284,6 +284,6 @@ def test_the_prior_prefers_the_path_that_earns_what_others_only_promise():
     )
     reward = np.repeat([1.0, 0.0], 5)
     value = np.concatenate([np.arange(5, 0, -1.0), [5.0, 0, 0, 0, 0]])
-    signal = kept_promise(data, reward, value, value, discount=1.0 - 1e-9, look_ahead=2)
+    signal = kept_promise(Paths.of(data), reward, value, value, discount=1.0 - 1e-9, look_ahead=2)
     log_prior = log_prior_with_sample_size(signal, 0.6)
     assert log_prior[:5].min() > log_prior[5:].max()

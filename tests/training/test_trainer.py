@@ -14,9 +14,9 @@ from vaco_curate.stacked import StackedMLP
 from vaco_curate.training import PRESETS, train
 from vaco_curate.training.bilevel_phase import noise_at
 from vaco_curate.training.checkpoint import load_checkpoint, save_checkpoint
+from vaco_curate.training.group import create_states
 from vaco_curate.training.optim import Adam
 from vaco_curate.training.settings import BilevelSettings
-from vaco_curate.training.trainer import _create_states
 
 
 def parameters(training):
@@ -163,7 +163,7 @@ def test_the_paper_preset_is_the_published_algorithm():
 
 
 def states(seed, settings):
-    value, bilevel = _create_states(make_transitions(), settings, [seed, seed + 1], torch.device("cpu"))
+    value, bilevel = create_states(4, 2, settings, [seed, seed + 1], "cpu")
     return {"value": value, "bilevel": bilevel}
 
 

@@ -26,7 +26,17 @@ SCORES_FILE = "scores.parquet"
 METRICS_FILE = "metrics.parquet"
 EVALUATIONS_FILE = "evaluations.json"
 REPORT_FILE = "report.html"
-REQUIRED = ("dataset", "settings", "seed", "device", "finished", "effective_sample_share", "notes", "warnings")
+REQUIRED = (
+    "dataset",
+    "settings",
+    "seed",
+    "members",
+    "device",
+    "finished",
+    "effective_sample_share",
+    "notes",
+    "warnings",
+)
 
 
 @dataclass(frozen=True)

@@ -31,12 +31,19 @@ from vaco_curate.manifest import FILE_NAME, hash_source, now, read_manifest, ver
 from vaco_curate.scorer import Scorer
 from vaco_curate.scores import ScoreTable, score_table
 from vaco_curate.stages.runs import METRICS_FILE, POLICY_FOLDER, SCORER_FOLDER, SCORES_FILE, open_run
-from vaco_curate.training import PRESETS, OnProgress, TrainSettings, settings_from_json, train
+from vaco_curate.training import (
+    PRESETS,
+    OnProgress,
+    TrainSettings,
+    arithmetic,
+    settings_from_json,
+    train,
+)
 from vaco_curate.transitions import Transitions
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 LARGEST_SEED = 2**62
-"""Two generators take 2 * seed and 2 * seed + 1, which torch bounds by 2**63."""
+LARGEST_MEMBERS = 256
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,7 @@ class ScoreResult:
     Attributes:
         run: the run folder.
         rows, episodes: of the dataset.
+        members: scorers whose mean is the score.
         effective_sample_share: of the scorer's weights, in (0, 1].
         seconds: wall time by part.
         notes: what was assumed.
@@ -55,6 +63,7 @@ class ScoreResult:
     run: Path
     rows: int
     episodes: int
+    members: int
     effective_sample_share: float
     seconds: dict[str, float]
     notes: tuple[str, ...]
@@ -80,6 +89,7 @@ def score_dataset(
     out: str | Path | None = None,
     settings: TrainSettings | None = None,
     seed: int | None = None,
+    members: int | None = None,
     device: str = "auto",
     resume: bool = False,
     force: bool = False,
@@ -95,6 +105,8 @@ def score_dataset(
         out: run folder; None for ``NAME.vaco`` in the current directory.
         settings: None for the ``standard`` preset, or with ``resume`` for what the run began with.
         seed: None for 0, or with ``resume`` for what the run began with.
+        members: independent scorers, with seeds from ``seed`` on, whose mean is the score and whose spread
+            is ``score_std``; None for 1, or with ``resume`` for what the run began with.
         resume: continue an unfinished run; starts from the beginning when there is none.
         force: replace a finished run, or start an unfinished one over.
         read_options: None for the defaults, or with ``resume`` for what the run began with.
@@ -103,7 +115,7 @@ def score_dataset(
         CurateError: unusable data, settings out of range, or a folder in the way.
     """
     source = str(source)
-    _check_seed(seed)
+    _check_seed(seed, members)
     torch_device = resolve_device(device)
     out = Path(out) if out is not None else run_folder_for(source)
     work = out.resolve().with_name(f"{out.resolve().name}{UNFINISHED}")
@@ -111,6 +123,8 @@ def score_dataset(
     settings = settings or _began_settings(began) or PRESETS["standard"]
     if seed is None:
         seed = 0 if began is None else int(began["seed"])
+    if members is None:
+        members = 1 if began is None else int(began["members"])
     if read_options is None and began is not None:
         read_options = ReadOptions(**began["dataset"]["read_options"])
     read_options = read_options or ReadOptions()
@@ -118,7 +132,7 @@ def score_dataset(
     started = time.perf_counter()
     data = read_dataset(source, read_options)
     refuse_overlap(out, {"the dataset": _path(data)})
-    manifest = _manifest(source, data, read_options, settings, seed, torch_device)
+    manifest = _manifest(source, data, read_options, settings, seed, members, torch_device)
     if began is not None:
         _check_same_run(work, began, manifest)
         manifest["started"] = began["started"]
@@ -135,6 +149,7 @@ def score_dataset(
         data,
         settings,
         seed=seed,
+        members=members,
         device=torch_device,
         checkpoint=work / CHECKPOINT_FILE,
         resume=began is not None,
@@ -186,7 +201,13 @@ def apply_scorer(
     refuse_overlap(out, {"the dataset": _path(data)})
     settings = settings_from_json(trained.manifest["settings"], TrainSettings())
     manifest = _manifest(
-        source, data, read_options or ReadOptions(), settings, trained.manifest["seed"], torch_device
+        source,
+        data,
+        read_options or ReadOptions(),
+        settings,
+        trained.manifest["seed"],
+        trained.manifest["members"],
+        torch_device,
     ) | {"scorer_from": str(trained.folder.resolve())}
     read = time.perf_counter()
     with replaced_folder(out, RUN, force=force) as work:
@@ -218,6 +239,7 @@ def _result(
         run=out,
         rows=len(data),
         episodes=len(data.episode_start),
+        members=scorer.members,
         effective_sample_share=effective_sample_share(weights_from_log(log_weight, 1.0)),
         seconds={part: round(value, 3) for part, value in seconds.items()},
         notes=(*data.notes, _note_on_actions(scorer)),
@@ -230,6 +252,7 @@ def _recorded_result(out: Path, manifest: dict[str, Any]) -> ScoreResult:
         run=out,
         rows=manifest["dataset"]["rows"],
         episodes=manifest["dataset"]["episodes"],
+        members=manifest["members"],
         effective_sample_share=manifest["effective_sample_share"],
         seconds=manifest["seconds"],
         notes=tuple(manifest["notes"]),
@@ -258,6 +281,7 @@ def _manifest(
     options: ReadOptions,
     settings: TrainSettings,
     seed: int,
+    members: int,
     device: torch.device,
 ) -> dict[str, Any]:
     return {
@@ -277,6 +301,8 @@ def _manifest(
         },
         "settings": settings.to_json(),
         "seed": seed,
+        "members": members,
+        "arithmetic": arithmetic(device, settings.matmul_precision),
         "device": str(device) if device.type == "cpu" else torch.cuda.get_device_name(device),
         "versions": versions(),
     }
@@ -309,7 +335,9 @@ def _path(data: Transitions) -> Path:
     return data.path
 
 
-def _check_seed(seed: int | None) -> None:
+def _check_seed(seed: int | None, members: int | None) -> None:
+    if members is not None and not 1 <= members <= LARGEST_MEMBERS:
+        raise SettingsError(f"--members {members} must be from 1 to {LARGEST_MEMBERS}")
     if seed is not None and not 0 <= seed < LARGEST_SEED:
         raise SettingsError(f"--seed {seed} must be at least 0 and below 2**62")
 
@@ -319,7 +347,9 @@ def _check_same_run(work: Path, began: dict[str, Any], now_asked: dict[str, Any]
         "dataset": (began["dataset"]["fingerprint"], now_asked["dataset"]["fingerprint"]),
         "settings": (settings_from_json(began["settings"], TrainSettings()).to_json(), now_asked["settings"]),
         "seed": (began["seed"], now_asked["seed"]),
+        "members": (began["members"], now_asked["members"]),
         "device": (began["device"], now_asked["device"]),
+        "arithmetic": (began["arithmetic"], now_asked["arithmetic"]),
     }
     changed = [name for name, (before, after) in pairs.items() if before != after]
     if changed:

@@ -1,5 +1,6 @@
 """The training core: imports torch, numpy and safetensors only."""
 
+from vaco_curate.training.arithmetic import arithmetic
 from vaco_curate.training.loop import OnProgress, Progress
 from vaco_curate.training.presets import PRESETS
 from vaco_curate.training.settings import (
@@ -18,6 +19,7 @@ __all__ = [
     "TrainSettings",
     "Training",
     "ValueSettings",
+    "arithmetic",
     "settings_from_json",
     "train",
 ]

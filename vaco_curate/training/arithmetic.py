@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import torch
 
+from vaco_curate import native
 from vaco_curate.stacked import float32_products
+
+Work = Callable[[], None]
 
 
 @contextlib.contextmanager
@@ -27,3 +32,39 @@ def training_arithmetic() -> Iterator[None]:
             yield
     finally:
         torch.set_num_threads(threads)
+
+
+def arithmetic(device: torch.device, matmul_precision: str) -> str:
+    """How a training on the device computes, for the manifest: results agree in the last bits only within one."""
+    if device.type != "cpu":
+        return f"torch kernels, precision {matmul_precision}"
+    if native.load() is None:
+        return f"torch kernels, precision {matmul_precision}"
+    if matmul_precision == "medium" and native.bfloat16_tiles():
+        return "native library, bfloat16 tiles between hidden layers"
+    return "native library, float32"
+
+
+@contextlib.contextmanager
+def side_by_side(pieces: int, threads: int) -> Iterator[Callable[[Sequence[Work]], None]]:
+    """Run independent pieces of work, each on one thread of its own where there are cores for them.
+
+    Only with the native library: between its calls, threads share nothing of torch's settings but the
+    precision of products, which it does not touch.
+    """
+    workers = min(pieces, threads)
+    if workers < 2 or native.load() is None:
+        yield _one_by_one
+        return
+    with ThreadPoolExecutor(workers, initializer=partial(torch.set_num_threads, 1)) as pool:
+
+        def run_all(work: Sequence[Work]) -> None:
+            for future in [pool.submit(piece) for piece in work]:
+                future.result()
+
+        yield run_all
+
+
+def _one_by_one(work: Sequence[Work]) -> None:
+    for piece in work:
+        piece()

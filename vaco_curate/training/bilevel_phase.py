@@ -53,6 +53,10 @@ class BilevelState:
     q_std: Tensor
     update: int = 0
 
+    def standardized(self, q_value: Tensor) -> Tensor:
+        """Q(s, a) as the scorer sees it, (K, rows)."""
+        return (q_value - self.q_mean.unsqueeze(-1)) / self.q_std.unsqueeze(-1)
+
 
 def create_bilevel_state(policy: StackedMLP, scorer: StackedMLP, settings: BilevelSettings) -> BilevelState:
     """Fresh state around fresh networks."""
@@ -101,7 +105,7 @@ class BilevelUpdate:
             log_prior: (K, batch).
             noise: added to the state, (K, batch, d), or to the action, (K, batch, k), of the upper level.
         """
-        state, settings = self.state, self.settings
+        settings = self.settings
         self.features[..., :-1] = batch.pair
         self.features[..., -1] = q_input
         output = self.scores.forward(self.features)[..., 0]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from vaco_curate.training.draws import BLOCK, Draws
+from vaco_curate.training.settling import LOOKS_TO_SETTLE, Settling
 
 Metrics = dict[str, Any]
 Update = Callable[[Tensor, Tensor, bool], dict[str, Tensor]]
@@ -30,6 +32,7 @@ class Progress:
         interval: updates since the last report; 0 for the report with which a phase begins.
         updates_per_second: over that interval.
         metrics: means over that interval.
+        settled: the phase ends here, before its last planned update.
     """
 
     phase: str
@@ -38,15 +41,10 @@ class Progress:
     interval: int
     updates_per_second: float
     metrics: Mapping[str, float]
+    settled: bool = False
 
 
 OnProgress = Callable[[Progress], None]
-
-
-class PhaseState(Protocol):
-    """A state that counts its updates."""
-
-    update: int
 
 
 class Updates:
@@ -108,31 +106,91 @@ class Updates:
         self.graph.replay()
 
 
+class PhaseState(Protocol):
+    """A state that counts its updates."""
+
+    update: int
+
+
+@dataclass(frozen=True)
+class Part:
+    """One group's part in a phase.
+
+    Attributes:
+        signals: what decides the order of the rows after this phase, (K, signals, rows).
+    """
+
+    state: PhaseState
+    updates: Updates
+    settling: Settling
+    signals: Callable[[], Tensor]
+
+    @property
+    def members(self) -> int:
+        """K."""
+        return self.updates.draws.rows.shape[1]
+
+
+@dataclass(frozen=True)
+class Pacing:
+    """When a phase logs, saves, looks and ends.
+
+    Attributes:
+        updates: at most.
+        log_every, checkpoint_every: in updates.
+        settled_at: rank correlation between looks at which the phase may end; None for never.
+    """
+
+    updates: int
+    log_every: int
+    checkpoint_every: int
+    settled_at: float | None
+
+
 def run_phase(
     phase: str,
-    state: PhaseState,
-    run: Updates,
+    parts: Sequence[Part],
+    pacing: Pacing,
     *,
-    updates: int,
-    log_every: int,
-    checkpoint_every: int,
+    run_all: Callable[[Sequence[Callable[[], None]]], None],
     metrics: list[Metrics],
     save: Callable[[], None],
     on_progress: OnProgress,
 ) -> None:
-    """Update until the state has counted ``updates``; append a metrics row every ``log_every``.
+    """Update all parts until the phase ends; append a metrics row every ``log_every``.
 
     Checkpoints fall on logged updates, so that a resumed run has the same metrics rows.
+
+    Args:
+        run_all: runs independent pieces of work, side by side where that is worth it.
     """
-    on_progress(Progress(phase, state.update, updates, 0, 0.0, {}))
-    while state.update < updates:
-        started, since = time.perf_counter(), state.update
-        state.update = min(updates, (since // log_every + 1) * log_every)
-        run.run(since, state.update)
-        count = state.update - since
-        means = run.means()
-        seconds = time.perf_counter() - started
-        metrics.append({"phase": phase, "update": state.update, "seconds": seconds, **means})
-        on_progress(Progress(phase, state.update, updates, count, count / seconds, means))
-        if state.update % checkpoint_every == 0 or state.update == updates:
+    done = parts[0].state.update
+    on_progress(Progress(phase, done, pacing.updates, 0, 0.0, {}))
+    while not _ended(parts, pacing):
+        started, since = time.perf_counter(), done
+        done = min(pacing.updates, (since // pacing.log_every + 1) * pacing.log_every)
+        run_all([partial(part.updates.run, since, done) for part in parts])
+        for part in parts:
+            part.state.update = done
+        row = _means(parts)
+        if pacing.settled_at is not None and parts[0].settling.is_due(done):
+            looks = [part.settling.look(done, part.signals(), pacing.settled_at) for part in parts]
+            row["rank_correlation"] = min(looks)
+        count, seconds = done - since, time.perf_counter() - started
+        metrics.append({"phase": phase, "update": done, "seconds": seconds, **row})
+        settled = done < pacing.updates and _ended(parts, pacing)
+        on_progress(Progress(phase, done, pacing.updates, count, count / seconds, row, settled))
+        if done % pacing.checkpoint_every == 0 or _ended(parts, pacing):
             save()
+
+
+def _ended(parts: Sequence[Part], pacing: Pacing) -> bool:
+    settled = all(part.settling.settled >= LOOKS_TO_SETTLE for part in parts)
+    return settled or parts[0].state.update >= pacing.updates
+
+
+def _means(parts: Sequence[Part]) -> dict[str, float]:
+    """Metrics of the interval, means over all members."""
+    rows = [(part.members, part.updates.means()) for part in parts]
+    members = sum(count for count, _ in rows)
+    return {name: sum(count * row[name] for count, row in rows) / members for name in rows[0][1]}

@@ -10,7 +10,6 @@ from vaco_curate.passes import new_pass
 from vaco_curate.stacked import StackedMLP
 from vaco_curate.training.optim import Adam
 
-
 SMALLEST_SHARE = 1e-30
 """Of a row in the loss; below it, a float32 derivative would lose the row's alignment."""
 

@@ -10,7 +10,7 @@ PRESETS: Mapping[str, TrainSettings] = {
     "quick": TrainSettings(value=ValueSettings(updates=20_000)),
     "standard": TrainSettings(),
     "paper": TrainSettings(
-        value=ValueSettings(updates=1_000_000, reward_horizon=1000),
+        value=ValueSettings(updates=1_000_000, reward_horizon=1000, settled_at=None),
         bilevel=BilevelSettings(
             updates=1_000_000,
             scorer_learning_rate=3e-5,
@@ -20,6 +20,8 @@ PRESETS: Mapping[str, TrainSettings] = {
             standardize_alignment=False,
             divergence_coefficient=0.0,
             prior="uniform",
+            settled_at=None,
         ),
+        matmul_precision="highest",
     ),
 }

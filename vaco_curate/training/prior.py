@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from vaco_curate.transitions import Array, Transitions
@@ -10,8 +12,36 @@ LARGEST_RANGE = 20.0
 """Largest difference of log priors, in nats."""
 
 
+@dataclass(frozen=True)
+class Paths:
+    """Rows in paths of consecutive steps.
+
+    Attributes:
+        start: first row of each path, ascending.
+        terminated, has_successor: (n,) bool, as in ``Transitions``.
+    """
+
+    start: Array
+    terminated: Array
+    has_successor: Array
+
+    @classmethod
+    def of(cls, data: Transitions) -> Paths:
+        """All paths of a dataset."""
+        return cls(data.path_start, data.terminated, data.has_successor)
+
+    def sample(self, rows: int) -> tuple[Paths, Array]:
+        """Whole paths spread evenly over the dataset, about ``rows`` rows in all, and their row numbers."""
+        lengths = np.diff(np.append(self.start, len(self.terminated)))
+        wanted = max(1, round(len(self.start) * min(1.0, rows / lengths.sum())))
+        chosen = np.unique(np.linspace(0, len(self.start) - 1, wanted).round().astype(np.int64))
+        kept = np.concatenate([np.arange(self.start[i], self.start[i] + lengths[i]) for i in chosen])
+        start = np.concatenate([[0], np.cumsum(lengths[chosen])[:-1]])
+        return Paths(start, self.terminated[kept], self.has_successor[kept]), kept
+
+
 def kept_promise(
-    data: Transitions, reward: Array, value: Array, next_value: Array, *, discount: float, look_ahead: int
+    paths: Paths, reward: Array, value: Array, next_value: Array, *, discount: float, look_ahead: int
 ) -> Array:
     """What a row's path has earned and still promises, less what was promised at its start.
 
@@ -32,18 +62,17 @@ def kept_promise(
 
     Source: ours (docs/method.md); telescoped n-step advantage from the start of the path.
     """
-    result = np.empty(len(data))
-    starts = data.path_start
-    for start, end in zip(starts, np.append(starts[1:], len(data)), strict=True):
+    result = np.empty(len(reward))
+    for start, end in zip(paths.start, np.append(paths.start[1:], len(reward)), strict=True):
         rows = slice(start, end)
         length = end - start
         discounts = discount ** np.arange(length + 1, dtype=np.float64)
         earned = np.concatenate([[0.0], np.cumsum(discounts[:-1] * reward[rows])])
         ahead = np.append(value[rows], next_value[end - 1]).astype(np.float64)
         reached = length
-        if data.terminated[end - 1]:
+        if paths.terminated[end - 1]:
             ahead[-1] = 0.0
-        elif not data.has_successor[end - 1]:
+        elif not paths.has_successor[end - 1]:
             reached = length - 1
         kept = earned + discounts * ahead - ahead[0]
         result[rows] = kept[np.minimum(np.arange(length) + look_ahead, reached)]

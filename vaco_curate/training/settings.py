@@ -25,6 +25,7 @@ class ValueSettings:
     hidden: tuple[int, ...] = (256, 256)
     reward_shift: float = 0.0  # AntMaze: -1
     reward_horizon: int | None = None  # IQL: 1000; None: the longest episode (scaling.fit_scaling)
+    settled_at: float | None = 0.99  # rank correlation that ends the phase early (training/settling.py)
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class BilevelSettings:
         look_ahead: steps after which "promise" is read.
         prior_sample_size: effective sample size that "promise" is scaled to, as a share of the rows.
         merge_value_updates: the paper's appendix: a value update before every bi-level update.
+        settled_at: as in ``ValueSettings``.
     """
 
     updates: int = 6_000  # K2, not published; likewise
@@ -64,6 +66,7 @@ class BilevelSettings:
     look_ahead: int = 50
     prior_sample_size: float = 0.35
     merge_value_updates: bool = False
+    settled_at: float | None = 0.99
 
 
 @dataclass(frozen=True)
@@ -167,6 +170,18 @@ def _check(settings: TrainSettings) -> None:
             value.reward_horizon,
             value.reward_horizon is None or value.reward_horizon >= 1,
             ">= 1 or null",
+        ),
+        (
+            "value.settled_at",
+            value.settled_at,
+            value.settled_at is None or 0 < value.settled_at <= 1,
+            "in (0, 1] or null",
+        ),
+        (
+            "bilevel.settled_at",
+            bilevel.settled_at,
+            bilevel.settled_at is None or 0 < bilevel.settled_at <= 1,
+            "in (0, 1] or null",
         ),
         ("bilevel.updates", bilevel.updates, bilevel.updates >= 1, ">= 1"),
         ("bilevel.batch_size", bilevel.batch_size, bilevel.batch_size >= 2, ">= 2, rows compete in a batch"),

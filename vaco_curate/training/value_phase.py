@@ -10,7 +10,7 @@ from torch import Tensor
 from vaco_curate.batches import Rows
 from vaco_curate.gradients import expectile_loss_gradient
 from vaco_curate.losses import bellman_target, expectile_loss
-from vaco_curate.passes import backward_rows, forward_only, new_pass, smaller_of_twins
+from vaco_curate.passes import backward_rows, forward_only, new_pass
 from vaco_curate.stacked import StackedMLP
 from vaco_curate.training.optim import Adam
 from vaco_curate.training.settings import ValueSettings
@@ -31,10 +31,6 @@ class ValueState:
     target_critic: StackedMLP
     optimizer: Adam
     update: int = 0
-
-    def smaller_q(self, pair: Tensor) -> Tensor:
-        """min(Q1, Q2) of every member, (K, rows), for (rows, d + k) or (K, rows, d + k)."""
-        return smaller_of_twins(self.critic, pair)
 
 
 def create_value_state(value: StackedMLP, critic: StackedMLP, settings: ValueSettings) -> ValueState:

@@ -38,6 +38,11 @@ on the number of rows."""
     help="JSON settings that replace the preset's; a run's manifest.json has them under 'settings'.",
 )
 @click.option("--seed", type=int, help="Decides networks and minibatches.  [default: 0]")
+@click.option(
+    "--members",
+    type=int,
+    help="Train this many scorers, with seeds from --seed on: their mean and spread.  [default: 1]",
+)
 @device_option
 @click.option("--resume", is_flag=True, help="Go on with an unfinished run, with its own settings.")
 @force_option
@@ -50,6 +55,7 @@ def score_command(
     preset: str | None,
     config: Path | None,
     seed: int | None,
+    members: int | None,
     device: str,
     resume: bool,
     force: bool,
@@ -70,9 +76,9 @@ def score_command(
     """
     options = build_read_options(columns, max_episode_steps)
     if scorer is not None:
-        if preset or config or resume or seed is not None:
+        if preset or config or resume or seed is not None or members is not None:
             raise click.UsageError(
-                "--scorer applies a trained scorer: no --preset, --config, --seed or --resume"
+                "--scorer applies a trained scorer: no --preset, --config, --seed, --members or --resume"
             )
         result = apply_scorer(dataset, scorer, out=out, device=device, force=force, read_options=options)
     else:
@@ -82,6 +88,7 @@ def score_command(
                 out=out,
                 settings=_settings(preset, config),
                 seed=seed,
+                members=members,
                 device=device,
                 resume=resume,
                 force=force,
@@ -119,6 +126,8 @@ def _show(result: ScoreResult, display: Display) -> None:
     facts.columns[1].justify = "left"
     facts.add_row("run", str(result.run))
     facts.add_row("scored", f"{result.rows:,} rows in {result.episodes:,} episodes")
+    if result.members > 1:
+        facts.add_row("score", f"mean of {result.members} members; their spread is score_std")
     facts.add_row("effective sample size", f"{result.effective_sample_share:.0%} of the rows")
     facts.add_row("time", ", ".join(f"{part} {seconds:.0f} s" for part, seconds in result.seconds.items()))
     display.show(facts)

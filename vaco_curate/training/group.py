@@ -1,0 +1,231 @@
+"""A group of members: their states, and the updates of both phases on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vaco_curate.batches import Rows
+from vaco_curate.networks import Policy, ScorerNetwork, TwinCritic, ValueNetwork, bounded
+from vaco_curate.passes import outputs, smaller_of_twins
+from vaco_curate.stacked import StackedMLP
+from vaco_curate.training.bilevel_phase import (
+    BilevelState,
+    BilevelUpdate,
+    create_bilevel_state,
+    follow_critic,
+    noise_at,
+    standardize_by,
+)
+from vaco_curate.training.draws import Draws
+from vaco_curate.training.loop import Part, Update, Updates
+from vaco_curate.training.prior import Paths, kept_promise, log_prior_with_sample_size
+from vaco_curate.training.settings import TrainSettings
+from vaco_curate.training.settling import SAMPLE_ROWS, Settling
+from vaco_curate.training.value_phase import ValueState, ValueUpdate, create_value_state
+
+CHUNK = 4096
+"""Rows per forward pass over the whole dataset."""
+
+VALUE, BILEVEL = 0, 1
+"""The phases' numbers among the draws."""
+
+
+class Group:
+    """K members whose updates are computed together.
+
+    Args:
+        rows: the dataset in network units, on the training device.
+        paths: of the dataset.
+        learnable: numbers of the rows that values can be learned from, on the training device.
+        seeds: one for each member.
+    """
+
+    def __init__(
+        self, rows: Rows, paths: Paths, learnable: Tensor, settings: TrainSettings, seeds: Sequence[int]
+    ) -> None:
+        self.rows, self.paths, self.learnable = rows, paths, learnable
+        self.settings, self.seeds = settings, seeds
+        self.value_state, self.bilevel_state = create_states(
+            rows.observation_size, rows.action_size, settings, seeds, rows.values.device
+        )
+        watched = len(self._watched_paths[1])
+        promise = settings.bilevel.prior == "promise"
+        self.value_settling = Settling.new(len(seeds), 2 if promise else 1, watched, self._device)
+        self.bilevel_settling = Settling.new(len(seeds), 1, watched, self._device)
+
+    @property
+    def states(self) -> dict[str, Any]:
+        """Everything that training changes, by name."""
+        return {
+            "value": self.value_state,
+            "bilevel": self.bilevel_state,
+            "value_settling": self.value_settling,
+            "bilevel_settling": self.bilevel_settling,
+        }
+
+    def value_part(self) -> Part:
+        """This group's part in the value phase."""
+        value_update = ValueUpdate(self.value_state, self.settings.value)
+
+        def update(drawn: Tensor, _: Tensor, measure: bool) -> dict[str, Tensor]:
+            return value_update(self.rows.take(drawn), measure=measure)
+
+        draws = Draws(self.seeds, VALUE, self.learnable, self.settings.value.batch_size)
+        return Part(self.value_state, Updates(update, draws), self.value_settling, self.value_signals)
+
+    def bilevel_part(self) -> Part:
+        """This group's part in the bi-level phase; to be asked for when the value phase has ended."""
+        settings = self.settings.bilevel
+        on_state = settings.noise_on == "state"
+        draws = Draws(
+            self.seeds,
+            BILEVEL,
+            self.learnable if settings.merge_value_updates else torch.arange(len(self), device=self._device),
+            settings.batch_size,
+            noise_width=self.rows.observation_size if on_state else self.rows.action_size,
+            deviation=partial(noise_at, settings),
+        )
+        update = self._merged_update() if settings.merge_value_updates else self._update()
+        return Part(self.bilevel_state, Updates(update, draws), self.bilevel_settling, self.bilevel_signals)
+
+    def value_signals(self) -> Tensor:
+        """What the value phase hands on, for watched rows: Q(s, a), and the promise if it is the prior.
+
+        Returns:
+            (K, signals, rows).
+        """
+        paths, kept = self._watched_paths
+        watched = self.rows.take(kept)
+        signals = [smaller_of_twins(self.value_state.critic, watched.pair)]
+        if self.settings.bilevel.prior == "promise":
+            signals.append(self._promise(watched, paths))
+        return torch.stack(signals, dim=1)
+
+    def bilevel_signals(self) -> Tensor:
+        """The scores of watched rows, (K, 1, rows)."""
+        state = self.bilevel_state
+        watched = self.rows.take(self._watched_paths[1])
+        q_value = smaller_of_twins(self.value_state.critic, watched.pair)
+        pairs = watched.pair.expand(len(self.seeds), -1, -1)
+        features = torch.cat([pairs, state.standardized(q_value).unsqueeze(-1)], dim=-1)
+        score = bounded(outputs(state.scorer, features)[..., 0], self.settings.bilevel.score_bound)
+        return score.unsqueeze(1)
+
+    def __len__(self) -> int:
+        """Rows of the dataset."""
+        return len(self.rows.values)
+
+    @property
+    def _device(self) -> torch.device:
+        return self.rows.values.device
+
+    @cached_property
+    def _watched_paths(self) -> tuple[Paths, Tensor]:
+        paths, kept = self.paths.sample(SAMPLE_ROWS)
+        return paths, torch.from_numpy(kept).to(self._device)
+
+    def _update(self) -> Update:
+        """With frozen critics: Q(s, a) and the prior of every row are computed once."""
+        state = self.bilevel_state
+        q_value = self._q_values()
+        standardize_by(state, q_value)
+        inputs = torch.stack([state.standardized(q_value), self._log_prior()], dim=-1).flatten(0, 1)
+        members = torch.arange(len(self.seeds), device=self._device).unsqueeze(-1) * len(self)
+        bilevel_update = BilevelUpdate(state, self.value_state.critic, self.settings.bilevel)
+
+        def update(drawn: Tensor, noise: Tensor, measure: bool) -> dict[str, Tensor]:
+            taken = inputs.index_select(0, (drawn + members).flatten()).view(*drawn.shape, 2)
+            batch = self.rows.take(drawn)
+            return bilevel_update(batch, taken[..., 0], taken[..., 1], noise, measure=measure)
+
+        return update
+
+    def _merged_update(self) -> Update:
+        """A value update and a bi-level update on the same minibatch; the critics never rest."""
+        state, critic = self.bilevel_state, self.value_state.critic
+        if state.update == 0:
+            standardize_by(state, self._q_values())
+        value_update = ValueUpdate(self.value_state, self.settings.value)
+        bilevel_update = BilevelUpdate(state, critic, self.settings.bilevel)
+
+        def update(drawn: Tensor, noise: Tensor, measure: bool) -> dict[str, Tensor]:
+            batch = self.rows.take(drawn)
+            metrics = value_update(batch, measure=measure)
+            q_value = smaller_of_twins(critic, batch.pair)
+            follow_critic(state, q_value)
+            q_input = state.standardized(q_value)
+            uniform = torch.zeros_like(q_input)
+            return bilevel_update(batch, q_input, uniform, noise, measure=measure) | metrics
+
+        return update
+
+    def _q_values(self) -> Tensor:
+        """Q(s, a) of every row by every member, (K, n)."""
+        chunks = torch.split(self.rows.pair, CHUNK)
+        return torch.cat([smaller_of_twins(self.value_state.critic, chunk) for chunk in chunks], dim=-1)
+
+    def _log_prior(self) -> Tensor:
+        """log rho of every row for every member, (K, n)."""
+        settings = self.settings.bilevel
+        if settings.prior == "uniform":
+            return self.rows.values.new_zeros(len(self.seeds), len(self))
+        promise = self._promise(self.rows, self.paths).cpu().numpy()
+        priors = [log_prior_with_sample_size(signal, settings.prior_sample_size) for signal in promise]
+        return torch.from_numpy(np.stack(priors)).to(self.rows.values)
+
+    def _promise(self, rows: Rows, paths: Paths) -> Tensor:
+        """The promise that every row has kept, by every member's V, (K, n) float64."""
+        values, next_values = (
+            torch.cat(
+                [outputs(self.value_state.value, chunk)[..., 0] for chunk in torch.split(column, CHUNK)], dim=-1
+            )
+            .cpu()
+            .numpy()
+            for column in (rows.observation, rows.next_observation)
+        )
+        signals = [
+            kept_promise(
+                paths,
+                rows.reward.cpu().numpy(),
+                value,
+                next_value,
+                discount=self.settings.value.discount,
+                look_ahead=self.settings.bilevel.look_ahead,
+            )
+            for value, next_value in zip(values, next_values, strict=True)
+        ]
+        return torch.from_numpy(np.stack(signals)).to(self._device)
+
+
+def create_states(
+    observation_size: int,
+    action_size: int,
+    settings: TrainSettings,
+    seeds: Sequence[int],
+    device: torch.device | str,
+) -> tuple[ValueState, BilevelState]:
+    """Fresh states; the networks of a member depend on its seed alone."""
+    sizes = (observation_size, action_size)
+    values, critics, policies, scorers = [], [], [], []
+    with torch.random.fork_rng(devices=[]):
+        for seed in seeds:
+            torch.manual_seed(seed)
+            values.append(ValueNetwork(observation_size, settings.value.hidden).layers)
+            critics.append(TwinCritic(*sizes, settings.value.hidden))
+            policies.append(Policy(*sizes, settings.bilevel.hidden).layers)
+            scorers.append(ScorerNetwork(*sizes, settings.bilevel.hidden, settings.bilevel.score_bound).layers)
+
+    def stack(networks: Sequence[nn.Sequential]) -> StackedMLP:
+        return StackedMLP.of(networks, hidden_precision=settings.matmul_precision, device=device)
+
+    twins = [critic.first for critic in critics] + [critic.second for critic in critics]
+    return (
+        create_value_state(stack(values), stack(twins), settings.value),
+        create_bilevel_state(stack(policies), stack(scorers), settings.bilevel),
+    )
