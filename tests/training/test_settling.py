@@ -59,9 +59,7 @@ def test_a_phase_ends_when_the_order_has_settled_and_the_metrics_say_so():
     data = make_transitions()
     for rows in phases(train(data, with_early_stop(0.5))).values():
         assert rows[-1]["update"] < 400
-        looked = [
-            row["rank_correlation"] for row in rows if not math.isnan(row.get("rank_correlation", math.nan))
-        ]
+        looked = [row["rank_correlation"] for row in rows if "rank_correlation" in row]
         assert min(looked[-LOOKS_TO_SETTLE:]) >= 0.5
 
 

@@ -35,7 +35,7 @@ def training_arithmetic() -> Iterator[None]:
 
 
 def arithmetic(device: torch.device, matmul_precision: str) -> str:
-    """How a training on the device computes, for the manifest: results agree in the last bits only within one."""
+    """How a training computes, for the manifest; only within one way are results equal to the last bit."""
     if device.type != "cpu":
         return f"torch kernels, precision {matmul_precision}"
     if native.load() is None:
