@@ -157,6 +157,14 @@ class NativePass(Pass):
         native.point_right(program.operations[len(self.layers) - 1], inputs)
         program()
 
+    def input_gradient(self, columns: slice) -> Tensor:
+        """As ``Pass.input_gradient``."""
+        weight = self.stack.weight[0][:, :, columns]
+        out = weight.new_empty(*self.derivatives[0].shape[:2], weight.shape[2])
+        operation = native.product(self.derivatives[0], weight, out, native.STORE)
+        native.Program([operation], self.stack.members, None)()
+        return out
+
     def per_example_products(self, inputs: Tensor, direction: StackedMLP) -> Tensor:
         """As ``Pass.per_example_products``."""
         program, total = self._programs.get(("products", id(direction))), self._total

@@ -66,7 +66,8 @@ def _tensors(state: Any) -> Iterator[tuple[str, Tensor]]:
         if isinstance(value, StackedMLP):
             yield field.name, value.flat
         elif isinstance(value, Adam):
-            for slot in ("first", "second", "steps"):
+            yield f"{field.name}.steps", value.steps
+            for slot in ("first", "second"):
                 yield from ((f"{field.name}.{slot}.{i}", t) for i, t in enumerate(getattr(value, slot)))
         elif isinstance(value, Tensor):
             yield field.name, value

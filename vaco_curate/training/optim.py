@@ -21,7 +21,7 @@ class Adam:
 
     Attributes:
         gradients: one for each stack, to be filled before ``step``.
-        first, second, steps: the moments and the number of steps, which a checkpoint keeps.
+        first, second, steps: the moments of each and the number of steps, which a checkpoint keeps.
     """
 
     def __init__(self, networks: Sequence[StackedMLP], learning_rate: float) -> None:
@@ -30,15 +30,16 @@ class Adam:
         self.gradients = [network.like() for network in networks]
         self.first = [torch.zeros_like(parameter) for parameter in self.parameters]
         self.second = [torch.zeros_like(parameter) for parameter in self.parameters]
-        self.steps = [parameter.new_zeros((), dtype=torch.float32) for parameter in self.parameters]
+        self.steps = torch.zeros((), device=self.parameters[0].device)
 
     def step(self) -> None:
         """One step on the gradients."""
         if all(native.usable(parameter) for parameter in self.parameters):
-            for parameter, gradient, first, second, steps in zip(
-                self.parameters, self.gradients, self.first, self.second, self.steps, strict=True
+            self.steps += 1
+            step = self.steps.item()
+            for parameter, gradient, first, second in zip(
+                self.parameters, self.gradients, self.first, self.second, strict=True
             ):
-                steps += 1
                 native.adam(
                     parameter,
                     gradient.flat,
@@ -47,7 +48,7 @@ class Adam:
                     learning_rate=self.learning_rate,
                     betas=BETAS,
                     epsilon=EPSILON,
-                    step=steps.item(),
+                    step=step,
                 )
             return
         adam(
@@ -56,7 +57,7 @@ class Adam:
             self.first,
             self.second,
             [],
-            self.steps,
+            [self.steps.clone() for _ in self.parameters],
             fused=True,
             capturable=True,
             amsgrad=False,
@@ -67,3 +68,4 @@ class Adam:
             eps=EPSILON,
             maximize=False,
         )
+        self.steps += 1

@@ -77,7 +77,7 @@ def train(
     with training_arithmetic():
         groups = [
             Group(rows, paths, learnable, settings, seeds)
-            for seeds in _grouped(range(seed, seed + members), threads, device)
+            for seeds in grouped(range(seed, seed + members), threads, device)
         ]
         states = {
             f"{number}.{name}": state
@@ -114,7 +114,7 @@ LARGEST_GROUP = 4
 parameters, moments and activations no longer fit the cache together (docs/performance.md)."""
 
 
-def _grouped(seeds: Sequence[int], threads: int, device: torch.device) -> list[Sequence[int]]:
+def grouped(seeds: Sequence[int], threads: int, device: torch.device) -> list[Sequence[int]]:
     """Members that are computed together: all of them on a GPU; on a CPU a few, and a group for every core."""
     if device.type != "cpu":
         return [seeds]

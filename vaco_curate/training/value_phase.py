@@ -72,7 +72,7 @@ class ValueUpdate:
         values = self.both_values.forward(self.states)[..., 0]
         next_value, value = values[:, :size].clone(), values[:, size:]
         error = q_value - value
-        value_mean = value.mean(dim=-1)
+        mean_value = value.mean(dim=-1) if measure else value
 
         value_gradient, critic_gradient = state.optimizer.gradients
         self.value.derivatives[-1][..., 0] = expectile_loss_gradient(error, settings.expectile)
@@ -91,5 +91,5 @@ class ValueUpdate:
             "value_loss": expectile_loss(error, settings.expectile),
             "critic_loss": q_error.square().sum(dim=0).mean(dim=-1),
             "q_value": q_value.mean(dim=-1),
-            "value": value_mean,
+            "value": mean_value,
         }

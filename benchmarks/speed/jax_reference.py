@@ -1,0 +1,138 @@
+"""Both updates in plain JAX, jitted whole: what a fast implementation elsewhere would reach.
+
+The mathematics is that of ``vaco_curate.training.reference``; ``make bench`` checks that both give the
+same numbers before it measures anything.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+DISCOUNT, EXPECTILE, POLYAK = 0.99, 0.7, 0.005
+RATE, BOUND, COEFFICIENT = 3e-4, 5.0, 3.0
+
+
+def mlp(layers, inputs):
+    *hidden, last = layers
+    for weight, bias in hidden:
+        inputs = jax.nn.relu(inputs @ weight + bias)
+    return inputs @ last[0] + last[1]
+
+
+def critic(twins, observation, action):
+    pair = jnp.concatenate([observation, action], axis=1)
+    return jnp.stack([mlp(layers, pair)[:, 0] for layers in twins])
+
+
+def policy(layers, observation):
+    return jnp.tanh(mlp(layers, observation))
+
+
+def scorer(layers, observation, action, q_input):
+    features = jnp.concatenate([observation, action, q_input[:, None]], axis=1)
+    return BOUND * jnp.tanh(mlp(layers, features)[:, 0] / BOUND)
+
+
+def adam_state(parameters):
+    zeros = jax.tree.map(jnp.zeros_like, parameters)
+    return zeros, zeros, jnp.zeros(())
+
+
+def adam(parameters, gradient, state):
+    first, second, steps = state
+    steps = steps + 1
+    first = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, first, gradient)
+    second = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g * g, second, gradient)
+    size, root = RATE / (1 - 0.9**steps), jnp.sqrt(1 - 0.999**steps)
+    moved = jax.tree.map(lambda p, m, v: p - size * m / (jnp.sqrt(v) / root + 1e-8), parameters, first, second)
+    return moved, (first, second, steps)
+
+
+def value_step(state, batch):
+    value, twins, target, value_adam, critic_adam = state
+    s, a, next_s, reward, terminated = batch
+    bootstrap = jnp.where(terminated, 0.0, mlp(value, next_s)[:, 0])
+    goal = reward + DISCOUNT * bootstrap
+    q_value = critic(target, s, a).min(axis=0)
+
+    def value_loss(layers):
+        error = q_value - mlp(layers, s)[:, 0]
+        return (jnp.where(error > 0, EXPECTILE, 1 - EXPECTILE) * error**2).mean()
+
+    def critic_loss(twins):
+        return ((critic(twins, s, a) - goal) ** 2).sum(axis=0).mean()
+
+    loss_of_value, gradient = jax.value_and_grad(value_loss)(value)
+    value, value_adam = adam(value, gradient, value_adam)
+    loss_of_critic, gradient = jax.value_and_grad(critic_loss)(twins)
+    twins, critic_adam = adam(twins, gradient, critic_adam)
+    target = jax.tree.map(lambda old, new: (1 - POLYAK) * old + POLYAK * new, target, twins)
+    return (value, twins, target, value_adam, critic_adam), jnp.stack([loss_of_value, loss_of_critic])
+
+
+def bilevel_step(state, twins, batch):
+    phi, alpha, phi_adam, alpha_adam = state
+    s, a, q_input, log_prior, noise = batch
+
+    def errors(layers):
+        return ((policy(layers, s) - a) ** 2).sum(axis=1)
+
+    def log_softmax_weights(layers):
+        return jax.nn.log_softmax(scorer(layers, s, a, q_input))
+
+    weight = len(s) * jnp.exp(jax.lax.stop_gradient(log_softmax_weights(alpha)))
+    cloning_loss, gradient = jax.value_and_grad(lambda layers: (weight * errors(layers)).mean())(phi)
+    moved, phi_adam = adam(phi, gradient, phi_adam)
+
+    def objective(layers):
+        return -critic(twins, s, policy(layers, s + noise)).min(axis=0).mean()
+
+    direction = jax.grad(objective)(moved)
+    alignment = jax.jvp(errors, (phi,), (direction,))[1]
+    alignment = alignment / alignment.std(ddof=1)
+    log_rho = jax.nn.log_softmax(log_prior)
+
+    def upper(layers):
+        log_w = log_softmax_weights(layers)
+        divergence = (jnp.exp(log_w) * (log_w - log_rho)).sum()
+        return -(len(s) * jnp.exp(log_w) * alignment).mean() + COEFFICIENT * divergence
+
+    upper_loss, gradient = jax.value_and_grad(upper)(alpha)
+    alpha, alpha_adam = adam(alpha, gradient, alpha_adam)
+    return (moved, alpha, phi_adam, alpha_adam), jnp.stack([cloning_loss, upper_loss])
+
+
+def drawn(key, data, batch_size):
+    rows = jax.random.randint(key, (batch_size,), 0, len(data[0]))
+    return [column[rows] for column in data]
+
+
+@partial(jax.jit, static_argnames=("updates", "batch_size"))
+def run_value(state, key, data, updates, batch_size):
+    """``updates`` value updates in one compiled loop."""
+
+    def step(carry, _):
+        state, key = carry
+        key, now = jax.random.split(key)
+        state, losses = value_step(state, drawn(now, data, batch_size))
+        return (state, key), losses
+
+    return jax.lax.scan(step, (state, key), None, length=updates)
+
+
+@partial(jax.jit, static_argnames=("updates", "batch_size"))
+def run_bilevel(state, key, twins, data, updates, batch_size):
+    """``updates`` bi-level updates in one compiled loop."""
+
+    def step(carry, _):
+        state, key = carry
+        key, now, then = jax.random.split(key, 3)
+        s, a, q_input, log_prior = drawn(now, data, batch_size)
+        noise = 0.1 * jax.random.normal(then, s.shape)
+        state, losses = bilevel_step(state, twins, (s, a, q_input, log_prior, noise))
+        return (state, key), losses
+
+    return jax.lax.scan(step, (state, key), None, length=updates)

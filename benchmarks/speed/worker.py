@@ -1,0 +1,217 @@
+"""One measurement in a process of its own: ``python worker.py NAME JSON-OPTIONS`` prints JSON.
+
+Every worker computes on the same kind of data: 200,000 random transitions of hopper's sizes.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from vaco_curate.batches import Rows
+from vaco_curate.networks import Policy, ScorerNetwork, TwinCritic, ValueNetwork
+from vaco_curate.training import BilevelSettings, TrainSettings, ValueSettings
+from vaco_curate.training.arithmetic import side_by_side, training_arithmetic
+from vaco_curate.training.group import Group
+from vaco_curate.training.prior import Paths
+from vaco_curate.training.reference import (
+    bilevel_step,
+    reference_bilevel_state,
+    reference_value_state,
+    value_step,
+)
+from vaco_curate.training.trainer import grouped
+
+D, K, ROWS, BATCH, HIDDEN = 11, 3, 200_000, 256, (256, 256)
+
+
+def random_rows(count: int = ROWS) -> Rows:
+    generator = torch.Generator().manual_seed(0)
+    return Rows.of(
+        observation=torch.randn(count, D, generator=generator),
+        action=torch.rand(count, K, generator=generator) * 2 - 1,
+        next_observation=torch.randn(count, D, generator=generator),
+        reward=torch.randn(count, generator=generator),
+        terminated=torch.rand(count, generator=generator) < 0.01,
+    )
+
+
+def rate(run: Callable[[int], Any], seconds: float) -> float:
+    """Updates/s of ``run(updates)``: the best of five stretches that fill the time."""
+    run(100)
+    started = time.perf_counter()
+    run(100)
+    updates = max(100, int(seconds / 5 * 100 / (time.perf_counter() - started)) // 50 * 50)
+    stretches = []
+    for _ in range(5):
+        started = time.perf_counter()
+        run(updates)
+        stretches.append(updates / (time.perf_counter() - started))
+    return max(stretches)
+
+
+def ours(phase: str, seconds: float, threads: int, precision: str, members: int) -> dict[str, float]:
+    """The trainer's own loop: draws, updates and measured metrics."""
+    rows = random_rows()
+    paths = Paths(np.arange(0, ROWS, 500), np.zeros(ROWS, bool), np.ones(ROWS, bool))
+    settings = TrainSettings(matmul_precision=precision)
+    with training_arithmetic():
+        groups = [
+            Group(rows, paths, torch.arange(ROWS), settings, seeds)
+            for seeds in grouped(range(members), threads, torch.device("cpu"))
+        ]
+        parts = [group.value_part() if phase == "value" else group.bilevel_part() for group in groups]
+        done = 0
+        with side_by_side(len(groups), threads) as run_all:
+
+            def run(updates: int) -> None:
+                nonlocal done
+                first, done = done, done + updates
+                run_all([lambda part=part: part.updates.run(first, done) for part in parts])
+
+            return {"updates_per_second": rate(run, seconds)}
+
+
+def eager(phase: str, seconds: float, threads: int) -> dict[str, float]:
+    """``training/reference.py`` with minibatches drawn one by one."""
+    torch.set_num_threads(threads)
+    rows, value_settings, bilevel_settings = random_rows(), ValueSettings(), BilevelSettings()
+    extra = torch.randn(2, ROWS)
+    critic = TwinCritic(D, K, HIDDEN)
+    values = reference_value_state(ValueNetwork(D, HIDDEN), critic, value_settings)
+    levels = reference_bilevel_state(Policy(D, K, HIDDEN), ScorerNetwork(D, K, HIDDEN, 5.0), bilevel_settings)
+    if phase == "bilevel":
+        critic.requires_grad_(False)
+
+    def run(updates: int) -> None:
+        for _ in range(updates):
+            drawn = torch.randint(ROWS, (BATCH,))
+            batch = rows.take(drawn)
+            if phase == "value":
+                value_step(values, batch, value_settings)
+            else:
+                q_input, log_prior = extra[:, drawn]
+                noise = 0.1 * torch.randn(BATCH, D)
+                bilevel_step(levels, critic, batch, q_input, log_prior, noise, bilevel_settings)
+
+    return {"updates_per_second": rate(run, seconds)}
+
+
+def jax(phase: str, seconds: float) -> dict[str, float]:
+    """``jax_reference.py``, compiled whole, on all cores that it finds."""
+    import jax as jax_library
+    import jax_reference
+    from jax_check import jax_networks, jax_state
+
+    networks = jax_networks(D, K, HIDDEN)
+    state = jax_state(networks, phase)
+    rows = random_rows()
+    columns = [rows.observation, rows.action, rows.next_observation, rows.reward, rows.terminated]
+    if phase == "bilevel":
+        columns = [rows.observation, rows.action, *torch.randn(2, ROWS)]
+    data = [jax_library.numpy.asarray(column.contiguous().numpy()) for column in columns]
+    key = jax_library.random.key(0)
+
+    def run(updates: int) -> None:
+        nonlocal state, key
+        for _ in range(updates // 50):
+            if phase == "value":
+                (state, key), losses = jax_reference.run_value(state, key, data, 50, BATCH)
+            else:
+                twins = networks["critic"]
+                (state, key), losses = jax_reference.run_bilevel(state, key, twins, data, 50, BATCH)
+        losses.block_until_ready()
+
+    return {"updates_per_second": rate(run, seconds)}
+
+
+def value_products() -> list[tuple[int, int, int, int, int]]:
+    """(networks, rows, depth, columns, layer) of every matrix product of a value update."""
+    return [
+        *_forward(1, 2 * BATCH, (D, *HIDDEN, 1)),  # V of s' and s
+        *_forward(4, BATCH, (D + K, *HIDDEN, 1)),  # target critics and critics
+        *_backward(1, (D, *HIDDEN, 1)),
+        *_backward(2, (D + K, *HIDDEN, 1)),
+    ]
+
+
+def bilevel_products() -> list[tuple[int, int, int, int, int]]:
+    """Likewise of a bi-level update."""
+    policy, critic = (D, *HIDDEN, K), (D + K, *HIDDEN, 1)
+    return [
+        *_forward(1, BATCH, (D + K + 1, *HIDDEN, 1)),  # scorer
+        *_forward(1, BATCH, policy),  # at phi_{t-1}
+        *_backward(1, policy),
+        *_forward(1, BATCH, policy),  # at phi_t
+        *_forward(2, BATCH, critic),
+        *_inputs(2, critic),
+        (2, BATCH, HIDDEN[0], K, 0),  # by the action
+        *_backward(1, policy),
+        *_forward(1, BATCH, policy),  # per-example products
+        *_backward(1, (D + K + 1, *HIDDEN, 1)),
+    ]
+
+
+def _forward(networks: int, rows: int, sizes: tuple[int, ...]) -> list[tuple[int, int, int, int, int]]:
+    return [(networks, rows, sizes[i], sizes[i + 1], i) for i in range(len(sizes) - 1)]
+
+
+def _inputs(networks: int, sizes: tuple[int, ...]) -> list[tuple[int, int, int, int, int]]:
+    return [(networks, BATCH, sizes[i + 1], sizes[i], i) for i in range(1, len(sizes) - 1)]
+
+
+def _backward(networks: int, sizes: tuple[int, ...]) -> list[tuple[int, int, int, int, int]]:
+    weights = [(networks, sizes[i + 1], BATCH, sizes[i], i) for i in range(len(sizes) - 1)]
+    return weights + _inputs(networks, sizes)
+
+
+def limit(phase: str, threads: int, precision: str) -> dict[str, float]:
+    """Updates/s if an update were its matrix products alone, on operands that lie ready in the cache.
+
+    Each product by the fastest of torch's kernels for its shape: float32, and where ``precision`` is
+    "medium" and the product is between hidden layers also bfloat16 operands.
+    """
+    torch.set_num_threads(threads)
+    products = value_products() if phase == "value" else bilevel_products()
+    seconds, operations, known = 0.0, 0, {}
+    for networks, rows, depth, columns, layer in products:
+        hidden = layer == 1 and precision == "medium"
+        shape = (networks, rows, depth, columns, hidden)
+        if shape not in known:
+            kinds = [torch.float32, torch.bfloat16] if hidden else [torch.float32]
+            known[shape] = min(_product_seconds(networks, rows, depth, columns, kind) for kind in kinds)
+        seconds += known[shape]
+        operations += 2 * networks * rows * depth * columns
+    return {"updates_per_second": 1.0 / seconds, "operations": operations}
+
+
+def _product_seconds(networks: int, rows: int, depth: int, columns: int, kind: torch.dtype) -> float:
+    """Of one batched product, the fastest of the ways in which its operands may lie."""
+    left = torch.randn(networks, rows, depth).to(kind)
+    right = torch.randn(networks, depth, columns).to(kind)
+    ways = [
+        (left, right),
+        (left, right.transpose(1, 2).contiguous().transpose(1, 2)),
+        (left.transpose(1, 2).contiguous().transpose(1, 2), right),
+    ]
+    out = torch.empty(networks, rows, columns, dtype=kind)
+    best = float("inf")
+    for a, b in ways:
+        for _ in range(7):
+            started = time.perf_counter()
+            for _ in range(50):
+                torch.bmm(a, b, out=out)
+            best = min(best, (time.perf_counter() - started) / 50)
+    return best
+
+
+if __name__ == "__main__":
+    workers = {"ours": ours, "eager": eager, "jax": jax, "limit": limit}
+    torch.manual_seed(0)
+    print(json.dumps(workers[sys.argv[1]](**json.loads(sys.argv[2]))))
