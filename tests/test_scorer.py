@@ -3,11 +3,15 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from helpers import make_transitions, tiny_settings
 
+from vaco_curate import score_stream, streaming
 from vaco_curate.errors import DatasetError, RunError
+from vaco_curate.formats import parquet
 from vaco_curate.networks import ScorerNetwork, TwinCritic
 from vaco_curate.scaling import Scaling, fit_scaling
 from vaco_curate.scorer import CHUNK, Scorer
@@ -169,3 +173,30 @@ def test_scaling_round_trips_through_json_exactly():
     s, a = rows(9)
     assert (again.observation(s) == scaling.observation(s)).all()
     assert (again.action(a) == scaling.action(a)).all()
+
+
+def test_a_stream_gives_the_scores_of_the_whole(tmp_path, monkeypatch):
+    data = make_transitions(episodes=40)
+    scorer = train(data, tiny_settings(), members=2).scorer
+    (tmp_path / "rows").mkdir()
+    monkeypatch.setattr(parquet, "ROWS_PER_SHARD", 300)
+    parquet.write_transitions(tmp_path / "rows", data, np.arange(len(data)), {}, {})
+    monkeypatch.setattr(streaming, "BATCH_ROWS", 130)
+    batches = list(score_stream(tmp_path / "rows", scorer))
+    assert len(batches) > 4, "the test needs several shards and several batches of each"
+    table = pa.Table.from_batches(batches)
+    whole = scorer.score(data.observation, data.action)
+    assert table["index"].to_pylist() == list(range(len(data)))
+    for name in ("score", "score_std", "q_value", "advantage"):
+        assert (table[name].to_numpy() == getattr(whole, name)).all(), name
+
+
+def test_a_stream_of_something_else_is_refused(scorer, tmp_path):
+    with pytest.raises(DatasetError, match="no such Parquet file"):
+        next(score_stream(tmp_path / "nothing", scorer))
+    pq.write_table(pa.table({"observation": [[1.0] * 4]}), tmp_path / "half.parquet")
+    with pytest.raises(DatasetError, match="no column action"):
+        next(score_stream(tmp_path / "half.parquet", scorer))
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DatasetError, match="not readable as Parquet"):
+        next(score_stream(tmp_path / "broken.parquet", scorer))

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         reweight_dataset,
         score_dataset,
     )
+    from vaco_curate.streaming import score_stream
     from vaco_curate.training import PRESETS, BilevelSettings, TrainSettings, ValueSettings
     from vaco_curate.transitions import Transitions
 
@@ -50,6 +51,7 @@ _MODULES = {
         "reweight_dataset",
         "score_dataset",
     ),
+    "streaming": ("score_stream",),
     "training": ("PRESETS", "BilevelSettings", "TrainSettings", "ValueSettings"),
     "transitions": ("Transitions",),
 }
@@ -81,6 +83,7 @@ __all__ = [
     "report_run",
     "reweight_dataset",
     "score_dataset",
+    "score_stream",
 ]
 
 

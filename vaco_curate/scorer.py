@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vaco_curate import native
 from vaco_curate.artifacts import load_facts, load_tensors, save_artifact
 from vaco_curate.errors import DatasetError
 from vaco_curate.losses import LOG_WEIGHT
@@ -102,7 +104,14 @@ class Scorer:
             DatasetError: the sizes are not those of the training data, or a result is not finite.
         """
         self._check_sizes(observation, action)
-        parts = [_summary(*passed) for passed in self._passes(self._scaled(observation, action))]
+        threads = torch.get_num_threads() if native.usable(self.networks.flat) else 1
+        chunks = -(-len(observation) // CHUNK)
+        share = -(-chunks // threads) * CHUNK
+        pieces = [
+            (observation[i : i + share], action[i : i + share]) for i in range(0, len(observation), share)
+        ]
+        with ThreadPoolExecutor(max(1, len(pieces))) as pool:
+            parts = [part for piece in pool.map(self._score_piece, pieces) for part in piece]
         score, score_std, q_value, advantage = np.concatenate(parts, axis=1)
         in_reward_units = np.stack([q_value, advantage]) / self.scaling.reward_scale
         finite = np.isfinite(score) & np.isfinite(in_reward_units).all(axis=0)
@@ -127,6 +136,10 @@ class Scorer:
         assert isinstance(sums, Tensor)
         level = sums / len(observation)
         return dataclasses.replace(self, score_shift=(level.mean() - level).to(self.score_shift.dtype))
+
+    def _score_piece(self, piece: tuple[Array, Array]) -> list[Array]:
+        """(4, rows) for every chunk of some raw rows, on one thread."""
+        return [_summary(*passed) for passed in self._passes(self._scaled(*piece))]
 
     def _scaled(self, observation: Array, action: Array) -> Iterator[tuple[Tensor, Tensor]]:
         """Raw rows in network units, ``CHUNK`` at a time."""

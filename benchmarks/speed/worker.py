@@ -7,15 +7,24 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 import time
+from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 
+from vaco_curate import score_stream
 from vaco_curate.batches import Rows
+from vaco_curate.formats.parquet import write_table
 from vaco_curate.networks import Policy, ScorerNetwork, TwinCritic, ValueNetwork
+from vaco_curate.scaling import Scaling
+from vaco_curate.scorer import Scorer
+from vaco_curate.stacked import StackedMLP
 from vaco_curate.training import BilevelSettings, TrainSettings, ValueSettings
 from vaco_curate.training.arithmetic import side_by_side, training_arithmetic
 from vaco_curate.training.group import Group
@@ -211,7 +220,97 @@ def _product_seconds(networks: int, rows: int, depth: int, columns: int, kind: t
     return best
 
 
+SCORED_ROWS, SCORED_SIZES = 1_000_000, (17, 6)
+
+
+def scoring(threads: int) -> dict[str, dict[str, float]]:
+    """Rows/s of an exported scorer, from memory and from Parquet, beside its matrix products alone.
+
+    The products are float32, as scores are, on the shapes of one chunk; the fastest kernel of torch.
+    """
+    torch.set_num_threads(threads)
+    d, k = SCORED_SIZES
+    generator = np.random.default_rng(0)
+    data = {
+        "observation": generator.standard_normal((SCORED_ROWS, d), np.float32),
+        "action": generator.uniform(-1, 1, (SCORED_ROWS, k)).astype(np.float32),
+    }
+    scorer = random_scorer(d, k)
+    shapes = [
+        *_scored((d + k, *HIDDEN, 1), 2),
+        *_scored((d + k + 1, *HIDDEN, 1), 1),
+        *_scored((d, *HIDDEN, 1), 1),
+    ]
+    chunk_seconds = sum(_product_seconds(*shape, torch.float32) for shape in shapes)
+    most = LIMIT_ROWS / chunk_seconds
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.parquet"
+        columns = {
+            name: pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
+            for name, values in data.items()
+        }
+        write_table(path, pa.table(columns))
+        scorer.score(data["observation"][:100_000], data["action"][:100_000])
+        seconds = {
+            "memory": min(_seconds(lambda: scorer.score(*data.values())) for _ in range(3)),
+            "parquet": min(_seconds(lambda: deque(score_stream(path, scorer), maxlen=0)) for _ in range(3)),
+        }
+    return {
+        kind: {
+            "rows_per_second": SCORED_ROWS / taken,
+            "fraction_of_limit": SCORED_ROWS / taken / most,
+        }
+        for kind, taken in seconds.items()
+    }
+
+
+LIMIT_ROWS = 4096
+
+
+def _scored(sizes: tuple[int, ...], networks: int) -> list[tuple[int, int, int, int]]:
+    return [(networks, LIMIT_ROWS, sizes[i], sizes[i + 1]) for i in range(len(sizes) - 1)]
+
+
+def _seconds(work: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def random_scorer(d: int, k: int) -> Scorer:
+    """A scorer with fresh networks, which costs what a trained one costs."""
+    torch.manual_seed(0)
+    critic = TwinCritic(d, k, HIDDEN)
+    return Scorer(
+        networks=StackedMLP.of([ScorerNetwork(d, k, HIDDEN, 5.0).layers]),
+        critics=StackedMLP.of([critic.first, critic.second]),
+        values=StackedMLP.of([ValueNetwork(d, HIDDEN).layers]),
+        scaling=Scaling(np.zeros(d), np.ones(d), -np.ones(k), np.ones(k), "action space", 0.0, 1.0),
+        q_mean=torch.zeros(1),
+        q_std=torch.ones(1),
+        score_shift=torch.zeros(1),
+        score_bound=5.0,
+        activation="exp",
+        provenance={},
+    )
+
+
+def check() -> dict[str, str]:
+    """That the JAX reference computes what the eager one does."""
+    import jax_check
+
+    jax_check.check(D, K, HIDDEN, random_rows(5_000), BATCH)
+    return {"references": "agree"}
+
+
 if __name__ == "__main__":
-    workers = {"ours": ours, "eager": eager, "jax": jax, "limit": limit}
+    workers = {
+        "ours": ours,
+        "eager": eager,
+        "jax": jax,
+        "limit": limit,
+        "scoring": scoring,
+        "check": check,
+    }
     torch.manual_seed(0)
     print(json.dumps(workers[sys.argv[1]](**json.loads(sys.argv[2]))))

@@ -90,18 +90,54 @@ def read_table(source: str, columns: Sequence[str] | None = None) -> pa.Table:
     Raises:
         DatasetError: there is no such file, or it is damaged.
     """
+    files = _files(source)
+    try:
+        return pa.concat_tables([pq.ParquetFile(file).read(columns) for file in files])
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable(source, error) from error
+
+
+def read_vectors(
+    source: str, vectors: Sequence[str], options: ReadOptions, *, batch_rows: int
+) -> Iterator[tuple[Array, ...]]:
+    """Vector columns of a file or a folder's shards, some rows at a time.
+
+    Args:
+        vectors: names among ``VECTORS``.
+
+    Yields:
+        (rows, size) for each of them, at most ``batch_rows`` rows.
+
+    Raises:
+        DatasetError: as ``read``.
+    """
+    columns = [options.columns.get(name, name) for name in vectors]
+    try:
+        for file in map(pq.ParquetFile, _files(source)):
+            missing = [column for column in columns if column not in file.schema_arrow.names]
+            if missing:
+                raise DatasetError(f"{source}: has no column {missing[0]}", fix="name it: --column NAME=COLUMN")
+            for batch in file.iter_batches(batch_rows, columns=columns):
+                chunks = (pa.chunked_array([batch.column(column)]) for column in columns)
+                yield tuple(_vectors(source, *pair)[0] for pair in zip(chunks, columns, strict=True))
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable(source, error) from error
+
+
+def _files(source: str) -> list[Path]:
     path = Path(source)
     files = sorted(path.glob("*.parquet"), key=_shard_order) if path.is_dir() else [path]
     if not files or not all(file.is_file() for file in files):
         raise DatasetError(f"{source}: no such Parquet file or folder of shards")
-    try:
-        return pa.concat_tables([pq.ParquetFile(file).read(columns) for file in files])
-    except (pa.ArrowException, OSError) as error:
-        raise DatasetError(
-            f"{source}: not readable as Parquet",
-            details=(str(error).splitlines()[0],),
-            fix="a file may be truncated, or the shards of a folder may not share a schema",
-        ) from error
+    return files
+
+
+def _unreadable(source: str, error: Exception) -> DatasetError:
+    return DatasetError(
+        f"{source}: not readable as Parquet",
+        details=(str(error).splitlines()[0],),
+        fix="a file may be truncated, or the shards of a folder may not share a schema",
+    )
 
 
 def _shard_order(path: Path) -> list[tuple[int, int | str]]:

@@ -12,8 +12,8 @@ GROWTH = 1.25
 """Updates at a look over updates at the last one. Values creep: at a fixed distance any order seems
 settled late in a phase. That a quarter more updates change nothing says the same early and late."""
 
-LOOKS_TO_SETTLE = 2
-"""Successive looks that must find the order as it was."""
+LOOKS_TO_SETTLE = 3
+"""Successive looks that must find the order as it was: through about a doubling of the updates."""
 
 SAMPLE_ROWS = 4096
 """Rows whose order is watched, spread evenly over the dataset."""
