@@ -1,12 +1,14 @@
 # Two commands do everything on a machine with nothing but Python and make.
 #   make demo   set up .venv, then the main job on an embedded dataset
 #   make test   set up .venv, then linters, types, contracts and the test suite
+# And for those who change the trainer:
+#   make bench  measure it beside eager torch, JAX and its matrix products; rewrites docs/performance.md
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check clean
+.PHONY: demo test check bench clean
 
 demo: $(VENV)/installed
 	$(BIN)/vaco-curate demo --force
@@ -20,6 +22,9 @@ check: $(VENV)/installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+bench: $(VENV)/installed-bench
+	$(BIN)/python benchmarks/speed/bench.py
+
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "vaco-curate needs Python 3.11 or later; say which: make PYTHON=python3.12 ..."; exit 1; }
@@ -32,6 +37,10 @@ $(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)/installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,mazes]'
 	touch $@ $(VENV)/installed
+
+$(VENV)/installed-bench: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	touch $@
 
 clean:
 	rm -rf $(VENV) demo

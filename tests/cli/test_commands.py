@@ -309,3 +309,20 @@ def test_training_again_alike_gives_the_same_scorer(vaco, scored):
     arguments = ("--against", "", "--updates", 5, "--seeds", 1, "--episodes", 1)
     outcome = vaco("eval", "kept", *arguments)
     assert outcome.code == 0, outcome.stderr
+
+
+def test_several_members_give_a_spread_and_a_report_of_what_is_uncertain(vaco, here, pendulum):
+    (here / "short.json").write_text(CONFIG)
+    assert (
+        vaco("score", str(pendulum), "--config", "short.json", "--members", "3", "--out", "three.vaco").code
+        == 0
+    )
+    assert read_manifest(here / "three.vaco")["members"] == 3
+    frame = pl.read_parquet(here / "three.vaco" / "scores.parquet")
+    assert frame["score_std"].null_count() == 0
+    assert frame["score_std"].min() > 0
+    assert vaco("report", "three.vaco").code == 0
+    assert "Which scores are uncertain" in (here / "three.vaco" / "report.html").read_text()
+    assert vaco("score", str(pendulum), "--scorer", "three.vaco", "--out", "again.vaco").code == 0
+    again = pl.read_parquet(here / "again.vaco" / "scores.parquet")
+    assert again.equals(frame)

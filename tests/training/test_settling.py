@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import math
 
+import polars as pl
 import pytest
 import torch
 from helpers import make_transitions, tiny_settings
-from scipy.stats import spearmanr
 
 from vaco_curate.training import train
 from vaco_curate.training.settling import LOOKS_TO_SETTLE, Settling, rank_correlation
@@ -22,16 +22,18 @@ def test_rank_correlation_is_spearmans():
     left, right = torch.randn(2, 3, 40)
     ranks = [values.argsort(dim=-1).argsort(dim=-1).float() for values in (left, right)]
     for given, a, b in zip(rank_correlation(*ranks), left, right, strict=True):
-        assert given.item() == pytest.approx(spearmanr(a, b).statistic, abs=1e-5)
+        frame = pl.DataFrame({"a": a.numpy(), "b": b.numpy()})
+        expected = frame.select(pl.corr("a", "b", method="spearman")).item()
+        assert given.item() == pytest.approx(expected, abs=1e-5)
 
 
 def test_looks_grow_apart_with_the_updates():
     watched, looks = settling(), []
     for update in range(500, 10_001, 500):
-        if watched.is_due(update):
+        if watched.is_due(update, 1500):
             watched.look(update, torch.randn(1, 1, 50), 0.9)
             looks.append(update)
-    assert looks == [500, 1000, 1500, 2000, 2500, 3500, 4500, 6000, 7500, 9500]
+    assert looks == [1500, 2000, 2500, 3500, 4500, 6000, 7500, 9500]
 
 
 def test_an_order_settles_when_successive_looks_agree():
@@ -47,7 +49,7 @@ def test_an_order_settles_when_successive_looks_agree():
 def with_early_stop(settled_at, updates=400):
     settings = tiny_settings(updates=updates, settled_at=settled_at)
     return dataclasses.replace(
-        settings, value=dataclasses.replace(settings.value, updates=updates, settled_at=settled_at)
+        settings, value=dataclasses.replace(settings.value, updates=updates, settled_at=settled_at, polyak=0.5)
     )
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from helpers import make_transitions, tiny_settings
 
+from vaco_curate import native
 from vaco_curate.errors import DatasetError, RunError
 from vaco_curate.stacked import StackedMLP
 from vaco_curate.training import PRESETS, train
@@ -25,7 +26,8 @@ def parameters(training):
 
 
 def timeless(metrics):
-    return [{k: v for k, v in row.items() if k != "seconds"} for row in metrics]
+    rows = [{k: v for k, v in row.items() if k != "seconds"} for row in metrics]
+    return [{k: None if v != v else v for k, v in row.items()} for row in rows]  # nan is no nan's equal
 
 
 def assert_same(left, right):
@@ -242,3 +244,39 @@ def test_cuda_trains_to_finite_scores_on_the_device():
     data = make_transitions()
     training = train(data, tiny_settings(), device="cuda")
     assert np.isfinite(training.scorer.score(data.observation, data.action).score).all()
+
+
+def test_members_are_the_trainings_of_their_seeds():
+    data, settings = make_transitions(), tiny_settings()
+    together = train(data, settings, seed=3, members=3)
+    for number in range(3):
+        alone = train(data, settings, seed=3 + number)
+        for ours, theirs in zip(
+            together.scorer.networks.member(number), alone.scorer.networks.member(0), strict=True
+        ):
+            assert torch.allclose(ours, theirs, atol=1e-4)
+
+
+@pytest.mark.skipif(native.load() is None, reason="groups run side by side with the native library only")
+@pytest.mark.parametrize("members", [2, 5])
+def test_how_members_are_grouped_and_run_does_not_change_the_result(members):
+    data, settings, threads = make_transitions(), tiny_settings(), torch.get_num_threads()
+    results = []
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            results.append(train(data, settings, members=members))
+    finally:
+        torch.set_num_threads(threads)
+    for result in results[1:]:
+        assert torch.equal(results[0].scorer.networks.flat, result.scorer.networks.flat)
+        assert torch.equal(results[0].scorer.critics.flat, result.scorer.critics.flat)
+
+
+def test_resume_of_several_members_equals_an_uninterrupted_run(tmp_path):
+    data, settings = make_transitions(), tiny_settings(settled_at=0.3)
+    whole = train(data, settings, members=5)
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    with pytest.raises(Stop):
+        train(data, settings, members=5, checkpoint=checkpoint, on_progress=stop_at("bilevel", 20))
+    assert_same(whole, train(data, settings, members=5, checkpoint=checkpoint, resume=True))

@@ -13,6 +13,7 @@ import torch
 from vaco_curate.curation import Cut, Level, Summary, episode_means, select, summarize
 from vaco_curate.errors import SettingsError
 from vaco_curate.losses import advantage_weight
+from vaco_curate.reporting.uncertainty import Uncertainty, uncertainty
 from vaco_curate.scores import ScoreTable
 from vaco_curate.transitions import Array, Transitions
 
@@ -42,6 +43,7 @@ class ReportFacts:
         kept: (label, summary) of the best shares, at transition and at episode level; None where the
             best episode alone is larger than the share.
         evaluations: what ``eval`` measured, by the rule of the curated data.
+        uncertainty: where the members disagree; None for one member.
         curves: training metrics, one row per log interval; None for an applied scorer.
         warnings: in plain words.
     """
@@ -54,6 +56,7 @@ class ReportFacts:
     correlations: list[Correlation]
     before: Summary
     kept: list[tuple[str, Summary | None]]
+    uncertainty: Uncertainty | None
     curves: pl.DataFrame | None
     manifest: dict[str, Any]
     evaluations: dict[str, Any]
@@ -85,6 +88,7 @@ def report_facts(
         correlations=correlations,
         before=summarize(data, np.ones(len(data))),
         kept=kept,
+        uncertainty=uncertainty(data, scores),
         curves=curves,
         manifest=manifest,
         evaluations=evaluations,

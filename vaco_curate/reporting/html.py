@@ -12,6 +12,7 @@ import polars as pl
 from plotly.offline import get_plotlyjs
 
 from vaco_curate.reporting.facts import ReportFacts
+from vaco_curate.reporting.uncertainty import Uncertainty
 
 TEMPLATE = "report.html.jinja"
 COLORS = ("#1f6feb", "#d9730d", "#2da44e", "#8250df")
@@ -38,6 +39,7 @@ def render_html(facts: ReportFacts) -> str:
         plotly_js=get_plotlyjs(),
         histogram=_embed(_histogram(facts)),
         scatter=_embed(_scatter(facts)),
+        spread=_embed(_spread(facts.uncertainty)) if facts.uncertainty is not None else None,
         curves=[_embed(figure) for figure in _curves(facts.curves)] if facts.curves is not None else [],
     )
 
@@ -102,6 +104,18 @@ def _scatter(facts: ReportFacts) -> go.Figure:
         figure.add_annotation(
             text=label, xref="paper", yref="paper", x=0.02, y=0.98, showarrow=False, xanchor="left"
         )
+    return figure
+
+
+def _spread(uncertainty: Uncertainty) -> go.Figure:
+    figure = _figure("How far the members part, by score", "mean score", "mean spread (score_std)")
+    figure.add_scatter(
+        x=uncertainty.bin_score,
+        y=uncertainty.bin_std,
+        mode="lines+markers",
+        hovertemplate="score %{x:.2f}: spread %{y:.2f}<extra></extra>",
+    )
+    figure.update_yaxes(rangemode="tozero")
     return figure
 
 

@@ -139,12 +139,14 @@ class Pacing:
         updates: at most.
         log_every, checkpoint_every: in updates.
         settled_at: rank correlation between looks at which the phase may end; None for never.
+        first_look: updates before the first of them.
     """
 
     updates: int
     log_every: int
     checkpoint_every: int
     settled_at: float | None
+    first_look: int
 
 
 def run_phase(
@@ -173,7 +175,7 @@ def run_phase(
         for part in parts:
             part.state.update = done
         row = _means(parts)
-        if pacing.settled_at is not None and parts[0].settling.is_due(done):
+        if pacing.settled_at is not None and parts[0].settling.is_due(done, pacing.first_look):
             looks = [part.settling.look(done, part.signals(), pacing.settled_at) for part in parts]
             row["rank_correlation"] = min(looks)
         count, seconds = done - since, time.perf_counter() - started

@@ -25,7 +25,7 @@ class ValueSettings:
     hidden: tuple[int, ...] = (256, 256)
     reward_shift: float = 0.0  # AntMaze: -1
     reward_horizon: int | None = None  # IQL: 1000; None: the longest episode (scaling.fit_scaling)
-    settled_at: float | None = 0.99  # rank correlation that ends the phase early (training/settling.py)
+    settled_at: float | None = 0.98  # rank correlation that ends the phase early (training/settling.py)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,10 @@ GROWTH = 1.25
 """Updates at a look over updates at the last one. Values creep: at a fixed distance any order seems
 settled late in a phase. That a quarter more updates change nothing says the same early and late."""
 
+TARGET_SWEEPS = 20
+"""Time constants of the target critics before the first look at values: until then they have hardly left
+their start, and an order that does not move may be that of the initial networks."""
+
 LOOKS_TO_SETTLE = 3
 """Successive looks that must find the order as it was: through about a doubling of the updates."""
 
@@ -38,9 +42,9 @@ class Settling:
         """Before the first look."""
         return cls(torch.zeros(members, signals, rows, device=device))
 
-    def is_due(self, update: int) -> bool:
-        """Whether to look again."""
-        return update >= GROWTH * self.last
+    def is_due(self, update: int, first_look: int) -> bool:
+        """Whether to look: first at ``first_look`` updates, then whenever they have grown by ``GROWTH``."""
+        return update >= max(first_look, GROWTH * self.last)
 
     def look(self, update: int, signals: Tensor, threshold: float) -> float:
         """Compare with the last look, and remember this one.

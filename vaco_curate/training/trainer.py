@@ -23,6 +23,7 @@ from vaco_curate.training.group import Group
 from vaco_curate.training.loop import Metrics, OnProgress, Pacing, Part, run_phase
 from vaco_curate.training.prior import Paths
 from vaco_curate.training.settings import TrainSettings
+from vaco_curate.training.settling import TARGET_SWEEPS
 from vaco_curate.transitions import Array, Transitions
 
 
@@ -92,16 +93,18 @@ def train(
             if checkpoint is not None:
                 save_checkpoint(checkpoint, states, {"metrics": metrics})
 
-        def run(phase: str, parts: Sequence[Part], updates: int, settled_at: float | None) -> None:
-            pacing = Pacing(updates, settings.log_every, settings.checkpoint_every, settled_at)
+        def run(phase: str, parts: Sequence[Part], pacing: Pacing) -> None:
             run_phase(
                 phase, parts, pacing, run_all=run_all, metrics=metrics, save=save, on_progress=on_progress
             )
 
         with side_by_side(len(groups), threads) as run_all:
             value, bilevel = settings.value, settings.bilevel
-            run("value", [group.value_part() for group in groups], value.updates, value.settled_at)
-            run("bilevel", [group.bilevel_part() for group in groups], bilevel.updates, bilevel.settled_at)
+            often, sweeps = (settings.log_every, settings.checkpoint_every), round(TARGET_SWEEPS / value.polyak)
+            pacing = Pacing(value.updates, *often, value.settled_at, first_look=sweeps)
+            run("value", [group.value_part() for group in groups], pacing)
+            pacing = Pacing(bilevel.updates, *often, bilevel.settled_at, first_look=0)
+            run("bilevel", [group.bilevel_part() for group in groups], pacing)
         return Training(
             scorer=_export_scorer(rows, groups, scaling, settings),
             policy=_export_policy(groups[0], scaling, settings),

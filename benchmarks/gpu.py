@@ -1,0 +1,241 @@
+"""Everything about the GPU in one command: ``python benchmarks/gpu.py DATASET.hdf5 [--out results.json]``.
+
+Compares the CUDA path with the CPU path and with its own CUDA graphs, measures updates/s and scoring, and
+trains on the dataset. Needs torch, numpy, h5py, pyarrow, safetensors, click and rich; nothing is installed and
+nothing is downloaded. On a machine without a GPU, ``--device cpu`` runs all but the comparisons.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from vaco_curate.batches import Rows
+from vaco_curate.formats import ReadOptions, d4rl
+from vaco_curate.training import PRESETS, TrainSettings, train
+from vaco_curate.training.arithmetic import training_arithmetic
+from vaco_curate.training.group import Group
+from vaco_curate.training.loop import Part, Updates
+from vaco_curate.training.prior import Paths
+from vaco_curate.transitions import Transitions
+
+D, K, ROWS, STEPS = 11, 3, 200_000, 20
+PHASES = ("value", "bilevel")
+TOLERANCES = {torch.float64: 1e-9, torch.float32: 5e-3}
+"""Largest difference of a parameter after ``STEPS`` updates, by precision. In float32 the two devices round
+differently, and Adam turns the sign of a gradient near zero into a whole step of 3e-4."""
+
+
+def random_rows(device: str, dtype: torch.dtype, count: int = ROWS) -> Rows:
+    generator = torch.Generator().manual_seed(0)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64).to(device, dtype)
+
+    return Rows.of(
+        observation=normal(count, D),
+        action=torch.tanh(normal(count, K)),
+        next_observation=normal(count, D),
+        reward=normal(count),
+        terminated=normal(count) > 2.5,
+    )
+
+
+def group(device: str, dtype: torch.dtype, members: int, precision: str, count: int = ROWS) -> Group:
+    torch.set_default_dtype(dtype)
+    rows = random_rows(device, dtype, count)
+    paths = Paths(np.arange(0, count, 500), np.zeros(count, bool), np.ones(count, bool))
+    settings = TrainSettings(matmul_precision=precision)
+    return Group(rows, paths, torch.arange(count, device=device), settings, range(members))
+
+
+def part_of(phase: str, made: Group) -> Part:
+    return made.value_part() if phase == "value" else made.bilevel_part()
+
+
+def parameters(made: Group) -> dict[str, torch.Tensor]:
+    stacks = {
+        "value": made.value_state.value,
+        "critic": made.value_state.critic,
+        "policy": made.bilevel_state.policy,
+        "scorer": made.bilevel_state.scorer,
+    }
+    return {name: stack.flat.double().cpu() for name, stack in stacks.items()}
+
+
+def same_draws(parts: list[Part]) -> None:
+    """Give all parts the first one's rows and noise: generators of different devices differ."""
+    first = parts[0].updates.draws
+    first.fill(0)
+    for part in parts[1:]:
+        part.updates.draws.rows.copy_(first.rows)
+        part.updates.draws.noise.copy_(first.noise)
+
+
+def compare_devices(dtype: torch.dtype) -> dict[str, float]:
+    """Largest difference of any parameter between CPU and CUDA after the same updates."""
+    groups = [group(device, dtype, 2, "highest", 20_000) for device in ("cpu", "cuda")]
+    for phase in PHASES:
+        parts = [part_of(phase, made) for made in groups]
+        same_draws(parts)
+        for part in parts:
+            for number in range(STEPS):
+                draws = part.updates.draws
+                part.updates.update(draws.rows[number], draws.noise[number], True)
+    left, right = (parameters(made) for made in groups)
+    return {name: (left[name] - right[name]).abs().max().item() for name in left}
+
+
+def compare_graphs() -> dict[str, float]:
+    """Largest difference between updates replayed from a CUDA graph and the same run one by one."""
+    captured, plain = (group("cuda", torch.float32, 2, "highest", 20_000) for _ in range(2))
+    for phase in PHASES:
+        with_graph, without = part_of(phase, captured).updates, part_of(phase, plain).updates
+        with_graph.run(0, 200)
+        for first in range(0, 200, 25):  # half a block is never captured
+            without.run(first, first + 25)
+    left, right = parameters(captured), parameters(plain)
+    return {name: (left[name] - right[name]).abs().max().item() for name in left}
+
+
+def updates_per_second(updates: Updates, device: str, seconds: float) -> float:
+    """The best of three stretches."""
+    done = 0
+
+    def run(count: int) -> float:
+        nonlocal done
+        _wait(device)
+        started = time.perf_counter()
+        updates.run(done, done + count)
+        _wait(device)
+        done += count
+        return time.perf_counter() - started
+
+    run(200)
+    count = max(100, int(seconds / 3 * 200 / run(200)) // 50 * 50)
+    return max(count / run(count) for _ in range(3))
+
+
+def measure(device: str, seconds: float, members: tuple[int, ...]) -> dict[str, Any]:
+    rates: dict[str, Any] = {}
+    for count in members:
+        made = group(device, torch.float32, count, "medium")
+        rates[str(count)] = {
+            phase: updates_per_second(part_of(phase, made).updates, device, seconds) for phase in PHASES
+        }
+    return rates
+
+
+def _wait(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def read_file(path: Path) -> Transitions:
+    return d4rl.read(str(path), ReadOptions())
+
+
+def episode_correlations(data: Transitions, score: np.ndarray) -> dict[str, float]:
+    """Pearson and Spearman of an episode's mean score with its return."""
+    means = np.bincount(data.episode_id, score) / np.bincount(data.episode_id)
+    ranks = [np.argsort(np.argsort(values)) for values in (means, data.episode_return)]
+    return {
+        "pearson": float(np.corrcoef(means, data.episode_return)[0, 1]),
+        "spearman": float(np.corrcoef(*ranks)[0, 1]),
+    }
+
+
+def train_on(path: Path, device: str, preset: str, members: int) -> dict[str, Any]:
+    torch.set_default_dtype(torch.float32)
+    data = read_file(path)
+    started = time.perf_counter()
+    training = train(data, PRESETS[preset], device=device, members=members)
+    trained = time.perf_counter() - started
+    started = time.perf_counter()
+    scores = training.scorer.score(data.observation, data.action)
+    return {
+        "file": path.name,
+        "preset": preset,
+        "members": members,
+        "seconds_of_training": trained,
+        "updates": {row["phase"]: row["update"] for row in training.metrics},
+        "scored_rows_per_second": len(data) / (time.perf_counter() - started),
+        "correlation_with_return": episode_correlations(data, scores.score),
+    }
+
+
+def checks(console: Console) -> dict[str, Any]:
+    """Compare, print, and say whether all is within tolerance."""
+    compared: dict[str, Callable[[], dict[str, float]]] = {
+        "CPU and CUDA, float64": lambda: compare_devices(torch.float64),
+        "CPU and CUDA, float32": lambda: compare_devices(torch.float32),
+        "CUDA graph and single updates": compare_graphs,
+    }
+    limits = {
+        "CPU and CUDA, float64": TOLERANCES[torch.float64],
+        "CPU and CUDA, float32": TOLERANCES[torch.float32],
+        "CUDA graph and single updates": 0.0,
+    }
+    found: dict[str, Any] = {}
+    for name, compare in compared.items():
+        differences = compare()
+        holds = max(differences.values()) <= limits[name]
+        found[name] = {"differences": differences, "tolerance": limits[name], "holds": holds}
+        console.print(f"{'agrees ' if holds else 'DIFFERS'}  {name}: {differences}")
+    return found
+
+
+@click.command()
+@click.argument("dataset", type=click.Path(path_type=Path, exists=True), required=False)
+@click.option("--device", type=click.Choice(["cuda", "cpu"]), default="cuda", show_default=True)
+@click.option("--preset", type=click.Choice(list(PRESETS)), default="standard", show_default=True)
+@click.option("--members", multiple=True, type=int, default=(1, 4, 16), show_default=True)
+@click.option("--seconds", type=float, default=6.0, show_default=True, help="Of each measurement.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write the results here, as JSON.")
+def main(
+    dataset: Path | None,
+    device: str,
+    preset: str,
+    members: tuple[int, ...],
+    seconds: float,
+    out: Path | None,
+) -> None:
+    """Check, measure, and train on DATASET, a D4RL-layout HDF5 file."""
+    console = Console()
+    if device == "cuda" and not torch.cuda.is_available():
+        raise click.ClickException("torch finds no CUDA device here; --device cpu runs what needs none")
+    facts: dict[str, Any] = {
+        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
+        "torch": torch.__version__,
+    }
+    with training_arithmetic(), torch.no_grad():
+        if device == "cuda":
+            facts["checks"] = checks(console)
+        facts["updates_per_second"] = measure(device, seconds, members)
+    table = Table("members", *PHASES, title="updates/s")
+    for count, rates in facts["updates_per_second"].items():
+        table.add_row(count, *(f"{rates[phase]:,.0f}" for phase in PHASES))
+    console.print(table)
+    if dataset is not None:
+        facts["training"] = [train_on(dataset, device, preset, count) for count in (members[0], members[-1])]
+        console.print_json(data=facts["training"])
+    if out is not None:
+        out.write_text(json.dumps(facts, indent=2) + "\n")
+    if any(not check["holds"] for check in facts.get("checks", {}).values()):
+        raise click.ClickException("the paths differ by more than the tolerance")
+
+
+if __name__ == "__main__":
+    main()
