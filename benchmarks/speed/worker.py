@@ -6,6 +6,7 @@ Every worker computes on the same kind of data: 200,000 random transitions of ho
 from __future__ import annotations
 
 import json
+import resource
 import sys
 import tempfile
 import time
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 
 from vaco_curate import score_stream
@@ -264,6 +266,27 @@ def scoring(threads: int) -> dict[str, dict[str, float]]:
     }
 
 
+def streaming(rows: int) -> dict[str, float]:
+    """Peak memory of scoring a Parquet file of so many rows as a stream."""
+    torch.set_num_threads(1)
+    generator, d, k = np.random.default_rng(0), *SCORED_SIZES
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.parquet"
+        names = (("observation", d), ("action", k))
+        schema = pa.schema([(name, pa.list_(pa.float32(), width)) for name, width in names])
+        with pq.ParquetWriter(path, schema) as writer:
+            for _ in range(0, rows, PART_ROWS):
+                vectors = [generator.standard_normal(PART_ROWS * width, np.float32) for _, width in names]
+                columns = [
+                    pa.FixedSizeListArray.from_arrays(pa.array(values), width)
+                    for values, (_, width) in zip(vectors, names, strict=True)
+                ]
+                writer.write_table(pa.table(columns, schema=schema))
+        scored = sum(len(batch) for batch in score_stream(path, random_scorer(d, k)))
+    return {"rows": scored, "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+
+
+PART_ROWS = 250_000
 LIMIT_ROWS = 4096
 
 
@@ -310,6 +333,7 @@ if __name__ == "__main__":
         "jax": jax,
         "limit": limit,
         "scoring": scoring,
+        "streaming": streaming,
         "check": check,
     }
     torch.manual_seed(0)

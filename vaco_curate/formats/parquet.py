@@ -113,7 +113,8 @@ def read_vectors(
     """
     columns = [options.columns.get(name, name) for name in vectors]
     try:
-        for file in map(pq.ParquetFile, _files(source)):
+        for path in _files(source):
+            file = pq.ParquetFile(path, pre_buffer=False)  # a buffer would end up holding the whole file
             missing = [column for column in columns if column not in file.schema_arrow.names]
             if missing:
                 raise DatasetError(f"{source}: has no column {missing[0]}", fix="name it: --column NAME=COLUMN")

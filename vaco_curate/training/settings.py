@@ -66,7 +66,7 @@ class BilevelSettings:
     look_ahead: int = 50
     prior_sample_size: float = 0.35
     merge_value_updates: bool = False
-    settled_at: float | None = 0.99
+    settled_at: float | None = 0.995
 
 
 @dataclass(frozen=True)
