@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -170,6 +171,16 @@ def test_a_stack_returns_its_networks():
         assert torch.equal(mine, theirs)
 
 
+@needs_native
+def test_buffers_of_another_shape_are_refused_before_an_address_is_taken():
+    stack, _ = stack_of((4, 8, 8, 1))
+    wrong = [torch.zeros(MEMBERS, 5, width) for width in (8, 16, 1)]
+    with pytest.raises(ValueError, match="buffers of shapes"):
+        new_pass(stack, 5, layers=wrong)
+    with pytest.raises(ValueError, match="out has shape"):
+        native.product(torch.zeros(1, 2, 3), torch.zeros(1, 3, 4), torch.zeros(1, 2, 5), native.STORE)
+
+
 WITHOUT = """
 import os, torch
 from vaco_curate import native
@@ -181,12 +192,20 @@ print("fine")
 """
 
 
+@needs_native
+@pytest.mark.parametrize("environment", [{"XDG_CACHE_HOME": "/proc"}, {"CC": "cc -DUNUSED"}])
+def test_the_library_is_built_without_a_cache_and_with_options_for_the_compiler(environment):
+    settings = os.environ | environment
+    script = "from vaco_curate import native; print(native.load() is not None)"
+    result = subprocess.run([sys.executable, "-c", script], env=settings, capture_output=True, text=True)
+    assert result.stdout.strip() == "True", result.stderr
+
+
 @pytest.mark.parametrize(
-    "environment", [{"VACO_CURATE_NATIVE": "0"}, {"CC": "no-such-compiler"}, {"CC": "false"}]
+    "environment",
+    [{"VACO_CURATE_NATIVE": "0"}, {"CC": "no-such-compiler"}, {"CC": "false"}, {"CC": "cc -no-such-flag"}],
 )
 def test_without_a_library_torch_does_the_work(environment, tmp_path):
-    import os
-
     settings = os.environ | {"XDG_CACHE_HOME": str(tmp_path)} | environment
     result = subprocess.run([sys.executable, "-c", WITHOUT], env=settings, capture_output=True, text=True)
     assert result.stdout.strip() == "fine", result.stderr

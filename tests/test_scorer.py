@@ -108,11 +108,22 @@ def test_vectors_of_other_sizes_are_refused_with_both_sizes(scorer):
         scorer.score(np.zeros((3, 5), np.float32), np.zeros((3, 2), np.float32))
 
 
-def test_a_diverged_scorer_is_refused_and_not_exported_as_nan(scorer):
+def test_a_diverged_scorer_is_refused_and_not_exported_as_nan():
+    scorer = train(make_transitions(), tiny_settings()).scorer
+    scorer.networks.bias[-1].fill_(np.nan)
+    with pytest.raises(DatasetError, match="score of row 0 is not finite"):
+        scorer.score(*rows(10))
+
+
+def test_rows_that_are_not_finite_are_named_by_their_number_in_the_dataset(scorer):
     s, a = rows(10)
     s[4] = np.nan
-    with pytest.raises(DatasetError, match="row 4 is not finite"):
-        scorer.score(s, a)
+    with pytest.raises(DatasetError, match="observation of row 1004 holds NaN"):
+        scorer.score(s, a, first_row=1000)
+
+
+def test_no_rows_have_no_scores(scorer):
+    assert len(scorer.score(*(values[:0] for values in rows(1))).score) == 0
 
 
 @pytest.mark.parametrize("name", ["scorer.json", "scorer.safetensors"])

@@ -25,7 +25,8 @@ class Pass:
         stack: M networks.
         batch: rows for each member.
         layers, derivatives: buffers to share with another pass, where one has done its work before the
-            other begins: the less memory an update walks through, the more of it stays in the cache.
+            other begins: the less memory an update walks through, the more of it stays in the cache. No
+            derivatives at all for a pass that only goes forward.
 
     Attributes:
         layers: after ReLU, and the linear outputs last, (M, batch, width) for each layer.
@@ -42,8 +43,14 @@ class Pass:
     ) -> None:
         shapes = [(stack.members, batch, width) for width in stack.sizes[1:]]
         self.stack = stack
-        self.layers = list(layers or (stack.flat.new_zeros(shape) for shape in shapes))
-        self.derivatives = list(derivatives or (stack.flat.new_zeros(shape) for shape in shapes))
+        if layers is None:
+            layers = [stack.flat.new_zeros(shape) for shape in shapes]
+        if derivatives is None:
+            derivatives = [stack.flat.new_zeros(shape) for shape in shapes]
+        for buffers in (layers, derivatives):
+            if buffers and [tuple(buffer.shape) for buffer in buffers] != shapes:
+                raise ValueError(f"buffers of shapes {[tuple(b.shape) for b in buffers]}, not {shapes}")
+        self.layers, self.derivatives = list(layers), list(derivatives)
         self.transposed = [derivative.transpose(1, 2) for derivative in self.derivatives]
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -262,12 +269,12 @@ def new_pass(
 def forward_only(stack: StackedMLP, batch: int) -> Pass:
     """A pass that keeps its outputs alone; its other layers and derivatives hold nothing of use."""
     if not native.usable(stack.flat):
-        return Pass(stack, batch, derivatives=stack.weight)
+        return Pass(stack, batch, derivatives=())
     # The library finishes one member before the next, so that they can share the memory between.
     members = stack.members
     hidden = [stack.flat.new_zeros(1, batch, width).expand(members, -1, -1) for width in stack.sizes[1:-1]]
     layers = [*hidden, stack.flat.new_zeros(members, batch, stack.sizes[-1])]
-    return NativePass(stack, batch, layers=layers, derivatives=stack.weight)
+    return NativePass(stack, batch, layers=layers, derivatives=())
 
 
 def backward_rows(whole: Pass, rows: slice, derivatives: Sequence[Tensor]) -> Pass:

@@ -93,31 +93,31 @@ class Scorer:
         """k that the networks take."""
         return len(self.scaling.action_low)
 
-    def score(self, observation: Array, action: Array) -> RowScores:
+    def score(self, observation: Array, action: Array, *, first_row: int = 0) -> RowScores:
         """Score raw rows.
 
         Args:
             observation: (n, d), as stored in a dataset.
             action: (n, k), as stored in a dataset.
+            first_row: number of the first of them in their dataset, for messages.
 
         Raises:
-            DatasetError: the sizes are not those of the training data, or a result is not finite.
+            DatasetError: the sizes are not those of the training data, or a number is not finite.
         """
         self._check_sizes(observation, action)
+        self._check_finite(observation, action, first_row)
         threads = torch.get_num_threads() if native.usable(self.networks.flat) else 1
-        chunks = -(-len(observation) // CHUNK)
-        share = -(-chunks // threads) * CHUNK
-        pieces = [
-            (observation[i : i + share], action[i : i + share]) for i in range(0, len(observation), share)
-        ]
-        with ThreadPoolExecutor(max(1, len(pieces))) as pool:
+        share = max(1, -(-len(observation) // (CHUNK * threads))) * CHUNK
+        starts = range(0, max(len(observation), 1), share)
+        pieces = [(observation[start : start + share], action[start : start + share]) for start in starts]
+        with float32_products(), ThreadPoolExecutor(len(pieces)) as pool:
             parts = [part for piece in pool.map(self._score_piece, pieces) for part in piece]
-        score, score_std, q_value, advantage = np.concatenate(parts, axis=1)
+        score, score_std, q_value, advantage = np.concatenate([np.empty((4, 0), np.float32), *parts], axis=1)
         in_reward_units = np.stack([q_value, advantage]) / self.scaling.reward_scale
         finite = np.isfinite(score) & np.isfinite(in_reward_units).all(axis=0)
         if not finite.all():
             raise DatasetError(
-                f"the score of row {int(np.flatnonzero(~finite)[0])} is not finite",
+                f"the score of row {first_row + int(np.flatnonzero(~finite)[0])} is not finite",
                 fix="the training diverged: lower the learning rates or check the rewards with 'inspect'",
             )
         return RowScores(score, score_std, *in_reward_units)
@@ -132,7 +132,8 @@ class Scorer:
         The level is the mean of the members'; with one member nothing changes.
         """
         chunks = zip(torch.split(observation, CHUNK), torch.split(action, CHUNK), strict=True)
-        sums = sum(scores.sum(dim=-1, dtype=torch.float64) for scores, _, _ in self._passes(chunks))
+        with float32_products():
+            sums = sum(scores.sum(dim=-1, dtype=torch.float64) for scores, _, _ in self._passes(chunks))
         assert isinstance(sums, Tensor)
         level = sums / len(observation)
         return dataclasses.replace(self, score_shift=(level.mean() - level).to(self.score_shift.dtype))
@@ -168,12 +169,10 @@ class Scorer:
             pairs[:, :count, :d] = observation
             pairs[:, :count, d:] = action
             twins.copy_(pairs)
-            with float32_products():
-                q_values = critics.forward(twins.flatten(0, 1)).view(2, members, -1)
-                q_value = q_values.amin(dim=0)
-                features[..., -1] = (q_value - self.q_mean.unsqueeze(-1)) / self.q_std.unsqueeze(-1)
-                output = networks.forward(features)[..., 0]
-                value = values.forward(pairs[..., :d])[..., 0]
+            q_value = critics.forward(twins.flatten(0, 1)).view(2, members, -1).amin(dim=0)
+            features[..., -1] = (q_value - self.q_mean.unsqueeze(-1)) / self.q_std.unsqueeze(-1)
+            output = networks.forward(features)[..., 0]
+            value = values.forward(pairs[..., :d])[..., 0]
             score = bounded(output, self.score_bound) + self.score_shift.unsqueeze(-1)
             yield score[:, :count], q_value[:, :count], value[:, :count]
 
@@ -188,6 +187,15 @@ class Scorer:
                 ),
                 fix="apply a scorer trained on this kind of data, or train one: vaco-curate score DATASET",
             )
+
+    def _check_finite(self, observation: Array, action: Array, first_row: int) -> None:
+        for name, values in (("observation", observation), ("action", action)):
+            finite = np.isfinite(values).all(axis=1)
+            if not finite.all():
+                row = first_row + int(np.flatnonzero(~finite)[0])
+                raise DatasetError(
+                    f"{name} of row {row} holds NaN or infinity", fix="repair or leave out the row"
+                )
 
     def save(self, folder: Path) -> None:
         """Write ``scorer.safetensors`` and ``scorer.json`` to the folder."""

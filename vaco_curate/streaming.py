@@ -42,7 +42,7 @@ def score_stream(
         upcoming = reader.submit(next, batches, None)
         while (batch := upcoming.result()) is not None:
             upcoming = reader.submit(next, batches, None)
-            scores = scorer.score(*batch)
+            scores = scorer.score(*batch, first_row=index)
             yield _record_batch(index, scores)
             index += len(scores.score)
 

@@ -37,7 +37,7 @@ from vaco_curate.training.reference import (
     reference_value_state,
     value_step,
 )
-from vaco_curate.training.trainer import grouped
+from vaco_curate.training.trainer import group_sizes
 
 D, K, ROWS, BATCH, HIDDEN = 11, 3, 200_000, 256, (256, 256)
 
@@ -75,7 +75,7 @@ def ours(phase: str, seconds: float, threads: int, precision: str, members: int)
     with training_arithmetic():
         groups = [
             Group(rows, paths, torch.arange(ROWS), settings, seeds)
-            for seeds in grouped(range(members), threads, torch.device("cpu"))
+            for seeds in _seeds(group_sizes(members, threads, torch.device("cpu")))
         ]
         parts = [group.value_part() if phase == "value" else group.bilevel_part() for group in groups]
         done = 0
@@ -87,6 +87,11 @@ def ours(phase: str, seconds: float, threads: int, precision: str, members: int)
                 run_all([lambda part=part: part.updates.run(first, done) for part in parts])
 
             return {"updates_per_second": rate(run, seconds)}
+
+
+def _seeds(sizes: list[int]) -> list[range]:
+    starts = [sum(sizes[:number]) for number in range(len(sizes))]
+    return [range(start, start + size) for start, size in zip(starts, sizes, strict=True)]
 
 
 def eager(phase: str, seconds: float, threads: int) -> dict[str, float]:

@@ -273,6 +273,38 @@ def test_how_members_are_grouped_and_run_does_not_change_the_result(members):
         assert torch.equal(results[0].scorer.critics.flat, result.scorer.critics.flat)
 
 
+@pytest.mark.parametrize("native_library", [True, False])
+def test_layers_of_the_two_phases_may_differ(monkeypatch, native_library):
+    """Their passes share memory where they can; where they cannot, the result is that of the torch kernels."""
+    settings = tiny_settings(hidden=(12, 20))
+    settings = dataclasses.replace(settings, value=dataclasses.replace(settings.value, hidden=(33, 17, 9)))
+    data = make_transitions()
+    expected = train(data, settings).scorer.score(data.observation, data.action).score
+    if not native_library:
+        monkeypatch.setattr(native, "load", lambda: None)
+    given = train(data, settings).scorer.score(data.observation, data.action).score
+    assert given == pytest.approx(expected, abs=2e-2)
+
+
+def test_merged_phases_may_have_batches_of_their_own():
+    train(make_transitions(), tiny_settings(merge_value_updates=True, prior="uniform", batch_size=16))
+
+
+def test_a_checkpoint_resumes_on_another_number_of_cores(tmp_path):
+    data, settings, threads = make_transitions(), tiny_settings(), torch.get_num_threads()
+    whole = train(data, settings, members=3)
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    try:
+        torch.set_num_threads(2)
+        with pytest.raises(Stop):
+            train(data, settings, members=3, checkpoint=checkpoint, on_progress=stop_at("value", 40))
+        torch.set_num_threads(1)
+        resumed = train(data, settings, members=3, checkpoint=checkpoint, resume=True)
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(whole.scorer.networks.flat, resumed.scorer.networks.flat)
+
+
 def test_resume_of_several_members_equals_an_uninterrupted_run(tmp_path):
     data, settings = make_transitions(), tiny_settings(settled_at=0.3)
     whole = train(data, settings, members=5)

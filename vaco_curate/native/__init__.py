@@ -9,11 +9,13 @@ same work. ``VACO_CURATE_NATIVE=0`` in the environment leaves it out.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import functools
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -63,8 +65,19 @@ def product(
         bias: (M, 1, n).
         other: activations of MASK or the factor of ROW_PRODUCT, (M, m, n), contiguous rows.
     """
-    _, m, k = left.shape
-    operation = Operation(finish=finish, bfloat16=bfloat16, m=m, n=right.shape[2], k=k)
+    members, m, k = left.shape
+    n = right.shape[2]
+    columns = 1 if finish == ROW_PRODUCT else n
+    expected = {"right": (members, k, n), "out": (members, m, columns)}
+    given = {"right": right, "out": out}
+    if bias is not None:
+        expected["bias"], given["bias"] = (members, 1, n), bias
+    if other is not None:
+        expected["other"], given["other"] = (members, m, n), other
+    for name, tensor in given.items():  # from here on, only addresses are left
+        if tuple(tensor.shape) != expected[name]:
+            raise ValueError(f"{name} has shape {tuple(tensor.shape)}, not {expected[name]}")
+    operation = Operation(finish=finish, bfloat16=bfloat16, m=m, n=n, k=k)
     point_left(operation, left)
     point_right(operation, right)
     operation.c, operation.c_row, operation.c_member = out.data_ptr(), out.stride(1), out.stride(0)
@@ -155,9 +168,12 @@ def load() -> ctypes.CDLL | None:
     if os.environ.get("VACO_CURATE_NATIVE") == "0":
         return None
     try:
-        library = ctypes.CDLL(str(_built()))
-    except (OSError, subprocess.SubprocessError):
+        return _declared(ctypes.CDLL(str(_built())))
+    except (OSError, RuntimeError, AttributeError, subprocess.SubprocessError):
         return None
+
+
+def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
     library.workspace_bytes.restype = ctypes.c_int64
     library.workspace_bytes.argtypes = [ctypes.c_void_p]
     library.adam.restype = None
@@ -173,23 +189,36 @@ def _built() -> Path:
     Raises:
         OSError, subprocess.SubprocessError: there is no compiler, or it fails.
     """
-    compiler = shutil.which(os.environ.get("CC", "cc"))
-    if compiler is None:
+    compiler, *options = shlex.split(os.environ.get("CC") or "cc")
+    if shutil.which(compiler) is None:
         raise FileNotFoundError("no C compiler")
     native = "-mcpu=native" if platform.machine() in ("arm64", "aarch64") else "-march=native"
+    command = [compiler, *options, *FLAGS, native]
     version = subprocess.run([compiler, "--version"], capture_output=True, check=True, timeout=BUILD_TIMEOUT)
-    made_of = (SOURCE.read_bytes(), version.stdout, " ".join((*FLAGS, native)).encode(), _processor())
+    made_of = (SOURCE.read_bytes(), version.stdout, " ".join(command).encode(), _processor())
     name = hashlib.sha256(b"\0".join(made_of)).hexdigest()[:16]
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vaco-curate"
-    path = folder / f"products-{name}.so"
+    path = _cache() / f"products-{name}.so"
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as work:
+        with tempfile.TemporaryDirectory(dir=path.parent) as work:
             built = Path(work) / path.name
-            command = [compiler, *FLAGS, native, "-o", str(built), str(SOURCE), *LIBRARIES]
+            command += ["-o", str(built), str(SOURCE), *LIBRARIES]
             subprocess.run(command, capture_output=True, check=True, timeout=BUILD_TIMEOUT)
             built.replace(path)
     return path
+
+
+def _cache() -> Path:
+    """The user's cache folder, or where it cannot be written to, one that ends with the process."""
+    try:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vaco-curate"
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return folder
+    except (OSError, RuntimeError):  # no home directory is a RuntimeError
+        pass
+    temporary = tempfile.mkdtemp(prefix="vaco-curate-")
+    atexit.register(shutil.rmtree, temporary, ignore_errors=True)
+    return Path(temporary)
 
 
 def _processor() -> bytes:

@@ -328,6 +328,7 @@ static void bfloat16_product(const struct operation *op, int64_t member, const f
     for (int64_t i0 = 0; i0 < op->m; i0 += TILE) {
         int64_t rows = smaller(TILE, op->m - i0);
         pack_tiles(a + i0 * op->a_row, op->a_row, op->a_col, rows, op->k, 1, left);
+        __asm__ volatile("" : : : "memory"); /* nor that tiles are loaded from memory */
         for (int64_t j0 = 0; j0 < op->n; j0 += TILE) {
             const struct tile *l = left, *r = right + j0 / 16 * deep;
             _tile_zero(0);
@@ -348,6 +349,7 @@ static void bfloat16_product(const struct operation *op, int64_t member, const f
             _tile_stored(1, sums + 16, TILE * sizeof(float));
             _tile_stored(2, sums + 16 * TILE, TILE * sizeof(float));
             _tile_stored(3, sums + 16 * TILE + 16, TILE * sizeof(float));
+            __asm__ volatile("" : : : "memory");
             struct place at = place_of(op, member, i0, j0, TILE);
 #define ROWS_OF_BLOCK(finish)                                                                    \
     for (int64_t i = 0; i < rows; i++)                                                           \
@@ -372,6 +374,8 @@ static void configure_tiles(void)
         tiles.bytes[i] = 64;
         tiles.rows[i] = 16;
     }
+    /* Some compilers do not know that the whole of it is read. */
+    __asm__ volatile("" : : "r"(&tiles) : "memory");
     _tile_loadconfig(&tiles);
 }
 

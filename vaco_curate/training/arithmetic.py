@@ -59,8 +59,13 @@ def side_by_side(pieces: int, threads: int) -> Iterator[Callable[[Sequence[Work]
     with ThreadPoolExecutor(workers, initializer=partial(torch.set_num_threads, 1)) as pool:
 
         def run_all(work: Sequence[Work]) -> None:
-            for future in [pool.submit(piece) for piece in work]:
-                future.result()
+            futures = [pool.submit(piece) for piece in work]
+            try:
+                for future in futures:
+                    future.result()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
 
         yield run_all
 

@@ -85,9 +85,12 @@ class BilevelUpdate:
         self.features = scorer.flat.new_zeros(members, batch, scorer.sizes[0])
         self.pairs = critic.flat.new_zeros(2 * members, batch, critic.sizes[0])
         self.lower = CloningUpdate(policy, state.policy_optimizer, batch)
-        # The backward passes of critic, policy and scorer follow each other in the same memory.
+        # The backward passes of critic, policy and scorer follow each other, in the same memory where
+        # their layers are of the same widths.
         self.q = new_pass(critic, batch)
         first = [derivative[:members] for derivative in self.q.derivatives[:-1]]
+        if critic.sizes[1:-1] != policy.sizes[1:-1]:
+            first = [policy.flat.new_zeros(members, batch, width) for width in policy.sizes[1:-1]]
         self.after = new_pass(
             policy, batch, derivatives=[*first, torch.zeros_like(self.lower.policy.derivatives[-1])]
         )

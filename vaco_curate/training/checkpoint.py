@@ -42,8 +42,8 @@ def load_checkpoint(path: Path, states: Mapping[str, Any]) -> dict[str, Any]:
         RunError: the file is damaged or holds other networks than the states.
     """
     try:
+        facts = _facts(path)
         with safe_open(path, framework="pt") as file:
-            facts: dict[str, Any] = json.loads(file.metadata()["facts"])
             stored = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
         for name, state in states.items():
             for key, tensor in _tensors(state):
@@ -51,12 +51,34 @@ def load_checkpoint(path: Path, states: Mapping[str, Any]) -> dict[str, Any]:
             for key in _counters(state):
                 setattr(state, key, int(stored[f"{name}.{key}"].item()))
     except Exception as error:
-        raise RunError(
-            f"{path}: the checkpoint cannot be used",
-            details=(str(error).splitlines()[0],),
-            fix="start again with --force instead of --resume",
-        ) from error
+        raise _unusable(path, error) from error
     return facts
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """The facts of a checkpoint alone.
+
+    Raises:
+        RunError: the file is damaged.
+    """
+    try:
+        return _facts(path)
+    except Exception as error:
+        raise _unusable(path, error) from error
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    with safe_open(path, framework="pt") as file:
+        facts: dict[str, Any] = json.loads(file.metadata()["facts"])
+    return facts
+
+
+def _unusable(path: Path, error: Exception) -> RunError:
+    return RunError(
+        f"{path}: the checkpoint cannot be used",
+        details=(str(error).splitlines()[0],),
+        fix="start again with --force instead of --resume",
+    )
 
 
 def _tensors(state: Any) -> Iterator[tuple[str, Tensor]]:

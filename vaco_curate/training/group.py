@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from functools import cached_property, partial
 from typing import Any
@@ -151,7 +152,8 @@ class Group:
         state, critic = self.bilevel_state, self.value_state.critic
         if state.update == 0:
             standardize_by(state, self._q_values())
-        value_update = ValueUpdate(self.value_state, self.settings.value)
+        same_batch = dataclasses.replace(self.settings.value, batch_size=self.settings.bilevel.batch_size)
+        value_update = ValueUpdate(self.value_state, same_batch)
         bilevel_update = BilevelUpdate(state, critic, self.settings.bilevel)
 
         def update(drawn: Tensor, noise: Tensor, measure: bool) -> dict[str, Tensor]:

@@ -12,14 +12,12 @@ import torch
 from torch import Tensor
 
 from vaco_curate.training.draws import BLOCK, Draws
+from vaco_curate.training.settings import MEASURE_EVERY
 from vaco_curate.training.settling import LOOKS_TO_SETTLE, Settling
 
 Metrics = dict[str, Any]
 Update = Callable[[Tensor, Tensor, bool], dict[str, Tensor]]
 """One update from its rows (K, batch) and noise (K, batch, width); gives metrics of (K,) each if asked."""
-
-MEASURE_EVERY = 10
-"""Updates between measured ones. Measuring all would add a tenth to an update's cost."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,10 @@ class Updates:
             first += end - begin
 
     def means(self) -> dict[str, float]:
-        """Metrics since the last call, means over the measured updates and the members."""
+        """Metrics since the last call, means over the measured updates and the members.
+
+        At least every ``MEASURE_EVERY`` updates one is measured; ``log_every`` is a multiple of it.
+        """
         assert self.sums is not None, "no update was run"
         *sums, count = self.sums.mean(dim=1).tolist()
         self.sums.zero_()

@@ -11,6 +11,9 @@ from typing import Any, Literal
 
 from vaco_curate.errors import SettingsError
 
+MEASURE_EVERY = 10
+"""Updates between measured ones. Measuring all would add a tenth to an update's cost."""
+
 
 @dataclass(frozen=True)
 class ValueSettings:
@@ -228,7 +231,12 @@ def _check(settings: TrainSettings) -> None:
             settings.matmul_precision in ("highest", "high", "medium"),
             "highest, high or medium",
         ),
-        ("log_every", settings.log_every, settings.log_every >= 1, ">= 1"),
+        (
+            "log_every",
+            settings.log_every,
+            settings.log_every >= 1 and settings.log_every % MEASURE_EVERY == 0,
+            f"a multiple of {MEASURE_EVERY}, for every so many updates one is measured",
+        ),
         (
             "checkpoint_every",
             settings.checkpoint_every,

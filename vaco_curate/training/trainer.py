@@ -18,7 +18,7 @@ from vaco_curate.scaling import Scaling, fit_scaling
 from vaco_curate.scorer import Scorer
 from vaco_curate.stacked import StackedMLP
 from vaco_curate.training.arithmetic import side_by_side, training_arithmetic
-from vaco_curate.training.checkpoint import load_checkpoint, save_checkpoint
+from vaco_curate.training.checkpoint import load_checkpoint, read_facts, save_checkpoint
 from vaco_curate.training.group import Group
 from vaco_curate.training.loop import Metrics, OnProgress, Pacing, Part, run_phase
 from vaco_curate.training.prior import Paths
@@ -75,10 +75,13 @@ def train(
     rows = _rows(data, scaling, device)
     learnable = torch.from_numpy(np.flatnonzero(data.is_learnable)).to(device)
     paths, threads = Paths.of(data), torch.get_num_threads()
+    began = checkpoint if resume and checkpoint is not None and checkpoint.exists() else None
     with training_arithmetic():
+        sizes = read_facts(began)["groups"] if began else group_sizes(members, threads, device)
+        starts = [seed + sum(sizes[:number]) for number in range(len(sizes))]
         groups = [
-            Group(rows, paths, learnable, settings, seeds)
-            for seeds in grouped(range(seed, seed + members), threads, device)
+            Group(rows, paths, learnable, settings, range(start, start + size))
+            for start, size in zip(starts, sizes, strict=True)
         ]
         states = {
             f"{number}.{name}": state
@@ -86,12 +89,12 @@ def train(
             for name, state in group.states.items()
         }
         metrics: list[Metrics] = []
-        if resume and checkpoint is not None and checkpoint.exists():
-            metrics += load_checkpoint(checkpoint, states)["metrics"]
+        if began:
+            metrics += load_checkpoint(began, states)["metrics"]
 
         def save() -> None:
             if checkpoint is not None:
-                save_checkpoint(checkpoint, states, {"metrics": metrics})
+                save_checkpoint(checkpoint, states, {"groups": sizes, "metrics": metrics})
 
         def run(phase: str, parts: Sequence[Part], pacing: Pacing) -> None:
             run_phase(
@@ -117,14 +120,12 @@ LARGEST_GROUP = 4
 parameters, moments and activations no longer fit the cache together (docs/performance.md)."""
 
 
-def grouped(seeds: Sequence[int], threads: int, device: torch.device) -> list[Sequence[int]]:
+def group_sizes(members: int, threads: int, device: torch.device) -> list[int]:
     """Members that are computed together: all of them on a GPU; on a CPU a few, and a group for every core."""
     if device.type != "cpu":
-        return [seeds]
-    count = max(-(-len(seeds) // LARGEST_GROUP), min(len(seeds), threads))
-    sizes = [len(seeds) // count + (number < len(seeds) % count) for number in range(count)]
-    starts = [sum(sizes[:number]) for number in range(count)]
-    return [seeds[start : start + size] for start, size in zip(starts, sizes, strict=True)]
+        return [members]
+    count = max(-(-members // LARGEST_GROUP), min(members, threads))
+    return [members // count + (number < members % count) for number in range(count)]
 
 
 def _rows(data: Transitions, scaling: Scaling, device: torch.device) -> Rows:

@@ -56,7 +56,7 @@ class ValueUpdate:
         # V is done before the critics begin: they take turns in the same memory.
         derivatives = self.critic.derivatives
         layers = [layer.view(members, 2 * batch, -1) for layer in self.critic.layers]
-        self.both_values = new_pass(state.value, 2 * batch, layers=layers, derivatives=derivatives)
+        self.both_values = new_pass(state.value, 2 * batch, layers=layers, derivatives=())
         own = [derivative[:members] for derivative in derivatives]
         self.value = backward_rows(self.both_values, slice(batch, None), own)
 
