@@ -23,7 +23,7 @@ ROOT = HERE.parents[1]
 RESULTS = HERE.parent / "results" / "bench.json"
 PAGE = ROOT / "docs" / "performance.md"
 PHASES = ("value", "bilevel")
-CORES = os.cpu_count() or 1
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 MEMBERS = (2, 4, 8)
 
 
@@ -53,10 +53,11 @@ def phase_facts(phase: str, rounds: int, seconds: float, console: Console) -> di
     jobs: dict[str, tuple[str, int, dict[str, Any]]] = {
         "ours": ("ours", 1, {"precision": "medium", "members": 1, "threads": 1}),
         "ours_float32": ("ours", 1, {"precision": "highest", "members": 1, "threads": 1}),
-        "eager_one_core": ("eager", 1, {"threads": 1}),
-        "eager": ("eager", CORES, {"threads": CORES}),
+        "eager_one_core": ("eager", 1, {"threads": 1, "precision": "highest"}),
+        "eager_all_cores": ("eager", CORES, {"threads": CORES, "precision": "highest"}),
+        "eager_bfloat16": ("eager", CORES, {"threads": CORES, "precision": "medium"}),
         "jax_one_core": ("jax", 1, {}),
-        "jax": ("jax", CORES, {}),
+        "jax_all_cores": ("jax", CORES, {}),
     }
     jobs |= {
         f"members_{count}": ("ours", 1, {"precision": "medium", "members": count, "threads": 1})
@@ -72,17 +73,22 @@ def phase_facts(phase: str, rounds: int, seconds: float, console: Console) -> di
         for precision, found in limits.items():
             found.append(measure("limit", 1, phase=phase, threads=1, precision=precision))
     rate = {name: best(found) for name, found in results.items()}
+    eager = max(rate["eager_one_core"], rate["eager_all_cores"])
+    jax = max(rate["jax_one_core"], rate["jax_all_cores"])
     limit = {precision: best(found) for precision, found in limits.items()}
     return {
         "updates_per_second": rate["ours"],
-        "ratio_to_eager": rate["ours"] / rate["eager"],
+        "ratio_to_eager": rate["ours"] / eager,
         "ratio_to_eager_one_core": rate["ours"] / rate["eager_one_core"],
-        "ratio_to_jax": rate["ours"] / rate["jax"],
+        "ratio_to_eager_bfloat16": rate["ours"] / rate["eager_bfloat16"],
+        "ratio_to_jax": rate["ours"] / jax,
         "ratio_to_jax_one_core": rate["ours"] / rate["jax_one_core"],
         "fraction_of_limit": rate["ours"] / limit["medium"],
         "operations_per_update": limits["medium"][0]["operations"],
         "float32": {
             "updates_per_second": rate["ours_float32"],
+            "ratio_to_eager": rate["ours_float32"] / eager,
+            "ratio_to_jax": rate["ours_float32"] / jax,
             "ratio_to_eager_one_core": rate["ours_float32"] / rate["eager_one_core"],
             "ratio_to_jax_one_core": rate["ours_float32"] / rate["jax_one_core"],
             "fraction_of_limit": rate["ours_float32"] / limit["highest"],
@@ -111,27 +117,23 @@ def tables(facts: dict[str, Any]) -> str:
     """The results as Markdown."""
     phases = [facts[f"{phase}_phase"] for phase in PHASES]
     rows = [
-        ("updates/s, one core (default precision)", "updates_per_second", "{:,.0f}"),
-        ("over eager torch on all cores", "ratio_to_eager", "{:.2f}x"),
-        ("over eager torch on one core", "ratio_to_eager_one_core", "{:.2f}x"),
-        ("over JAX on all cores", "ratio_to_jax", "{:.2f}x"),
-        ("over JAX on one core", "ratio_to_jax_one_core", "{:.2f}x"),
+        ("updates/s", "updates_per_second", "{:,.0f}"),
+        ("over eager torch in float32, the faster of one and all cores", "ratio_to_eager", "{:.2f}x"),
+        ("over eager torch in float32, one core", "ratio_to_eager_one_core", "{:.2f}x"),
+        ("over eager torch with bfloat16 products, all cores", "ratio_to_eager_bfloat16", "{:.2f}x"),
+        ("over JAX in float32, the faster of one and all cores", "ratio_to_jax", "{:.2f}x"),
+        ("over JAX in float32, one core", "ratio_to_jax_one_core", "{:.2f}x"),
         ("of the matrix-product limit", "fraction_of_limit", "{:.0%}"),
     ]
-    lines = ["| one training, one core | value phase | bi-level phase |", "|---|---|---|"]
-    lines += [
-        f"| {label} | " + " | ".join(form.format(phase[key]) for phase in phases) + " |"
-        for label, key, form in rows
-    ]
-    for key, label, form in (
-        ("updates_per_second", "float32 everywhere: updates/s", "{:,.0f}"),
-        ("ratio_to_eager_one_core", "float32 everywhere: over eager torch on one core", "{:.2f}x"),
-        ("ratio_to_jax_one_core", "float32 everywhere: over JAX on one core", "{:.2f}x"),
-        ("fraction_of_limit", "float32 everywhere: of the matrix-product limit", "{:.0%}"),
-    ):
-        lines.append(
-            f"| {label} | " + " | ".join(form.format(phase["float32"][key]) for phase in phases) + " |"
-        )
+    head = "| {} | value phase | bi-level phase |"
+    lines = [head.format("**default precision**, one training on one core"), "|---|---|---|"]
+    for label, key, form in rows:
+        lines.append(f"| {label} | " + " | ".join(form.format(phase[key]) for phase in phases) + " |")
+    lines += ["", head.format("**float32 everywhere**, one training on one core"), "|---|---|---|"]
+    for label, key, form in rows:
+        if key in phases[0]["float32"]:
+            cells = (form.format(phase["float32"][key]) for phase in phases)
+            lines.append(f"| {label} | " + " | ".join(cells) + " |")
     lines += ["", "| K members, cost over K single trainings | value phase | bi-level phase |", "|---|---|---|"]
     lines += [
         f"| {count} | " + " | ".join(f"{phase['cost_of_members'][count]:.2f}" for phase in phases) + " |"

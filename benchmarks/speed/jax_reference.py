@@ -37,8 +37,7 @@ def scorer(layers, observation, action, q_input):
 
 
 def adam_state(parameters):
-    zeros = jax.tree.map(jnp.zeros_like, parameters)
-    return zeros, zeros, jnp.zeros(())
+    return jax.tree.map(jnp.zeros_like, parameters), jax.tree.map(jnp.zeros_like, parameters), jnp.zeros(())
 
 
 def adam(parameters, gradient, state):
@@ -110,7 +109,7 @@ def drawn(key, data, batch_size):
     return [column[rows] for column in data]
 
 
-@partial(jax.jit, static_argnames=("updates", "batch_size"))
+@partial(jax.jit, static_argnames=("updates", "batch_size"), donate_argnames=("state",))
 def run_value(state, key, data, updates, batch_size):
     """``updates`` value updates in one compiled loop."""
 
@@ -123,7 +122,7 @@ def run_value(state, key, data, updates, batch_size):
     return jax.lax.scan(step, (state, key), None, length=updates)
 
 
-@partial(jax.jit, static_argnames=("updates", "batch_size"))
+@partial(jax.jit, static_argnames=("updates", "batch_size"), donate_argnames=("state",))
 def run_bilevel(state, key, twins, data, updates, batch_size):
     """``updates`` bi-level updates in one compiled loop."""
 

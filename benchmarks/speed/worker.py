@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import resource
+import subprocess
 import sys
 import tempfile
 import time
@@ -94,9 +95,10 @@ def _seeds(sizes: list[int]) -> list[range]:
     return [range(start, start + size) for start, size in zip(starts, sizes, strict=True)]
 
 
-def eager(phase: str, seconds: float, threads: int) -> dict[str, float]:
-    """``training/reference.py`` with minibatches drawn one by one."""
+def eager(phase: str, seconds: float, threads: int, precision: str) -> dict[str, float]:
+    """``training/reference.py`` with minibatches drawn one by one; all its products in the given precision."""
     torch.set_num_threads(threads)
+    torch.set_float32_matmul_precision(precision)
     rows, value_settings, bilevel_settings = random_rows(), ValueSettings(), BilevelSettings()
     extra = torch.randn(2, ROWS)
     critic = TwinCritic(D, K, HIDDEN)
@@ -233,7 +235,7 @@ SCORED_ROWS, SCORED_SIZES = 1_000_000, (17, 6)
 def scoring(threads: int) -> dict[str, dict[str, float]]:
     """Rows/s of an exported scorer, from memory and from Parquet, beside its matrix products alone.
 
-    The products are float32, as scores are, on the shapes of one chunk; the fastest kernel of torch.
+    The products are float32, as scores are, at the height that suits torch's kernels best.
     """
     torch.set_num_threads(threads)
     d, k = SCORED_SIZES
@@ -243,13 +245,7 @@ def scoring(threads: int) -> dict[str, dict[str, float]]:
         "action": generator.uniform(-1, 1, (SCORED_ROWS, k)).astype(np.float32),
     }
     scorer = random_scorer(d, k)
-    shapes = [
-        *_scored((d + k, *HIDDEN, 1), 2),
-        *_scored((d + k + 1, *HIDDEN, 1), 1),
-        *_scored((d, *HIDDEN, 1), 1),
-    ]
-    chunk_seconds = sum(_product_seconds(*shape, torch.float32) for shape in shapes)
-    most = LIMIT_ROWS / chunk_seconds
+    most = max(height / _scoring_products_seconds(d, k, height) for height in (1024, 4096))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rows.parquet"
         columns = {
@@ -271,32 +267,37 @@ def scoring(threads: int) -> dict[str, dict[str, float]]:
     }
 
 
+def write_rows(path: str, rows: int) -> dict[str, int]:
+    """A Parquet file of random rows, in one row group."""
+    generator = np.random.default_rng(0)
+    columns = {
+        name: pa.FixedSizeListArray.from_arrays(
+            pa.array(generator.standard_normal(rows * width, np.float32)), width
+        )
+        for name, width in zip(("observation", "action"), SCORED_SIZES, strict=True)
+    }
+    pq.write_table(pa.table(columns), path, row_group_size=rows)
+    return {"rows": rows}
+
+
 def streaming(rows: int) -> dict[str, float]:
-    """Peak memory of scoring a Parquet file of so many rows as a stream."""
+    """Peak memory of scoring a Parquet file of one large row group as a stream."""
     torch.set_num_threads(1)
-    generator, d, k = np.random.default_rng(0), *SCORED_SIZES
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "rows.parquet"
-        names = (("observation", d), ("action", k))
-        schema = pa.schema([(name, pa.list_(pa.float32(), width)) for name, width in names])
-        with pq.ParquetWriter(path, schema) as writer:
-            for _ in range(0, rows, PART_ROWS):
-                vectors = [generator.standard_normal(PART_ROWS * width, np.float32) for _, width in names]
-                columns = [
-                    pa.FixedSizeListArray.from_arrays(pa.array(values), width)
-                    for values, (_, width) in zip(vectors, names, strict=True)
-                ]
-                writer.write_table(pa.table(columns, schema=schema))
-        scored = sum(len(batch) for batch in score_stream(path, random_scorer(d, k)))
+        path = str(Path(folder) / "rows.parquet")
+        options = json.dumps({"path": path, "rows": rows})
+        subprocess.run([sys.executable, __file__, "write_rows", options], check=True, capture_output=True)
+        scored = sum(len(batch) for batch in score_stream(path, random_scorer(*SCORED_SIZES)))
     return {"rows": scored, "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 
-PART_ROWS = 250_000
-LIMIT_ROWS = 4096
-
-
-def _scored(sizes: tuple[int, ...], networks: int) -> list[tuple[int, int, int, int]]:
-    return [(networks, LIMIT_ROWS, sizes[i], sizes[i + 1]) for i in range(len(sizes) - 1)]
+def _scoring_products_seconds(d: int, k: int, height: int) -> float:
+    stacks = (((d + k, *HIDDEN, 1), 2), ((d + k + 1, *HIDDEN, 1), 1), ((d, *HIDDEN, 1), 1))
+    return sum(
+        _product_seconds(networks, height, sizes[i], sizes[i + 1], torch.float32)
+        for sizes, networks in stacks
+        for i in range(len(sizes) - 1)
+    )
 
 
 def _seconds(work: Callable[[], Any]) -> float:
@@ -339,6 +340,7 @@ if __name__ == "__main__":
         "limit": limit,
         "scoring": scoring,
         "streaming": streaming,
+        "write_rows": write_rows,
         "check": check,
     }
     torch.manual_seed(0)

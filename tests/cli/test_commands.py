@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 from helpers import make_transitions, tiny_settings, write_d4rl
 
+from vaco_curate import native
 from vaco_curate.folders import newest_run
 from vaco_curate.formats import parquet, read_dataset
 from vaco_curate.manifest import read_manifest
@@ -309,6 +310,16 @@ def test_training_again_alike_gives_the_same_scorer(vaco, scored):
     arguments = ("--against", "", "--updates", 5, "--seeds", 1, "--episodes", 1)
     outcome = vaco("eval", "kept", *arguments)
     assert outcome.code == 0, outcome.stderr
+
+
+def test_without_the_library_a_note_says_why_training_was_slow(vaco, here, pendulum, monkeypatch):
+    monkeypatch.setattr(native, "load", lambda: None)
+    monkeypatch.setattr(native, "why_not", lambda: "there is no C compiler named cc")
+    (here / "short.json").write_text(CONFIG)
+    outcome = vaco("score", str(pendulum), "--config", "short.json")
+    assert outcome.code == 0
+    assert "torch's own kernels were used" in outcome.stderr
+    assert "no C compiler named cc" in outcome.stderr
 
 
 def test_several_members_give_a_spread_and_a_report_of_what_is_uncertain(vaco, here, pendulum):

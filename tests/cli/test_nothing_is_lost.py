@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 from helpers import make_transitions, tiny_settings, write_d4rl
 
+from vaco_curate import native
 from vaco_curate.manifest import read_manifest
 
 CONFIG = json.dumps(tiny_settings().to_json())
@@ -81,8 +82,17 @@ def test_resume_never_gives_the_result_of_another_dataset(vaco, scored):
     for arguments in (["other.hdf5"], ["pendulum.hdf5", "--seed", "5"]):
         outcome = vaco("score", *arguments, "--out", "r.vaco", "--resume")
         assert outcome.code == 1
-        assert "began with another" in outcome.stderr
+        assert "began with other values of" in outcome.stderr
     assert (scored / "r.vaco.partial").is_dir()
+
+
+def test_resume_with_other_kernels_says_what_differs(vaco, scored, monkeypatch):
+    (scored / "pendulum.vaco").rename(scored / "r.vaco.partial")
+    monkeypatch.setattr(native, "load", lambda: None)
+    outcome = vaco("score", "pendulum.hdf5", "--out", "r.vaco", "--resume")
+    assert outcome.code == 1
+    assert "began with another arithmetic" in outcome.stderr
+    assert "now:   torch kernels" in outcome.stderr
 
 
 def test_force_never_deletes_results_that_lie_inside_the_replaced_folder(vaco, scored):
@@ -156,7 +166,7 @@ def test_ctrl_c_exits_with_130_and_the_run_goes_on_with_resume(vaco, start, here
     (here / "other.json").write_text(CONFIG)
     other = vaco("score", "pendulum.hdf5", "--config", "other.json", "--resume")
     assert other.code == 1
-    assert "began with another settings" in other.stderr
+    assert "began with other values of: settings" in other.stderr
     manifest_path = here / "pendulum.vaco.partial" / "manifest.json"
     manifest = json.loads(manifest_path.read_text())
     manifest["settings"]["value"]["updates"] = 1

@@ -28,6 +28,7 @@ METADATA_KEY = b"vaco_curate"
 SCHEMA_VERSION = 1
 ROWS_PER_SHARD = 1_000_000
 ROWS_PER_GROUP = 131_072
+READ_BYTES = 1 << 20
 
 VECTORS = ("observation", "action", "next_observation")
 LISTS = (pa.types.is_fixed_size_list, pa.types.is_list, pa.types.is_large_list)
@@ -114,7 +115,8 @@ def read_vectors(
     columns = [options.columns.get(name, name) for name in vectors]
     try:
         for path in _files(source):
-            file = pq.ParquetFile(path, pre_buffer=False)  # a buffer would end up holding the whole file
+            # Read in small pieces: as a whole, a file's buffers or a large row group would stay in memory.
+            file = pq.ParquetFile(path, pre_buffer=False, buffer_size=READ_BYTES)
             missing = [column for column in columns if column not in file.schema_arrow.names]
             if missing:
                 raise DatasetError(f"{source}: has no column {missing[0]}", fix="name it: --column NAME=COLUMN")

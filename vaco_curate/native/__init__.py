@@ -162,15 +162,26 @@ def bfloat16_tiles() -> bool:
     return library is not None and bool(library.has_bfloat16())
 
 
-@functools.cache
 def load() -> ctypes.CDLL | None:
     """The compiled library, from the cache or built now; None where it cannot be had."""
+    return _loaded()[0]
+
+
+def why_not() -> str | None:
+    """Why there is no library; None when there is one."""
+    return _loaded()[1]
+
+
+@functools.cache
+def _loaded() -> tuple[ctypes.CDLL | None, str | None]:
     if os.environ.get("VACO_CURATE_NATIVE") == "0":
-        return None
+        return None, "VACO_CURATE_NATIVE is 0"
     try:
-        return _declared(ctypes.CDLL(str(_built())))
-    except (OSError, RuntimeError, AttributeError, subprocess.SubprocessError):
-        return None
+        return _declared(ctypes.CDLL(str(_built()))), None
+    except subprocess.CalledProcessError:
+        return None, "the C compiler failed"
+    except (OSError, RuntimeError, AttributeError, subprocess.SubprocessError) as error:
+        return None, str(error)
 
 
 def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
@@ -191,7 +202,7 @@ def _built() -> Path:
     """
     compiler, *options = shlex.split(os.environ.get("CC") or "cc")
     if shutil.which(compiler) is None:
-        raise FileNotFoundError("no C compiler")
+        raise FileNotFoundError(f"there is no C compiler named {compiler}")
     native = "-mcpu=native" if platform.machine() in ("arm64", "aarch64") else "-march=native"
     command = [compiler, *options, *FLAGS, native]
     version = subprocess.run([compiler, "--version"], capture_output=True, check=True, timeout=BUILD_TIMEOUT)

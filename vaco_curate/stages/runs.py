@@ -27,15 +27,8 @@ METRICS_FILE = "metrics.parquet"
 EVALUATIONS_FILE = "evaluations.json"
 REPORT_FILE = "report.html"
 REQUIRED = (
-    "dataset",
-    "settings",
-    "seed",
-    "members",
-    "device",
-    "finished",
-    "effective_sample_share",
-    "notes",
-    "warnings",
+    *("dataset", "settings", "seed", "members", "device", "arithmetic"),
+    *("finished", "effective_sample_share", "notes", "warnings"),
 )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import torch
 
+from vaco_curate import native
 from vaco_curate.curation.health import score_warnings
 from vaco_curate.curation.weights import effective_sample_share, weights_from_log
 from vaco_curate.errors import RunError, SettingsError
@@ -208,7 +209,7 @@ def apply_scorer(
         trained.manifest["seed"],
         trained.manifest["members"],
         torch_device,
-    ) | {"scorer_from": str(trained.folder.resolve())}
+    ) | {"scorer_from": str(trained.folder.resolve()), "arithmetic": trained.manifest["arithmetic"]}
     read = time.perf_counter()
     with replaced_folder(out, RUN, force=force) as work:
         scores = _score_into(work, data, scorer)
@@ -242,7 +243,7 @@ def _result(
         members=scorer.members,
         effective_sample_share=effective_sample_share(weights_from_log(log_weight, 1.0)),
         seconds={part: round(value, 3) for part, value in seconds.items()},
-        notes=(*data.notes, _note_on_actions(scorer)),
+        notes=(*data.notes, _note_on_actions(scorer), *_notes_on_kernels(scorer)),
         warnings=tuple(score_warnings(score, log_weight, scorer.score_bound)),
     )
 
@@ -264,6 +265,12 @@ def _note_on_actions(scorer: Scorer) -> str:
     scaling = scorer.scaling
     low, high = scaling.action_low.round(4).tolist(), scaling.action_high.round(4).tolist()
     return f"actions are scaled to [-1, 1] by the {scaling.action_bounds_from}: low {low}, high {high}"
+
+
+def _notes_on_kernels(scorer: Scorer) -> list[str]:
+    if scorer.q_mean.is_cuda or native.load() is not None:
+        return []
+    return [f"torch's own kernels were used, which are slower: {native.why_not()}"]
 
 
 def _outcome(result: ScoreResult) -> dict[str, Any]:
@@ -352,9 +359,15 @@ def _check_same_run(work: Path, began: dict[str, Any], now_asked: dict[str, Any]
         "arithmetic": (began["arithmetic"], now_asked["arithmetic"]),
     }
     changed = [name for name, (before, after) in pairs.items() if before != after]
+    if changed == ["arithmetic"]:
+        raise RunError(
+            f"{work}: the unfinished run began with another arithmetic, it would not go on exactly",
+            details=(f"began: {began['arithmetic']}", f"now:   {now_asked['arithmetic']}"),
+            fix="resume where C compiler and VACO_CURATE_NATIVE are as they were, or start over with --force",
+        )
     if changed:
         raise RunError(
-            f"{work}: the unfinished run began with another {', '.join(changed)}",
+            f"{work}: the unfinished run began with other values of: {', '.join(changed)}",
             fix="resume with what it began with (leave the options out), or start over with --force",
         )
 

@@ -38,7 +38,8 @@ class BilevelSettings:
     Attributes:
         updates: K2.
         noise: standard deviation of the upper level's noise, at the first and the last update, in
-            normalized units; it falls linearly.
+            normalized units; it falls linearly over the planned updates, so that a phase which ends early
+            (``settled_at``) ends with some noise left.
         noise_on: the paper's poster has the noise on the state, other summaries on the action.
         activation: how the weight follows from the score, a key of ``losses.LOG_WEIGHT``.
         score_bound: largest absolute score; None for a linear output.

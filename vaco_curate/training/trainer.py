@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vaco_curate import native
 from vaco_curate.batches import Rows
 from vaco_curate.errors import DatasetError
 from vaco_curate.networks import Policy
@@ -59,8 +60,8 @@ def train(
     is interrupted and resumed from its checkpoint gives the same numbers as one that was not.
 
     Args:
-        members: independent trainings, side by side; member j is, to rounding, the training of
-            ``seed + j`` alone.
+        members: independent trainings, side by side; member j is the training of ``seed + j`` alone,
+            except that phases end for all members at once, when the order has settled for each.
         checkpoint: file to keep the state in; ``None`` keeps none.
         resume: continue from ``checkpoint`` if it exists.
 
@@ -74,7 +75,8 @@ def train(
     )
     rows = _rows(data, scaling, device)
     learnable = torch.from_numpy(np.flatnonzero(data.is_learnable)).to(device)
-    paths, threads = Paths.of(data), torch.get_num_threads()
+    paths = Paths.of(data)
+    threads = torch.get_num_threads() if native.load() is not None else 1
     began = checkpoint if resume and checkpoint is not None and checkpoint.exists() else None
     with training_arithmetic():
         sizes = read_facts(began)["groups"] if began else group_sizes(members, threads, device)
