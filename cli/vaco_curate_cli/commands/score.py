@@ -21,8 +21,8 @@ from vaco_curate_cli.options import (
 )
 
 PRESET_HELP = """\
-quick: at most 20k + 6k updates. standard (the default): at most 30k + 6k. Both end a phase when the order \
-of the rows has settled; under a minute on one core of a CPU with bfloat16 tiles, minutes on others. \
+quick: at most 20k + 6k updates. standard (the default): at most 30k + 6k, the same result where the order of \
+the rows has settled before 20k. About a minute on one core of a CPU with bfloat16 tiles, minutes on others. \
 paper: the published algorithm to the letter, 1M + 1M updates, hours, for comparison; nothing in it keeps the \
 scorer from collapsing. The cost hardly depends on the number of rows."""
 
