@@ -44,7 +44,7 @@ STEPS: tuple[tuple[click.Command, str, tuple[str, ...]], ...] = (
 def demo_command(out: Path, force: bool, display: Display) -> None:
     """Record a small mixture of pendulum controllers, then score, filter, reweight, evaluate, report.
 
-    Needs no download and no data; about 3 minutes on one CPU core.
+    Needs no download and no data; a minute or two on one CPU core.
 
     \b
     Example:
