@@ -131,7 +131,7 @@ _where_active = torch.ops.aten.threshold_backward.grad_input
 
 
 class NativePass(Pass):
-    """The same by the native library: each method is one call, put together when first used."""
+    """The same by the native library: each method is one call; what has fixed addresses is put together once."""
 
     def __init__(self, stack: StackedMLP, batch: int, **buffers: Sequence[Tensor] | None) -> None:
         super().__init__(stack, batch, **buffers)
