@@ -131,7 +131,7 @@ _where_active = torch.ops.aten.threshold_backward.grad_input
 
 
 class NativePass(Pass):
-    """The same by the native library: each method is one call; what has fixed addresses is put together once."""
+    """The same by the native library: each method is one call, put together once where addresses stay."""
 
     def __init__(self, stack: StackedMLP, batch: int, **buffers: Sequence[Tensor] | None) -> None:
         super().__init__(stack, batch, **buffers)
