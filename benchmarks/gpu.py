@@ -24,11 +24,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from vaco_curate.batches import Rows
 from vaco_curate.formats import ReadOptions, d4rl
+from vaco_curate.promise import Paths
 from vaco_curate.training import PRESETS, TrainSettings, train
 from vaco_curate.training.arithmetic import training_arithmetic
 from vaco_curate.training.group import Group
 from vaco_curate.training.loop import Part, Updates
-from vaco_curate.training.prior import Paths
 from vaco_curate.transitions import Transitions
 
 D, K, ROWS, STEPS = 11, 3, 200_000, 20
@@ -56,7 +56,8 @@ def random_rows(device: str, dtype: torch.dtype, count: int = ROWS) -> Rows:
 def group(device: str, dtype: torch.dtype, members: int, precision: str, count: int = ROWS) -> Group:
     torch.set_default_dtype(dtype)
     rows = random_rows(device, dtype, count)
-    paths = Paths(np.arange(0, count, 500), np.zeros(count, bool), np.ones(count, bool))
+    starts = np.arange(0, count, 500)
+    paths = Paths(starts, np.full(len(starts), 500), np.zeros(len(starts), bool), np.ones(len(starts), bool))
     settings = TrainSettings(matmul_precision=precision)
     return Group(rows, paths, torch.arange(count, device=device), settings, range(members))
 
@@ -163,9 +164,9 @@ def train_on(path: Path, device: str, preset: str, members: int) -> dict[str, An
     started = time.perf_counter()
     training = train(data, PRESETS[preset], device=device, members=members)
     trained = time.perf_counter() - started
-    training.scorer.score(data.observation[:10_000], data.action[:10_000])
+    training.scorer.score(data)
     started = time.perf_counter()
-    scores = training.scorer.score(data.observation, data.action)
+    scores = training.scorer.score(data)
     return {
         "file": path.name,
         "preset": preset,

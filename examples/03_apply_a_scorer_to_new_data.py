@@ -16,6 +16,6 @@ with TemporaryDirectory() as folder:
 
     scorer = Scorer.load(run / "scorer")
     data = read_dataset(str(new))
-    scores = scorer.score(data.observation, data.action)
+    scores = scorer.score(data)
     best = scores.score.argmax()
     print(f"best of {len(data)} new rows: row {best}, Q = {scores.q_value[best]:.1f}")

@@ -111,7 +111,7 @@ class TestD3rlpy:
         curated = request.getfixturevalue(kind)
         rows = {source.observation[row].tobytes(): row for row in range(len(source))}
         seen = set()
-        for drawn in self.drawn(curated.d3rlpy_replay_buffer()):
+        for drawn in self.drawn(curated.d3rlpy_replay_buffer(), count=3000):
             row = rows[drawn.observation.tobytes()]
             seen.add(row)
             assert row in set(curated.index)
@@ -120,7 +120,7 @@ class TestD3rlpy:
             assert drawn.terminal == float(source.terminated[row])
             if not source.terminated[row]:
                 assert (drawn.next_observation == source.next_observation[row]).all()
-        assert len(seen) > 30
+        assert len(seen) > (30 if kind == "half" else 5)
 
     def test_it_holds_every_row_that_has_a_target_and_no_other(self, half):
         buffer = half.d3rlpy_replay_buffer()

@@ -12,7 +12,8 @@ from helpers import make_transitions, tiny_settings
 from vaco_curate import score_stream, streaming
 from vaco_curate.errors import DatasetError, RunError
 from vaco_curate.formats import parquet
-from vaco_curate.networks import ScorerNetwork, TwinCritic
+from vaco_curate.networks import ScorerNetwork, TwinCritic, ValueNetwork
+from vaco_curate.promise import Paths, kept_promise
 from vaco_curate.scaling import Scaling, fit_scaling
 from vaco_curate.scorer import CHUNK, Scorer
 from vaco_curate.training import train
@@ -23,40 +24,67 @@ def scorer() -> Scorer:
     return train(make_transitions(), tiny_settings()).scorer
 
 
-def rows(count, seed=0):
-    generator = np.random.default_rng(seed)
-    return generator.standard_normal((count, 4)).astype(np.float32), generator.uniform(-1, 1, (count, 2))
+def episodes_of(data, first, last):
+    """The rows of some episodes."""
+    rows = (data.episode_id >= first) & (data.episode_id < last)
+    names = ("observation", "action", "reward", "terminated", "truncated", "episode_id", "step_index")
+    names += ("next_observation", "has_successor")
+    return dataclasses.replace(data, **{name: getattr(data, name)[rows] for name in names}), rows
 
 
-def test_scores_do_not_depend_on_the_rows_beside_them(scorer):
-    s, a = rows(2 * CHUNK + 37)
-    whole = scorer.score(s, a)
-    for part in (slice(0, 1), slice(100, 103), slice(5, CHUNK + 9), slice(2 * CHUNK, None)):
-        alone = scorer.score(s[part], a[part])
-        assert (alone.score == whole.score[part]).all()
-        assert (alone.q_value == whole.q_value[part]).all()
+def test_scores_do_not_depend_on_the_episodes_beside_them(scorer):
+    data = make_transitions(episodes=2 * CHUNK // 20 + 3, seed=1)
+    whole = scorer.score(data)
+    for first, last in ((0, 1), (5, 8), (3, 60), (100, 105)):
+        part, rows = episodes_of(data, first, last)
+        alone = scorer.score(part)
+        assert (alone.score == whole.score[rows]).all()
+        assert (alone.q_value == whole.q_value[rows]).all()
 
 
-def test_the_score_is_the_network_on_normalized_inputs_and_standardized_q(scorer):
-    s, a = rows(20)
-    observation = torch.from_numpy(scorer.scaling.observation(s))
-    action = torch.from_numpy(scorer.scaling.action(a))
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"prior": "uniform"}, {"activation": "sigmoid", "score_bound": None}],
+    ids=["default", "uniform prior", "sigmoid"],
+)
+def test_the_score_is_the_log_prior_of_the_path_and_the_log_weight_of_the_row(settings):
+    scorer = train(make_transitions(), tiny_settings(**settings)).scorer
+    data = make_transitions(episodes=3, seed=1)
+    observation = torch.from_numpy(scorer.scaling.observation(data.observation))
+    action = torch.from_numpy(scorer.scaling.action(data.action))
     sizes = (scorer.observation_size, scorer.action_size)
     critic, network = TwinCritic(*sizes, (32, 32)), ScorerNetwork(*sizes, (32, 32), scorer.score_bound)
+    value = ValueNetwork(sizes[0], (32, 32))
     scorer.critics.write_to(0, critic.first)
     scorer.critics.write_to(1, critic.second)
     scorer.networks.write_to(0, network.layers)
+    scorer.values.write_to(0, value.layers)
     with torch.no_grad():
         q_value = critic(observation, action).amin(dim=0)
-        expected = network(observation, action, (q_value - scorer.q_mean) / scorer.q_std)
+        output = network(observation, action, (q_value - scorer.q_mean) / scorer.q_std)
+        state_value = value(observation).double().numpy()
+    log_weight = torch.nn.functional.logsigmoid(output) if scorer.activation == "sigmoid" else output
+    log_rho = np.zeros(len(data))
+    if scorer.prior is not None:
+        paths = Paths.of(data, scorer.scaling.observation_std, scorer.prior.longest_path)
+        promise = kept_promise(
+            paths,
+            scorer.scaling.reward(data.reward),
+            state_value[paths.start],
+            state_value[paths.last],  # no successor is known at a time limit of these data
+            discount=scorer.prior.discount,
+        )
+        start = scorer.scaling.observation(data.observation[paths.start])
+        log_rho = paths.spread(scorer.prior.log_rho(start, promise[None])[0])
+        assert log_rho.std() > 0.1, "the test needs paths that differ"
     assert abs(scorer.q_mean.item()) > 1e-3, "the test needs statistics that matter"
-    assert scorer.score(s, a).score == pytest.approx(expected.numpy(), abs=1e-5)
+    assert scorer.score(data).score == pytest.approx(log_rho + log_weight.numpy(), abs=1e-4)
 
 
 def test_q_is_standardized_by_its_mean_and_deviation_on_the_training_data():
     data = make_transitions()
     scorer = train(data, tiny_settings()).scorer
-    raw = scorer.score(data.observation, data.action).q_value * scorer.scaling.reward_scale
+    raw = scorer.score(data).q_value * scorer.scaling.reward_scale
     assert scorer.q_mean.item() == pytest.approx(raw.mean(), rel=1e-3)
     assert scorer.q_std.item() == pytest.approx(raw.std(ddof=1), rel=1e-3)
 
@@ -65,22 +93,22 @@ def test_members_are_averaged_at_a_common_level_and_their_spread_is_told():
     data = make_transitions()
     together = train(data, tiny_settings(), seed=4, members=3).scorer
     alone = [train(data, tiny_settings(), seed=seed).scorer for seed in (4, 5, 6)]
-    scores = np.stack([scorer.score(data.observation, data.action).score for scorer in alone])
+    scores = np.stack([scorer.score(data).score for scorer in alone])
     leveled = scores - scores.mean(axis=1, keepdims=True) + scores.mean()
     assert np.abs(scores.mean(axis=1) - scores.mean()).max() > 1e-3, "the test needs members that differ"
-    given = together.score(data.observation, data.action)
+    given = together.score(data)
     assert given.score == pytest.approx(leveled.mean(axis=0), abs=1e-4)
     assert given.score_std == pytest.approx(leveled.std(axis=0, ddof=1), abs=1e-4)
-    assert np.isnan(alone[0].score(data.observation, data.action).score_std).all()
+    assert np.isnan(alone[0].score(data).score_std).all()
 
 
 def test_a_saved_scorer_scores_the_same(tmp_path):
     scorer = train(make_transitions(), tiny_settings(), members=2).scorer
     scorer.save(tmp_path)
     loaded = Scorer.load(tmp_path)
-    s, a = rows(50)
+    data = make_transitions(seed=1)
     for name in ("score", "score_std", "q_value", "advantage"):
-        assert (getattr(loaded.score(s, a), name) == getattr(scorer.score(s, a), name)).all()
+        assert (getattr(loaded.score(data), name) == getattr(scorer.score(data), name)).all()
     assert loaded.provenance == scorer.provenance
 
 
@@ -89,41 +117,31 @@ def test_nothing_saved_is_a_pickle(scorer, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["scorer.json", "scorer.safetensors"]
 
 
-def test_the_score_stays_within_its_bound(scorer):
-    s, a = rows(200)
-    assert np.abs(scorer.score(1e4 * s, a).score).max() <= scorer.score_bound
+def test_what_the_network_adds_stays_within_its_bound():
+    scorer = train(make_transitions(), tiny_settings(prior="uniform", score_bound=0.5)).scorer
+    data = make_transitions(seed=1)
+    far = dataclasses.replace(data, observation=1e4 * data.observation)
+    assert np.abs(scorer.score(far).score - scorer.score_shift.item()).max() <= 0.5 + 1e-6
 
 
-def test_q_values_are_in_reward_units_of_the_dataset():
+def test_scores_do_not_depend_on_the_unit_of_rewards_and_q_values_are_in_it():
     data = make_transitions()
     scaled = dataclasses.replace(data, reward=data.reward * 100)
     plain, large = (train(d, tiny_settings()).scorer for d in (data, scaled))
-    s, a = rows(20)
-    assert large.score(s, a).q_value == pytest.approx(100 * plain.score(s, a).q_value, rel=1e-3)
-    assert large.score(s, a).score == pytest.approx(plain.score(s, a).score, abs=1e-3)
+    assert large.score(scaled).q_value == pytest.approx(100 * plain.score(data).q_value, rel=1e-3)
+    assert large.score(scaled).score == pytest.approx(plain.score(data).score, abs=1e-3)
 
 
 def test_vectors_of_other_sizes_are_refused_with_both_sizes(scorer):
     with pytest.raises(DatasetError, match=r"observation 4, action 2\n.*observation 5, action 2"):
-        scorer.score(np.zeros((3, 5), np.float32), np.zeros((3, 2), np.float32))
+        scorer.score(make_transitions(observation_size=5))
 
 
 def test_a_diverged_scorer_is_refused_and_not_exported_as_nan():
     scorer = train(make_transitions(), tiny_settings()).scorer
     scorer.networks.bias[-1].fill_(np.nan)
-    with pytest.raises(DatasetError, match="score of row 0 is not finite"):
-        scorer.score(*rows(10))
-
-
-def test_rows_that_are_not_finite_are_named_by_their_number_in_the_dataset(scorer):
-    s, a = rows(10)
-    s[4] = np.nan
-    with pytest.raises(DatasetError, match="observation of row 1004 holds NaN"):
-        scorer.score(s, a, first_row=1000)
-
-
-def test_no_rows_have_no_scores(scorer):
-    assert len(scorer.score(*(values[:0] for values in rows(1))).score) == 0
+    with pytest.raises(DatasetError, match="score of row 1000 is not finite"):
+        scorer.score(make_transitions(), first_row=1000)
 
 
 @pytest.mark.parametrize("name", ["scorer.json", "scorer.safetensors"])
@@ -149,7 +167,7 @@ def test_actions_are_scaled_by_the_action_space_when_it_is_known_else_by_the_ran
 
 def test_raw_action_is_the_inverse_of_action():
     scaling = fit_scaling(make_transitions(), reward_shift=0.0, reward_horizon=None)
-    a = rows(30)[1]
+    a = make_transitions(seed=1).action
     assert scaling.raw_action(scaling.action(a)) == pytest.approx(a, abs=1e-6)
 
 
@@ -181,9 +199,9 @@ def test_rewards_that_are_all_zero_are_not_scaled():
 def test_scaling_round_trips_through_json_exactly():
     scaling = fit_scaling(make_transitions(), reward_shift=0.0, reward_horizon=None)
     again = Scaling.from_json(scaling.to_json())
-    s, a = rows(9)
-    assert (again.observation(s) == scaling.observation(s)).all()
-    assert (again.action(a) == scaling.action(a)).all()
+    data = make_transitions(seed=1)
+    assert (again.observation(data.observation) == scaling.observation(data.observation)).all()
+    assert (again.action(data.action) == scaling.action(data.action)).all()
 
 
 def test_a_stream_gives_the_scores_of_the_whole(tmp_path, monkeypatch):
@@ -196,7 +214,7 @@ def test_a_stream_gives_the_scores_of_the_whole(tmp_path, monkeypatch):
     batches = list(score_stream(tmp_path / "rows", scorer))
     assert len(batches) > 4, "the test needs several shards and several batches of each"
     table = pa.Table.from_batches(batches)
-    whole = scorer.score(data.observation, data.action)
+    whole = scorer.score(data)
     assert table["index"].to_pylist() == list(range(len(data)))
     for name in ("score", "score_std", "q_value", "advantage"):
         assert (table[name].to_numpy() == getattr(whole, name)).all(), name
@@ -206,7 +224,7 @@ def test_a_stream_of_something_else_is_refused(scorer, tmp_path):
     with pytest.raises(DatasetError, match="no such Parquet file"):
         next(score_stream(tmp_path / "nothing", scorer))
     pq.write_table(pa.table({"observation": [[1.0] * 4]}), tmp_path / "half.parquet")
-    with pytest.raises(DatasetError, match="no column action"):
+    with pytest.raises(DatasetError, match="missing column action"):
         next(score_stream(tmp_path / "half.parquet", scorer))
     (tmp_path / "broken.parquet").write_bytes(b"PAR1")
     with pytest.raises(DatasetError, match="not readable as Parquet"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +19,10 @@ from vaco_curate.errors import DatasetError
 from vaco_curate.losses import LOG_WEIGHT
 from vaco_curate.networks import bounded
 from vaco_curate.passes import forward_only
+from vaco_curate.promise import PathPrior, Paths, kept_promise
 from vaco_curate.scaling import Scaling
 from vaco_curate.stacked import StackedMLP, float32_products
-from vaco_curate.transitions import Array
+from vaco_curate.transitions import Array, Transitions
 
 CHUNK = 1024
 """Rows per forward pass. Fixed, and the last chunk is padded to it: a matrix product of another
@@ -29,7 +30,7 @@ height may round differently, and the score of a row must not depend on its neig
 the activations of a pass stay in the processor's cache (docs/performance.md)."""
 
 KIND = "vaco-curate scorer"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class RowScores:
     """What the scorer says of each row, all (n,) float32.
 
     Attributes:
-        score: output of the meta-scoring network, mean over the members.
+        score: log weight, up to a constant: mean over the members.
         score_std: standard deviation of the members' scores; NaN where there is one member.
         q_value: Q(s, a), the smaller of the twin critics, mean over the members, in reward units of
             the dataset (of the shifted rewards, where training shifts them).
@@ -54,6 +55,9 @@ class RowScores:
 class Scorer:
     """Scores raw transitions of the observation and action sizes it was trained on.
 
+    The score of a row is its log weight, log rho + log w(s, a, Q(s, a)): the prior of the row's path, where
+    training had one, and what the meta-scoring network makes of the row.
+
     Attributes:
         networks: meta-scoring networks on (s, a, Q(s, a)), one for each of K members.
         critics, values: the networks of the value phase, frozen: 2 K (the first critic of every member,
@@ -63,7 +67,8 @@ class Scorer:
         score_shift: (K,), added to a member's score. Normalized weights are free of a common factor,
             hence each member's scores of a constant; the shift gives all members the same mean.
         score_bound: largest absolute output of a meta-scoring network, if any.
-        activation: how a weight follows from a score, a key of ``losses.LOG_WEIGHT``.
+        activation: how log w follows from that output, a key of ``losses.LOG_WEIGHT``.
+        prior: of all members; None where training had a uniform one.
         provenance: dataset, settings, seed, versions; for readers, not used.
     """
 
@@ -76,6 +81,7 @@ class Scorer:
     score_shift: Tensor
     score_bound: float | None
     activation: str
+    prior: PathPrior | None
     provenance: dict[str, Any]
 
     @property
@@ -93,25 +99,21 @@ class Scorer:
         """k that the networks take."""
         return len(self.scaling.action_low)
 
-    def score(self, observation: Array, action: Array, *, first_row: int = 0) -> RowScores:
-        """Score raw rows.
+    def score(self, data: Transitions, *, first_row: int = 0) -> RowScores:
+        """Score all rows of a dataset.
+
+        A score depends on the row and, where there is a prior, on the path that it is part of: a part of a
+        dataset gets the scores of the whole where it holds whole episodes.
 
         Args:
-            observation: (n, d), as stored in a dataset.
-            action: (n, k), as stored in a dataset.
-            first_row: number of the first of them in their dataset, for messages.
+            first_row: number of the first row in a larger dataset, for messages.
 
         Raises:
-            DatasetError: the sizes are not those of the training data, or a number is not finite.
+            DatasetError: the sizes are not those of the training data, or a score is not finite.
         """
-        self._check_sizes(observation, action)
-        self._check_finite(observation, action, first_row)
-        threads = torch.get_num_threads() if native.usable(self.networks.flat) else 1
-        share = max(1, -(-len(observation) // (CHUNK * threads))) * CHUNK
-        starts = range(0, max(len(observation), 1), share)
-        pieces = [(observation[start : start + share], action[start : start + share]) for start in starts]
-        with float32_products(), ThreadPoolExecutor(len(pieces)) as pool:
-            parts = [part for piece in pool.map(self._score_piece, pieces) for part in piece]
+        self._check_sizes(data)
+        with float32_products():
+            parts = [_summary(*passed) for passed in self._scored(data)]
         score, score_std, q_value, advantage = np.concatenate([np.empty((4, 0), np.float32), *parts], axis=1)
         in_reward_units = np.stack([q_value, advantage]) / self.scaling.reward_scale
         finite = np.isfinite(score) & np.isfinite(in_reward_units).all(axis=0)
@@ -122,41 +124,60 @@ class Scorer:
             )
         return RowScores(score, score_std, *in_reward_units)
 
-    def log_weight(self, score: Array) -> Array:
-        """log w of the given scores, (n,) float64."""
-        return LOG_WEIGHT[self.activation](torch.from_numpy(score.astype(np.float64))).numpy()
+    def with_common_level(self, data: Transitions) -> Scorer:
+        """A scorer whose members have the same mean score on a dataset: the mean of the members'.
 
-    def with_common_level(self, observation: Tensor, action: Tensor) -> Scorer:
-        """A scorer whose members have the same mean score on the given rows, in network units.
-
-        The level is the mean of the members'; with one member nothing changes.
+        With one member nothing changes.
         """
-        chunks = zip(torch.split(observation, CHUNK), torch.split(action, CHUNK), strict=True)
         with float32_products():
-            sums = sum(scores.sum(dim=-1, dtype=torch.float64) for scores, _, _ in self._passes(chunks))
+            sums = sum(scores.sum(dim=-1, dtype=torch.float64) for scores, _, _ in self._scored(data))
         assert isinstance(sums, Tensor)
-        level = sums / len(observation)
+        level = sums / len(data)
         return dataclasses.replace(self, score_shift=(level.mean() - level).to(self.score_shift.dtype))
 
-    def _score_piece(self, piece: tuple[Array, Array]) -> list[Array]:
-        """(4, rows) for every chunk of some raw rows, on one thread."""
-        return [_summary(*passed) for passed in self._passes(self._scaled(*piece))]
+    def _scored(self, data: Transitions) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """(scores, Q(s, a), V(s)) by every member, (K, rows) each, some rows at a time, in order."""
+        log_rho = self._log_rho(data)
+        threads = torch.get_num_threads() if native.usable(self.networks.flat) else 1
+        share = max(1, -(-len(data) // (CHUNK * threads))) * CHUNK
+        pieces = [slice(start, start + share) for start in range(0, len(data), share)]
+        with ThreadPoolExecutor(len(pieces)) as pool:
+            for passed in pool.map(lambda rows: list(self._passes(data, rows, log_rho)), pieces):
+                yield from passed
 
-    def _scaled(self, observation: Array, action: Array) -> Iterator[tuple[Tensor, Tensor]]:
-        """Raw rows in network units, ``CHUNK`` at a time."""
+    def _log_rho(self, data: Transitions) -> tuple[Paths, Tensor] | None:
+        """The paths of a dataset and log rho of each by every member, (K, paths)."""
+        prior = self.prior
+        if prior is None:
+            return None
+        paths = Paths.of(data, self.scaling.observation_std, prior.longest_path)
+        start = self.scaling.observation(data.observation[paths.start])
+        known = paths.has_successor[:, None]
+        reached = np.where(known, data.next_observation[paths.last], data.observation[paths.last])
+        values = [self._values(states) for states in (start, self.scaling.observation(reached))]
+        reward = self.scaling.reward(data.reward)
+        promise = [
+            kept_promise(paths, reward, first, last, discount=prior.discount)
+            for first, last in zip(*values, strict=True)
+        ]
+        log_rho = torch.from_numpy(prior.log_rho(start, np.stack(promise)))
+        return paths, log_rho.to(self.networks.flat)
+
+    def _values(self, observation: Array) -> Array:
+        """V by every member, (K, n) float64, of normalized states, (n, d)."""
+        states = self.networks.flat.new_zeros(self.members, CHUNK, self.observation_size)
+        values = forward_only(self.values, CHUNK)
+        found = []
         for start in range(0, len(observation), CHUNK):
-            rows = slice(start, start + CHUNK)
-            yield (
-                torch.from_numpy(self.scaling.observation(observation[rows])),
-                torch.from_numpy(self.scaling.action(action[rows])),
-            )
+            chunk = torch.from_numpy(observation[start : start + CHUNK])
+            states[:, : len(chunk)] = chunk
+            found.append(values.forward(states)[..., 0][:, : len(chunk)].cpu().numpy().astype(np.float64))
+        return np.concatenate(found, axis=1)
 
-    def _passes(self, chunks: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """(scores, Q(s, a), V(s)) of every chunk by every member, (K, rows) each.
-
-        Args:
-            chunks: observations (rows, d) and actions (rows, k) in network units, at most ``CHUNK`` rows each.
-        """
+    def _passes(
+        self, data: Transitions, rows: slice, log_rho: tuple[Paths, Tensor] | None
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """What ``_scored`` gives of some rows, ``CHUNK`` at a time, on one thread."""
         d, members = self.observation_size, self.members
         features = self.networks.flat.new_zeros(members, CHUNK, self.networks.sizes[0])
         pairs = features[..., :-1]
@@ -164,20 +185,27 @@ class Scorer:
         critics, networks, values = (
             forward_only(stack, CHUNK) for stack in (self.critics, self.networks, self.values)
         )
-        for observation, action in chunks:
-            count = len(observation)
-            pairs[:, :count, :d] = observation
-            pairs[:, :count, d:] = action
+        first, last, _ = rows.indices(len(data))
+        for start in range(first, last, CHUNK):
+            part = slice(start, min(start + CHUNK, last))
+            count = part.stop - start
+            pairs[:, :count, :d] = torch.from_numpy(self.scaling.observation(data.observation[part]))
+            pairs[:, :count, d:] = torch.from_numpy(self.scaling.action(data.action[part]))
             twins.copy_(pairs)
             q_value = critics.forward(twins.flatten(0, 1)).view(2, members, -1).amin(dim=0)
             features[..., -1] = (q_value - self.q_mean.unsqueeze(-1)) / self.q_std.unsqueeze(-1)
-            output = networks.forward(features)[..., 0]
+            output = bounded(networks.forward(features)[..., 0], self.score_bound)
             value = values.forward(pairs[..., :d])[..., 0]
-            score = bounded(output, self.score_bound) + self.score_shift.unsqueeze(-1)
-            yield score[:, :count], q_value[:, :count], value[:, :count]
+            score = LOG_WEIGHT[self.activation](output) + self.score_shift.unsqueeze(-1)
+            score = score[:, :count]
+            if log_rho is not None:
+                paths, of_path = log_rho
+                path = np.searchsorted(paths.start, np.arange(part.start, part.stop), side="right") - 1
+                score = score + of_path[:, torch.from_numpy(path).to(of_path.device)]
+            yield score, q_value[:, :count].clone(), value[:, :count].clone()
 
-    def _check_sizes(self, observation: Array, action: Array) -> None:
-        given = (observation.shape[1], action.shape[1])
+    def _check_sizes(self, data: Transitions) -> None:
+        given = (data.observation_size, data.action_size)
         if given != (self.observation_size, self.action_size):
             raise DatasetError(
                 "the scorer was trained on vectors of other sizes",
@@ -187,15 +215,6 @@ class Scorer:
                 ),
                 fix="apply a scorer trained on this kind of data, or train one: vaco-curate score DATASET",
             )
-
-    def _check_finite(self, observation: Array, action: Array, first_row: int) -> None:
-        for name, values in (("observation", observation), ("action", action)):
-            finite = np.isfinite(values).all(axis=1)
-            if not finite.all():
-                row = first_row + int(np.flatnonzero(~finite)[0])
-                raise DatasetError(
-                    f"{name} of row {row} holds NaN or infinity", fix="repair or leave out the row"
-                )
 
     def save(self, folder: Path) -> None:
         """Write ``scorer.safetensors`` and ``scorer.json`` to the folder."""
@@ -208,6 +227,7 @@ class Scorer:
             "score_bound": self.score_bound,
             "hidden": {"values": self.values.sizes[1:-1], "scorer": self.networks.sizes[1:-1]},
             "scaling": self.scaling.to_json(),
+            "prior": self.prior and _prior_facts(self.prior),
             "provenance": self.provenance,
         }
         save_artifact(folder, "scorer", self._tensors(), facts)
@@ -222,7 +242,7 @@ class Scorer:
         facts = load_facts(folder, "scorer", KIND, SCHEMA_VERSION)
         scaling = Scaling.from_json(facts["scaling"])
         d, k, members = len(scaling.observation_mean), len(scaling.action_low), facts["members"]
-        hidden = facts["hidden"]
+        hidden, prior = facts["hidden"], facts["prior"]
         scorer = cls(
             networks=StackedMLP(members, (d + k + 1, *hidden["scorer"], 1), device=device),
             critics=StackedMLP(2 * members, (d + k, *hidden["values"], 1), device=device),
@@ -233,6 +253,7 @@ class Scorer:
             score_shift=torch.zeros(members, device=device),
             score_bound=facts["score_bound"],
             activation=facts["activation"],
+            prior=prior and _empty_prior(prior, members, d),
             provenance=facts["provenance"],
         )
         load_tensors(folder, "scorer", scorer._tensors())
@@ -241,7 +262,10 @@ class Scorer:
     def _tensors(self) -> dict[str, Tensor]:
         stacks = {"scorer": self.networks, "critic": self.critics, "value": self.values}
         named = {f"{part}.{key}": t for part, stack in stacks.items() for key, t in stack.tensors().items()}
-        return named | {"q_mean": self.q_mean, "q_std": self.q_std, "score_shift": self.score_shift}
+        named |= {"q_mean": self.q_mean, "q_std": self.q_std, "score_shift": self.score_shift}
+        if self.prior is not None:
+            named |= {f"prior.{key}": torch.from_numpy(getattr(self.prior, key)) for key in PRIOR_ARRAYS}
+        return named
 
 
 def _summary(scores: Tensor, q_values: Tensor, values: Tensor) -> Array:
@@ -250,3 +274,30 @@ def _summary(scores: Tensor, q_values: Tensor, values: Tensor) -> Array:
     deviation = scores.std(dim=0) if members > 1 else torch.full_like(scores[0], torch.nan)
     advantages = (q_values - values).mean(dim=0)
     return torch.stack([scores.mean(dim=0), deviation, q_values.mean(dim=0), advantages]).cpu().numpy()
+
+
+PRIOR_ARRAYS = ("start", "length", "promise", "inverse_temperature", "level")
+"""What of the prior is stored as tensors; torch shares their memory."""
+
+
+def _prior_facts(prior: PathPrior) -> dict[str, Any]:
+    return {
+        "discount": prior.discount,
+        "longest_path": prior.longest_path,
+        "bandwidth": prior.bandwidth,
+        "landmarks": len(prior.length),
+    }
+
+
+def _empty_prior(facts: dict[str, Any], members: int, observation_size: int) -> PathPrior:
+    landmarks = facts["landmarks"]
+    return PathPrior(
+        facts["discount"],
+        facts["longest_path"],
+        facts["bandwidth"],
+        start=np.zeros((landmarks, observation_size)),
+        length=np.zeros(landmarks),
+        promise=np.zeros((members, landmarks)),
+        inverse_temperature=np.zeros(members),
+        level=np.zeros(members),
+    )

@@ -38,14 +38,12 @@ class ScoreTable:
             ``q_value`` and ``advantage`` are in reward units of the dataset.
         fingerprint: of the dataset that was scored.
         source: where that dataset was read from, for messages.
-        activation: how a weight follows from a score, a key of ``losses.LOG_WEIGHT``.
         reward_scale: scaled reward units per reward unit in the value phase.
     """
 
     frame: pl.DataFrame
     fingerprint: str
     source: str
-    activation: str
     reward_scale: float
 
     def column(self, name: str) -> Array:
@@ -73,7 +71,6 @@ class ScoreTable:
         facts = {
             "fingerprint": self.fingerprint,
             "source": self.source,
-            "activation": self.activation,
             "reward_scale": self.reward_scale,
         }
         table = self.frame.to_arrow().replace_schema_metadata({METADATA_KEY: json.dumps(facts).encode()})
@@ -98,7 +95,7 @@ class ScoreTable:
             ) from error
 
 
-def score_table(data: Transitions, scores: RowScores, *, activation: str, reward_scale: float) -> ScoreTable:
+def score_table(data: Transitions, scores: RowScores, *, reward_scale: float) -> ScoreTable:
     """The table of a dataset's scores."""
     frame = pl.DataFrame(
         {
@@ -114,7 +111,7 @@ def score_table(data: Transitions, scores: RowScores, *, activation: str, reward
         schema=SCHEMA,
         nan_to_null=True,
     )
-    return ScoreTable(frame, data.fingerprint, data.source, activation, reward_scale)
+    return ScoreTable(frame, data.fingerprint, data.source, reward_scale)
 
 
 def ranks(score: Array) -> Array:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from vaco_curate.formats import ReadOptions
-from vaco_curate.formats.parquet import read_vectors
+from vaco_curate.formats.parquet import read_episodes
 from vaco_curate.scorer import RowScores, Scorer
 
 BATCH_ROWS = 65_536
@@ -21,8 +21,8 @@ def score_stream(
 ) -> Iterator[pa.RecordBatch]:
     """Score a Parquet file, or all shards of a folder, without loading it.
 
-    Only observations and actions are read; the next batch is read while one is scored. The scores are
-    those that ``score --scorer`` gives the same rows.
+    Whole episodes are scored at a time, for a score knows where its path led; the next ones are read meanwhile.
+    The scores are those that ``score --scorer`` gives the same rows.
 
     Args:
         read_options: names of the columns, if they are others than ours.
@@ -34,17 +34,15 @@ def score_stream(
         DatasetError: there is no such file, a column is missing, or its vectors have other sizes than the
             scorer's.
     """
-    batches = read_vectors(
-        str(source), ("observation", "action"), read_options or ReadOptions(), batch_rows=BATCH_ROWS
-    )
+    pieces = read_episodes(str(source), read_options or ReadOptions(), batch_rows=BATCH_ROWS)
     index = 0
     with ThreadPoolExecutor(1) as reader:
-        upcoming = reader.submit(next, batches, None)
-        while (batch := upcoming.result()) is not None:
-            upcoming = reader.submit(next, batches, None)
-            scores = scorer.score(*batch, first_row=index)
+        upcoming = reader.submit(next, pieces, None)
+        while (piece := upcoming.result()) is not None:
+            upcoming = reader.submit(next, pieces, None)
+            scores = scorer.score(piece, first_row=index)
             yield _record_batch(index, scores)
-            index += len(scores.score)
+            index += len(piece)
 
 
 def _record_batch(index: int, scores: RowScores) -> pa.RecordBatch:

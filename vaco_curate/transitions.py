@@ -106,14 +106,21 @@ class Transitions:
 
     @cached_property
     def path_start(self) -> Array:
+        """``paths_from`` the dataset's own deviation."""
+        return self.paths_from(self.observation.std(axis=0, dtype=np.float64))
+
+    def paths_from(self, deviation: Array) -> Array:
         """(paths,) first row of each run of rows in which every row's successor is the next row.
 
         An episode has several where it has holes, goes on after a true end, or where a stored next
         observation is not the observation of the next row.
+
+        Args:
+            deviation: (d,) of the observations, the scale on which two states are the same.
         """
         follows = (self.episode_id[1:] == self.episode_id[:-1]) & (np.diff(self.step_index) == 1)
         follows &= self.has_successor[:-1] & ~self.terminated[:-1]
-        tolerance = SAME_STATE * self.observation.std(axis=0, dtype=np.float64) + 1e-6
+        tolerance = SAME_STATE * deviation + 1e-6
         jump = np.abs(self.next_observation[:-1] - self.observation[1:])
         follows &= (jump <= tolerance).all(axis=1)
         return np.concatenate([[0], np.flatnonzero(~follows) + 1])

@@ -23,15 +23,16 @@ import torch
 
 from vaco_curate import score_stream
 from vaco_curate.batches import Rows
+from vaco_curate.columns import transitions_from_columns
 from vaco_curate.formats.parquet import write_table
 from vaco_curate.networks import Policy, ScorerNetwork, TwinCritic, ValueNetwork
+from vaco_curate.promise import PathPrior, Paths
 from vaco_curate.scaling import Scaling
 from vaco_curate.scorer import Scorer
 from vaco_curate.stacked import StackedMLP
 from vaco_curate.training import BilevelSettings, TrainSettings, ValueSettings
 from vaco_curate.training.arithmetic import side_by_side, training_arithmetic
 from vaco_curate.training.group import Group
-from vaco_curate.training.prior import Paths
 from vaco_curate.training.reference import (
     bilevel_step,
     reference_bilevel_state,
@@ -71,7 +72,8 @@ def rate(run: Callable[[int], Any], seconds: float) -> float:
 def ours(phase: str, seconds: float, threads: int, precision: str, members: int) -> dict[str, float]:
     """The trainer's own loop: draws, updates and measured metrics."""
     rows = random_rows()
-    paths = Paths(np.arange(0, ROWS, 500), np.zeros(ROWS, bool), np.ones(ROWS, bool))
+    starts = np.arange(0, ROWS, 500)
+    paths = Paths(starts, np.full(len(starts), 500), np.zeros(len(starts), bool), np.ones(len(starts), bool))
     settings = TrainSettings(matmul_precision=precision)
     with training_arithmetic():
         groups = [
@@ -239,23 +241,15 @@ def scoring(threads: int) -> dict[str, dict[str, float]]:
     """
     torch.set_num_threads(threads)
     d, k = SCORED_SIZES
-    generator = np.random.default_rng(0)
-    data = {
-        "observation": generator.standard_normal((SCORED_ROWS, d), np.float32),
-        "action": generator.uniform(-1, 1, (SCORED_ROWS, k)).astype(np.float32),
-    }
+    columns = random_columns(SCORED_ROWS)
+    data = transitions_from_columns(columns, source="random", format_name="random")
     scorer = random_scorer(d, k)
     most = max(height / _scoring_products_seconds(d, k, height) for height in (1024, 4096))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rows.parquet"
-        columns = {
-            name: pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
-            for name, values in data.items()
-        }
-        write_table(path, pa.table(columns))
-        scorer.score(data["observation"][:100_000], data["action"][:100_000])
+        write_table(path, _arrow(columns))
         seconds = {
-            "memory": min(_seconds(lambda: scorer.score(*data.values())) for _ in range(3)),
+            "memory": min(_seconds(lambda: scorer.score(data)) for _ in range(3)),
             "parquet": min(_seconds(lambda: deque(score_stream(path, scorer), maxlen=0)) for _ in range(3)),
         }
     return {
@@ -269,15 +263,35 @@ def scoring(threads: int) -> dict[str, dict[str, float]]:
 
 def write_rows(path: str, rows: int) -> dict[str, int]:
     """A Parquet file of random rows, in one row group."""
-    generator = np.random.default_rng(0)
-    columns = {
-        name: pa.FixedSizeListArray.from_arrays(
-            pa.array(generator.standard_normal(rows * width, np.float32)), width
-        )
-        for name, width in zip(("observation", "action"), SCORED_SIZES, strict=True)
-    }
-    pq.write_table(pa.table(columns), path, row_group_size=rows)
+    pq.write_table(_arrow(random_columns(rows)), path, row_group_size=rows)
     return {"rows": rows}
+
+
+def random_columns(rows: int) -> dict[str, np.ndarray]:
+    """Random rows in episodes of 1000 steps, with everything that a score may depend on."""
+    generator = np.random.default_rng(0)
+    d, k = SCORED_SIZES
+    observation = generator.standard_normal((rows + 1, d), np.float32)
+    return {
+        "observation": observation[:-1],
+        "action": generator.uniform(-1, 1, (rows, k)).astype(np.float32),
+        "reward": generator.standard_normal(rows, np.float32),
+        "next_observation": observation[1:],
+        "terminated": np.zeros(rows, bool),
+        "truncated": np.arange(rows) % 1000 == 999,
+        "episode_id": np.arange(rows) // 1000,
+    }
+
+
+def _arrow(columns: dict[str, np.ndarray]) -> pa.Table:
+    return pa.table(
+        {
+            name: pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
+            if values.ndim == 2
+            else pa.array(values)
+            for name, values in columns.items()
+        }
+    )
 
 
 def streaming(rows: int) -> dict[str, float]:
@@ -320,6 +334,15 @@ def random_scorer(d: int, k: int) -> Scorer:
         score_shift=torch.zeros(1),
         score_bound=5.0,
         activation="exp",
+        prior=PathPrior.fit(
+            np.random.default_rng(0).standard_normal((1000, d)),
+            np.full(1000, 1000),
+            np.random.default_rng(1).standard_normal((1, 1000)),
+            sample_size=0.35,
+            discount=0.996,
+            longest_path=1000,
+            bandwidth=0.1,
+        ),
         provenance={},
     )
 

@@ -163,7 +163,7 @@ MANIFEST = '{"made_by": "vaco-curate", "kind": "run", "complete": true}'
 )
 def test_damaged_parts_of_a_run_are_refused(vaco, scored, file, text):
     (scored / "pendulum.vaco" / file).write_text(text)
-    outcome = vaco("reweight") if file == "scorer/scorer.json" else vaco("report")
+    outcome = vaco("eval") if file == "scorer/scorer.json" else vaco("report")
     assert outcome.code == 1
     assert file.rpartition("/")[2].partition(".")[0] in outcome.stderr
 

@@ -155,7 +155,7 @@ def test_the_bootstrap_interval_covers_the_mean_and_is_wider_between_seeds_than_
 def comparison(name, data, advantage=None, budget=40):
     zeros = np.zeros(len(data), np.float32)
     scores = RowScores(zeros, zeros, zeros, zeros if advantage is None else advantage)
-    table = score_table(data, scores, activation="exp", reward_scale=2.0)
+    table = score_table(data, scores, reward_scale=2.0)
     return COMPARISONS[name](ComparisonInputs(data, table, budget, seed=0))
 
 

@@ -14,7 +14,7 @@ from vaco_curate.scores import score_table
 def table(data, score, score_std):
     zeros = np.zeros(len(data), np.float32)
     scores = RowScores(score.astype(np.float32), score_std.astype(np.float32), zeros, zeros)
-    return score_table(data, scores, activation="exp", reward_scale=1.0)
+    return score_table(data, scores, reward_scale=1.0)
 
 
 def test_rows_within_one_spread_of_a_cut_are_counted_on_both_sides():

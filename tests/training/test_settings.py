@@ -15,15 +15,15 @@ def test_resolved_settings_read_back_to_the_same(preset):
 
 
 def test_a_part_of_the_settings_replaces_that_part_only():
-    settings = settings_from_json({"bilevel": {"look_ahead": 7}}, PRESETS["quick"])
-    assert settings.bilevel.look_ahead == 7
+    settings = settings_from_json({"bilevel": {"longest_path": 7}}, PRESETS["quick"])
+    assert settings.bilevel.longest_path == 7
     assert settings.value == PRESETS["quick"].value
 
 
 @pytest.mark.parametrize(
     ("facts", "message"),
     [
-        ({"bilevel": {"lookahead": 7}}, r"unknown setting bilevel.lookahead(.|\n)*look_ahead"),
+        ({"bilevel": {"longestpath": 7}}, r"unknown setting bilevel.longestpath(.|\n)*longest_path"),
         ({"value": 3}, "must be an object"),
         ({"value": {"updates": "many"}}, "value.updates must be a finite int"),
         ({"value": {"updates": True}}, "value.updates must be a finite int"),

@@ -218,7 +218,7 @@ def test_a_single_row_can_be_scored():
         episodes=1, length=1, columns={"terminated": np.ones(1, bool), "truncated": np.zeros(1, bool)}
     )
     scorer = train(data, tiny_settings()).scorer
-    assert np.isfinite(scorer.score(data.observation, data.action).score).all()
+    assert np.isfinite(scorer.score(data).score).all()
 
 
 BARE_MACHINE = """
@@ -243,7 +243,7 @@ def test_the_training_core_imports_torch_numpy_and_safetensors_only():
 def test_cuda_trains_to_finite_scores_on_the_device():
     data = make_transitions()
     training = train(data, tiny_settings(), device="cuda")
-    assert np.isfinite(training.scorer.score(data.observation, data.action).score).all()
+    assert np.isfinite(training.scorer.score(data).score).all()
 
 
 def test_members_are_the_trainings_of_their_seeds():
@@ -279,10 +279,10 @@ def test_layers_of_the_two_phases_may_differ(monkeypatch, native_library):
     settings = tiny_settings(hidden=(12, 20))
     settings = dataclasses.replace(settings, value=dataclasses.replace(settings.value, hidden=(33, 17, 9)))
     data = make_transitions()
-    expected = train(data, settings).scorer.score(data.observation, data.action).score
+    expected = train(data, settings).scorer.score(data).score
     if not native_library:
         monkeypatch.setattr(native, "load", lambda: None)
-    given = train(data, settings).scorer.score(data.observation, data.action).score
+    given = train(data, settings).scorer.score(data).score
     assert given == pytest.approx(expected, abs=2e-2)
 
 

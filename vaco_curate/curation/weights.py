@@ -14,14 +14,14 @@ SMALLEST = 1e-30
 """Smallest weight relative to the largest: above zero also as float32, for a weight of zero drops a row."""
 
 
-def weights_from_log(log_weight: Array, temperature: float) -> Array:
+def weights_from_scores(score: Array, temperature: float) -> Array:
     """(n,) float64 weights of mean 1, proportional to w ** (1 / temperature), none of them zero.
 
     Args:
-        log_weight: (n,) log w of the scorer.
+        score: (n,) log w, up to a constant.
         temperature: 1 keeps the scorer's weights; larger is closer to uniform.
     """
-    scaled = (log_weight - log_weight.max()) / temperature
+    scaled = (score.astype(np.float64) - score.max()) / temperature
     weight = np.exp(np.maximum(scaled, math.log(SMALLEST)))
     return np.asarray(weight / weight.mean())
 
@@ -52,12 +52,12 @@ def effective_sample_share(weight: Array) -> float:
     return float(weight.sum() ** 2 / (len(weight) * np.square(weight).sum()))
 
 
-def reweight(log_weight: Array, *, temperature: float, maximum: float | None) -> tuple[Selection, float]:
+def reweight(score: Array, *, temperature: float, maximum: float | None) -> tuple[Selection, float]:
     """Keep every row with a weight of mean 1.
 
     Args:
-        log_weight: (n,) log w of the scorer.
-        temperature: see ``weights_from_log``.
+        score: (n,) log w, up to a constant.
+        temperature: see ``weights_from_scores``.
         maximum: largest weight allowed, ``None`` for no clip.
 
     Returns:
@@ -72,7 +72,7 @@ def reweight(log_weight: Array, *, temperature: float, maximum: float | None) ->
         )
     if maximum is not None and not maximum > 1:
         raise SettingsError(f"--clip {maximum:g} must be above 1, the mean of the weights")
-    weight = weights_from_log(log_weight, temperature)
+    weight = weights_from_scores(score, temperature)
     before = effective_sample_share(weight)
     rule = f"weights at temperature {temperature:g}"
     if maximum is not None:

@@ -98,33 +98,62 @@ def read_table(source: str, columns: Sequence[str] | None = None) -> pa.Table:
         raise _unreadable(source, error) from error
 
 
-def read_vectors(
-    source: str, vectors: Sequence[str], options: ReadOptions, *, batch_rows: int
-) -> Iterator[tuple[Array, ...]]:
-    """Vector columns of a file or a folder's shards, some rows at a time.
+def read_episodes(source: str, options: ReadOptions, *, batch_rows: int) -> Iterator[Transitions]:
+    """Whole episodes of a file or a folder's shards, about ``batch_rows`` rows at a time.
 
-    Args:
-        vectors: names among ``VECTORS``.
-
-    Yields:
-        (rows, size) for each of them, at most ``batch_rows`` rows.
+    An episode is held in memory until its end is seen: by ``episode_id`` where there is such a column, else
+    by the flags.
 
     Raises:
         DatasetError: as ``read``.
     """
-    columns = [options.columns.get(name, name) for name in vectors]
+    names = [options.columns.get(name, name) for name in (*VECTORS, *SCALARS)]
+    left, first_row = None, 0
     try:
         for path in _files(source):
             # Read in small pieces: as a whole, a file's buffers or a large row group would stay in memory.
             file = pq.ParquetFile(path, pre_buffer=False, buffer_size=READ_BYTES)
-            missing = [column for column in columns if column not in file.schema_arrow.names]
-            if missing:
-                raise DatasetError(f"{source}: has no column {missing[0]}", fix="name it: --column NAME=COLUMN")
+            schema = file.schema_arrow
+            columns = [name for name in names if name in schema.names]
+            _check_columns(
+                source,
+                schema.empty_table(),
+                dict(zip((*VECTORS, *SCALARS), names, strict=True)),
+                options.columns,
+            )
             for batch in file.iter_batches(batch_rows, columns=columns):
-                chunks = (pa.chunked_array([batch.column(column)]) for column in columns)
-                yield tuple(_vectors(source, *pair)[0] for pair in zip(chunks, columns, strict=True))
+                piece = pa.Table.from_batches([batch]).replace_schema_metadata(schema.metadata)
+                table = piece if left is None else pa.concat_tables([left, piece])
+                complete = _complete_rows(source, table, options)
+                if complete:
+                    yield table_transitions(table.slice(0, complete), _from_row(source, first_row), options)
+                    first_row += complete
+                left = table.slice(complete)
     except (pa.ArrowException, OSError) as error:
         raise _unreadable(source, error) from error
+    if left is None or (first_row == 0 and len(left) == 0):
+        raise DatasetError(f"{source}: the dataset has zero rows")
+    if len(left):
+        yield table_transitions(left, _from_row(source, first_row), options)
+
+
+def _complete_rows(source: str, table: pa.Table, options: ReadOptions) -> int:
+    """Rows up to the end of the last episode that is known to have ended."""
+    present = {
+        name: _scalars(source, table.column(column), name)
+        for name in ("episode_id", "terminated", "truncated")
+        if (column := options.columns.get(name, name)) in table.column_names
+    }
+    if "episode_id" in present:
+        begins = np.flatnonzero(np.diff(present["episode_id"])) + 1
+        return int(begins[-1]) if begins.size else 0
+    flags = [present[name] != 0 for name in ("terminated", "truncated") if name in present]
+    ends = np.flatnonzero(np.logical_or.reduce(flags)) if flags else np.empty(0, np.int64)
+    return int(ends[-1]) + 1 if ends.size else 0
+
+
+def _from_row(source: str, row: int) -> str:
+    return f"{source} (rows counted from {row})" if row else source
 
 
 def _files(source: str) -> list[Path]:

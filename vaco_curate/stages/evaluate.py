@@ -150,8 +150,8 @@ def _curated(folder: Path) -> tuple[Run, str, Array]:
     manifest = read_manifest(folder)
     if manifest.get("kind") != CURATED:
         run = open_run(folder)
-        log_weight = run.scorer().log_weight(run.scores.column("score"))
-        return run, "the scorer's weights", reweight(log_weight, temperature=1.0, maximum=None)[0].weight
+        weight = reweight(run.scores.column("score"), temperature=1.0, maximum=None)[0].weight
+        return run, "the scorer's weights", weight
     if manifest["part"] == "excluded":
         raise RunError(f"{folder}: holds the rows that a filter dropped", fix="name the folder of kept rows")
     run = open_run(_run_of(folder, Path(manifest["run"]["folder"])))

@@ -14,7 +14,7 @@ import torch
 
 from vaco_curate import native
 from vaco_curate.curation.health import score_warnings
-from vaco_curate.curation.weights import effective_sample_share, weights_from_log
+from vaco_curate.curation.weights import effective_sample_share, weights_from_scores
 from vaco_curate.errors import RunError, SettingsError
 from vaco_curate.folders import (
     RUN,
@@ -223,8 +223,7 @@ def apply_scorer(
 def _score_into(work: Path, data: Transitions, scorer: Scorer) -> ScoreTable:
     table = score_table(
         data,
-        scorer.score(data.observation, data.action),
-        activation=scorer.activation,
+        scorer.score(data),
         reward_scale=scorer.scaling.reward_scale,
     )
     table.save(work / SCORES_FILE)
@@ -235,16 +234,15 @@ def _result(
     out: Path, data: Transitions, scores: ScoreTable, scorer: Scorer, seconds: dict[str, float]
 ) -> ScoreResult:
     score = scores.column("score")
-    log_weight = scorer.log_weight(score)
     return ScoreResult(
         run=out,
         rows=len(data),
         episodes=len(data.episode_start),
         members=scorer.members,
-        effective_sample_share=effective_sample_share(weights_from_log(log_weight, 1.0)),
+        effective_sample_share=effective_sample_share(weights_from_scores(score, 1.0)),
         seconds={part: round(value, 3) for part, value in seconds.items()},
         notes=(*data.notes, _note_on_actions(scorer), *_notes_on_kernels(scorer)),
-        warnings=tuple(score_warnings(score, log_weight, scorer.score_bound)),
+        warnings=tuple(score_warnings(score)),
     )
 
 

@@ -108,8 +108,7 @@ def reweight_dataset(
     out = Path(out) if out is not None else beside(run.folder, f"{run_stem(run.folder)}.{part}")
     _check_outputs(run, out, None, dataset, force=force)
     data = run.dataset(dataset)
-    log_weight = run.scorer().log_weight(run.scores.column("score"))
-    selection, share_before = reweight(log_weight, temperature=temperature, maximum=clip)
+    selection, share_before = reweight(run.scores.column("score"), temperature=temperature, maximum=clip)
     before, after = before_and_after(data, selection)
     with replaced_folder(out, CURATED, force=force) as folder:
         if weights_only:

@@ -113,7 +113,7 @@ class BilevelUpdate:
         self.features[..., -1] = q_input
         output = self.scores.forward(self.features)[..., 0]
         score = bounded(output, settings.score_bound)
-        log_weight = LOG_WEIGHT[settings.activation](score)
+        log_weight = log_prior + LOG_WEIGHT[settings.activation](score)
         weight = batch_weights(log_weight, normalized=settings.normalize_weights)
 
         # Lower level, alpha fixed: phi_{t-1} -> phi_t.

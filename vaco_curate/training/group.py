@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from vaco_curate.batches import Rows
 from vaco_curate.networks import Policy, ScorerNetwork, TwinCritic, ValueNetwork, bounded
 from vaco_curate.passes import outputs, smaller_of_twins
+from vaco_curate.promise import PathPrior, Paths, kept_promise, spread_evenly
 from vaco_curate.stacked import StackedMLP
 from vaco_curate.training.bilevel_phase import (
     BilevelState,
@@ -25,10 +26,10 @@ from vaco_curate.training.bilevel_phase import (
 )
 from vaco_curate.training.draws import Draws
 from vaco_curate.training.loop import Part, Update, Updates
-from vaco_curate.training.prior import Paths, kept_promise, log_prior_with_sample_size
 from vaco_curate.training.settings import TrainSettings
 from vaco_curate.training.settling import SAMPLE_ROWS, Settling
 from vaco_curate.training.value_phase import ValueState, ValueUpdate, create_value_state
+from vaco_curate.transitions import Array
 
 CHUNK = 4096
 """Rows per forward pass over the whole dataset."""
@@ -55,7 +56,8 @@ class Group:
         self.value_state, self.bilevel_state = create_states(
             rows.observation_size, rows.action_size, settings, seeds, rows.values.device
         )
-        watched = len(self._watched_paths[1])
+        self.prior: PathPrior | None = None
+        watched = len(self._watched)
         promise = settings.bilevel.prior == "promise"
         self.value_settling = Settling.new(len(seeds), 2 if promise else 1, watched, self._device)
         self.bilevel_settling = Settling.new(len(seeds), 1, watched, self._device)
@@ -101,17 +103,21 @@ class Group:
         Returns:
             (K, signals, rows).
         """
-        paths, kept = self._watched_paths
-        watched = self.rows.take(kept)
+        watched = self.rows.take(self._watched)
         signals = [smaller_of_twins(self.value_state.critic, watched.pair)]
         if self.settings.bilevel.prior == "promise":
-            signals.append(self._promise(watched, paths))
+            row = self._watched.cpu().numpy()
+            path, path_of_row = np.unique(
+                np.searchsorted(self.paths.start, row, side="right") - 1, return_inverse=True
+            )
+            promise = self._promises(self.paths.take(path))[:, path_of_row]
+            signals.append(torch.from_numpy(promise).to(watched.values))
         return torch.stack(signals, dim=1)
 
     def bilevel_signals(self) -> Tensor:
-        """The scores of watched rows, (K, 1, rows)."""
+        """What the scorer networks give watched rows, (K, 1, rows)."""
         state = self.bilevel_state
-        watched = self.rows.take(self._watched_paths[1])
+        watched = self.rows.take(self._watched)
         q_value = smaller_of_twins(self.value_state.critic, watched.pair)
         pairs = watched.pair.expand(len(self.seeds), -1, -1)
         features = torch.cat([pairs, state.standardized(q_value).unsqueeze(-1)], dim=-1)
@@ -127,9 +133,9 @@ class Group:
         return self.rows.values.device
 
     @cached_property
-    def _watched_paths(self) -> tuple[Paths, Tensor]:
-        paths, kept = self.paths.sample(SAMPLE_ROWS)
-        return paths, torch.from_numpy(kept).to(self._device)
+    def _watched(self) -> Tensor:
+        """Rows whose order tells when a phase may end."""
+        return torch.from_numpy(spread_evenly(len(self), SAMPLE_ROWS)).to(self._device)
 
     def _update(self) -> Update:
         """With frozen critics: Q(s, a) and the prior of every row are computed once."""
@@ -173,36 +179,49 @@ class Group:
         return torch.cat([smaller_of_twins(self.value_state.critic, chunk) for chunk in chunks], dim=-1)
 
     def _log_prior(self) -> Tensor:
-        """log rho of every row for every member, (K, n)."""
+        """log rho of every row for every member, (K, n); remembers the prior for the scorer."""
         settings = self.settings.bilevel
         if settings.prior == "uniform":
             return self.rows.values.new_zeros(len(self.seeds), len(self))
-        promise = self._promise(self.rows, self.paths).cpu().numpy()
-        priors = [log_prior_with_sample_size(signal, settings.prior_sample_size) for signal in promise]
-        return torch.from_numpy(np.stack(priors)).to(self.rows.values)
+        paths = self.paths
+        promise = self._promises(paths)
+        start = self.rows.observation[torch.from_numpy(paths.start).to(self._device)].cpu().numpy()
+        self.prior = PathPrior.fit(
+            start,
+            paths.length,
+            promise,
+            sample_size=settings.prior_sample_size,
+            discount=settings.path_discount,
+            longest_path=settings.longest_path,
+            bandwidth=settings.start_bandwidth,
+        )
+        log_rho = paths.spread(self.prior.log_rho(start, promise))
+        return torch.from_numpy(log_rho).to(self.rows.values)
 
-    def _promise(self, rows: Rows, paths: Paths) -> Tensor:
-        """The promise that every row has kept, by every member's V, (K, n) float64."""
-        values, next_values = (
+    def _promises(self, paths: Paths) -> Array:
+        """The promise that every path has kept, by every member's V, (K, paths) float64."""
+        start, last, known = (
+            torch.from_numpy(array).to(self._device) for array in (paths.start, paths.last, paths.has_successor)
+        )
+        reached = torch.where(
+            known.unsqueeze(-1), self.rows.next_observation[last], self.rows.observation[last]
+        )
+        first_value, last_value = (
             torch.cat(
-                [outputs(self.value_state.value, chunk)[..., 0] for chunk in torch.split(column, CHUNK)], dim=-1
+                [outputs(self.value_state.value, chunk)[..., 0] for chunk in torch.split(states, CHUNK)], dim=-1
             )
             .cpu()
             .numpy()
-            for column in (rows.observation, rows.next_observation)
+            .astype(np.float64)
+            for states in (self.rows.observation[start], reached)
         )
-        signals = [
-            kept_promise(
-                paths,
-                rows.reward.cpu().numpy(),
-                value,
-                next_value,
-                discount=self.settings.value.discount,
-                look_ahead=self.settings.bilevel.look_ahead,
-            )
-            for value, next_value in zip(values, next_values, strict=True)
-        ]
-        return torch.from_numpy(np.stack(signals)).to(self._device)
+        reward = self.rows.reward.cpu().numpy()
+        return np.stack(
+            [
+                kept_promise(paths, reward, first, end, discount=self.settings.bilevel.path_discount)
+                for first, end in zip(first_value, last_value, strict=True)
+            ]
+        )
 
 
 def create_states(

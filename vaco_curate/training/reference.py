@@ -120,7 +120,7 @@ def bilevel_step(
         noise: added to the state, (batch, d), or to the action, (batch, k), of the upper level.
     """
     score = state.scorer(batch.observation, batch.action, q_input)
-    log_weight = LOG_WEIGHT[settings.activation](score)
+    log_weight = log_prior + LOG_WEIGHT[settings.activation](score)
     weight = batch_weights(log_weight, normalized=settings.normalize_weights)
 
     # Lower level, alpha fixed: phi_{t-1} -> phi_t.

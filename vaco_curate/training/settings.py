@@ -41,14 +41,17 @@ class BilevelSettings:
             normalized units; it falls linearly over the planned updates, so that a phase which ends early
             (``settled_at``) ends with some noise left.
         noise_on: the paper's poster has the noise on the state, other summaries on the action.
-        activation: how the weight follows from the score, a key of ``losses.LOG_WEIGHT``.
-        score_bound: largest absolute score; None for a linear output.
+        activation: how the weight follows from the network's output, a key of ``losses.LOG_WEIGHT``.
+        score_bound: largest absolute output of the network; None for a linear one.
         normalize_weights: divide weights by their batch mean, so that rows compete.
         standardize_alignment: divide alignments by their deviation in the batch.
         divergence_coefficient: of KL(w || prior) in the upper level; 0 leaves it out.
-        prior: "uniform", or "promise": how much of the value promised at the start of its path a
-            row has kept (training/prior.py).
-        look_ahead: steps after which "promise" is read.
+        prior: the base measure that the network's weight multiplies: "uniform", or "promise": how a row's
+            path compares with others from similar starts in what it earned beyond what was promised
+            (promise.py).
+        path_discount: of "promise".
+        longest_path: paths of more steps are cut into several for "promise".
+        start_bandwidth: how near starts must be to be compared, in standard deviations of the data.
         prior_sample_size: effective sample size that "promise" is scaled to, as a share of the rows.
         merge_value_updates: the paper's appendix: a value update before every bi-level update.
         settled_at: as in ``ValueSettings``.
@@ -65,10 +68,12 @@ class BilevelSettings:
     score_bound: float | None = 5.0
     normalize_weights: bool = True
     standardize_alignment: bool = True
-    divergence_coefficient: float = 3.0
+    divergence_coefficient: float = 10.0
     prior: Literal["promise", "uniform"] = "promise"
-    look_ahead: int = 50
-    prior_sample_size: float = 0.35
+    path_discount: float = 0.996
+    longest_path: int = 1_000
+    start_bandwidth: float = 0.1
+    prior_sample_size: float = 0.15
     merge_value_updates: bool = False
     settled_at: float | None = 0.995
 
@@ -213,7 +218,9 @@ def _check(settings: TrainSettings) -> None:
             ">= 0",
         ),
         ("bilevel.prior", bilevel.prior, bilevel.prior in ("promise", "uniform"), "promise or uniform"),
-        ("bilevel.look_ahead", bilevel.look_ahead, bilevel.look_ahead >= 0, ">= 0"),
+        ("bilevel.path_discount", bilevel.path_discount, 0 <= bilevel.path_discount <= 1, "in [0, 1]"),
+        ("bilevel.longest_path", bilevel.longest_path, bilevel.longest_path >= 1, ">= 1"),
+        ("bilevel.start_bandwidth", bilevel.start_bandwidth, bilevel.start_bandwidth > 0, "> 0"),
         (
             "bilevel.merge_value_updates",
             bilevel.merge_value_updates,

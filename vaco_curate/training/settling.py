@@ -56,7 +56,7 @@ class Settling:
         Returns:
             The smallest rank correlation of any member's signal; nan at the first look.
         """
-        ranks = signals.argsort(dim=-1).argsort(dim=-1).to(self.ranks.dtype)
+        ranks = signals.argsort(dim=-1, stable=True).argsort(dim=-1).to(self.ranks.dtype)
         correlation = rank_correlation(ranks, self.ranks).min().item() if self.last else math.nan
         self.ranks.copy_(ranks)
         self.last = update

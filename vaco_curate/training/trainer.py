@@ -15,6 +15,7 @@ from vaco_curate.batches import Rows
 from vaco_curate.errors import DatasetError
 from vaco_curate.networks import Policy
 from vaco_curate.policy import TrainedPolicy
+from vaco_curate.promise import PathPrior, Paths
 from vaco_curate.scaling import Scaling, fit_scaling
 from vaco_curate.scorer import Scorer
 from vaco_curate.stacked import StackedMLP
@@ -22,7 +23,6 @@ from vaco_curate.training.arithmetic import side_by_side, training_arithmetic
 from vaco_curate.training.checkpoint import load_checkpoint, read_facts, save_checkpoint
 from vaco_curate.training.group import Group
 from vaco_curate.training.loop import Metrics, OnProgress, Pacing, Part, run_phase
-from vaco_curate.training.prior import Paths
 from vaco_curate.training.settings import TrainSettings
 from vaco_curate.training.settling import TARGET_SWEEPS
 from vaco_curate.transitions import Array, Transitions
@@ -75,7 +75,7 @@ def train(
     )
     rows = _rows(data, scaling, device)
     learnable = torch.from_numpy(np.flatnonzero(data.is_learnable)).to(device)
-    paths = Paths.of(data)
+    paths = Paths.of(data, scaling.observation_std, settings.bilevel.longest_path)
     threads = torch.get_num_threads() if native.load() is not None else 1
     began = checkpoint if resume and checkpoint is not None and checkpoint.exists() else None
     with training_arithmetic():
@@ -111,7 +111,7 @@ def train(
             pacing = Pacing(bilevel.updates, *often, bilevel.settled_at, first_look=0)
             run("bilevel", [group.bilevel_part() for group in groups], pacing)
         return Training(
-            scorer=_export_scorer(rows, groups, scaling, settings),
+            scorer=_export_scorer(data, groups, scaling, settings),
             policy=_export_policy(groups[0], scaling, settings),
             metrics=metrics,
         )
@@ -149,11 +149,14 @@ def _rows(data: Transitions, scaling: Scaling, device: torch.device) -> Rows:
     )
 
 
-def _export_scorer(rows: Rows, groups: Sequence[Group], scaling: Scaling, settings: TrainSettings) -> Scorer:
+def _export_scorer(
+    data: Transitions, groups: Sequence[Group], scaling: Scaling, settings: TrainSettings
+) -> Scorer:
     values = [group.value_state for group in groups]
     states = [group.bilevel_state for group in groups]
     critics = [half for twin in (0, 1) for half in (state.critic.half(twin) for state in values)]
     q_mean = torch.cat([state.q_mean for state in states])
+    priors = [group.prior for group in groups if group.prior is not None]
     scorer = Scorer(
         networks=StackedMLP.joined([state.scorer for state in states]),
         critics=StackedMLP.joined(critics),
@@ -164,11 +167,10 @@ def _export_scorer(rows: Rows, groups: Sequence[Group], scaling: Scaling, settin
         score_shift=torch.zeros_like(q_mean),
         score_bound=settings.bilevel.score_bound,
         activation=settings.bilevel.activation,
+        prior=PathPrior.joined(priors) if priors else None,
         provenance={"settings": settings.to_json()},
     )
-    if settings.bilevel.normalize_weights:
-        return scorer.with_common_level(rows.observation, rows.action)
-    return scorer
+    return scorer.with_common_level(data) if settings.bilevel.normalize_weights else scorer
 
 
 def _export_policy(group: Group, scaling: Scaling, settings: TrainSettings) -> TrainedPolicy:

@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from helpers import make_transitions
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vaco_curate.curation import effective_sample_share
+from vaco_curate.promise import LARGEST_RANGE, PathPrior, Paths, inverse_temperature_for, kept_promise
+
+DISCOUNT = 0.9
+
+
+def all_paths(data, longest=1000) -> Paths:
+    return Paths.of(data, data.observation.std(axis=0), longest)
+
+
+def promises(data, paths, reward, value, next_value):
+    last = np.where(paths.has_successor, next_value[paths.last], value[paths.last])
+    return kept_promise(paths, reward, value[paths.start], last, discount=DISCOUNT)
+
+
+def by_hand(paths, reward, value, next_value):
+    """The definition, path by path."""
+    result = []
+    for path in range(len(paths)):
+        first, last = paths.start[path], paths.last[path]
+        reach = last if not (paths.terminated[path] or paths.has_successor[path]) else last + 1
+        total = sum(DISCOUNT ** (k - first) * reward[k] for k in range(first, reach))
+        if reach == last:
+            total += DISCOUNT ** (reach - first) * value[last]
+        elif not paths.terminated[path]:
+            total += DISCOUNT ** (reach - first) * next_value[last]
+        result.append(total - value[first])
+    return result
+
+
+@pytest.mark.parametrize("longest", [1, 3, 1000])
+@pytest.mark.parametrize("stored_successors", [False, True])
+def test_the_kept_promise_equals_its_definition(longest, stored_successors):
+    columns = {"next_observation": np.zeros((60, 4), np.float32)} if stored_successors else {}
+    data = make_transitions(episodes=6, length=10, columns=columns)
+    paths = all_paths(data, longest)
+    reward, value, next_value = np.random.default_rng(0).standard_normal((3, len(data)))
+    ours = promises(data, paths, reward, value, next_value)
+    assert ours == pytest.approx(by_hand(paths, reward, value, next_value))
+    some = paths.take(np.arange(0, len(paths), 2))
+    assert promises(data, some, reward, value, next_value) == pytest.approx(ours[::2])
+
+
+def test_values_that_predict_every_reward_keep_every_promise():
+    data = make_transitions(episodes=1, length=8)
+    reward = np.random.default_rng(0).standard_normal(8)
+    value = np.zeros(9)
+    for t in reversed(range(8)):
+        value[t] = reward[t] + DISCOUNT * value[t + 1]
+    kept = promises(data, all_paths(data, 3), reward, value[:-1], value[1:])
+    assert kept == pytest.approx(np.zeros(3), abs=1e-12)
+
+
+def test_long_paths_are_cut_and_every_row_is_in_one_path():
+    data = make_transitions(episodes=3, length=10)
+    paths = all_paths(data, 4)
+    assert paths.start.tolist() == [0, 4, 8, 10, 14, 18, 20, 24, 28]
+    assert paths.length.tolist() == [4, 4, 2] * 3
+    assert paths.has_successor.tolist() == [True, True, False] * 3
+    assert paths.spread(np.arange(9)).tolist() == np.repeat(np.arange(9), [4, 4, 2] * 3).tolist()
+
+
+def fitted(start, promise, sample_size=0.3, length=None):
+    length = np.full(len(start), 10) if length is None else length
+    prior = PathPrior.fit(
+        start,
+        length,
+        promise[None],
+        sample_size=sample_size,
+        discount=DISCOUNT,
+        longest_path=1000,
+        bandwidth=0.1,
+    )
+    return prior, prior.log_rho(start, promise[None])[0]
+
+
+def test_a_path_is_compared_with_those_that_start_nearby():
+    """Two starts far apart, promises of another size at each: the good ones of both are alike."""
+    generator = np.random.default_rng(0)
+    start = np.repeat([[0.0, 0.0], [5.0, 5.0]], 100, axis=0) + 0.01 * generator.standard_normal((200, 2))
+    good = np.tile([True, False], 100)
+    promise = np.where(good, 1.0, -1.0) + 0.1 * generator.standard_normal(200)
+    promise[100:] = 50.0 + 10.0 * promise[100:]
+    _, log_rho = fitted(start, promise)
+    first, second = log_rho[:100], log_rho[100:]
+    for one, other in ((first, second), (second, first)):
+        assert one[good[:100]].mean() > other[~good[:100]].max()
+    everywhere = np.zeros_like(start)
+    _, log_rho = fitted(everywhere, promise)
+    assert log_rho[:100].max() < log_rho[100:].min(), "from one start, the larger promise is better"
+
+
+def test_a_path_that_starts_alone_is_compared_with_all_others():
+    start = np.append(np.zeros((99, 2)), [[9.0, 9.0]], axis=0)
+    promise = np.append(np.linspace(-1, 1, 99), 3.0)
+    _, log_rho = fitted(start, promise)
+    assert log_rho[-1] > np.median(log_rho[:-1])
+
+
+def test_the_local_median_and_deviation_are_those_of_the_weighted_rows():
+    generator = np.random.default_rng(1)
+    start, promise = generator.standard_normal((9, 2)), generator.standard_normal(9)
+    length = generator.integers(1, 20, 9)
+    prior, _ = fitted(start, promise, length=length)
+    ours = prior.standardized(start, promise[None])[0]
+    for path in range(9):
+        distance = np.mean((start - start[path]) ** 2, axis=1)
+        weight = length * (np.exp(-distance / (2 * 0.1**2)) + 5.0 / 9)
+        weight /= weight.sum()
+        order = np.argsort(promise)
+        median = promise[order][np.searchsorted(np.cumsum(weight[order]), 0.5)]
+        deviation = (weight * np.abs(promise - median)).sum()
+        assert ours[path] == pytest.approx((promise[path] - median) / deviation)
+
+
+@given(st.integers(0, 1000), st.floats(0.1, 0.9), st.floats(-1e4, 1e4), st.floats(1e-3, 1e4))
+def test_the_prior_has_the_wanted_sample_size_whatever_the_scale(seed, share, shift, scale):
+    generator = np.random.default_rng(seed)
+    promise = shift + scale * generator.standard_normal(300)
+    length = generator.integers(1, 50, 300)
+    _, log_rho = fitted(np.zeros((300, 2)), promise, share, length)
+    weight = np.repeat(np.exp(log_rho), length)
+    assert effective_sample_share(weight) == pytest.approx(share, abs=1e-2)
+    assert weight.mean() == pytest.approx(1.0)
+    assert (np.diff(log_rho[np.argsort(promise)]) >= 0).all()
+
+
+def test_ties_for_the_best_do_not_collapse_the_prior():
+    signal = np.repeat([0.0, -1.0], 50)
+    assert inverse_temperature_for(signal, np.ones(100), 0.35) <= LARGEST_RANGE
+
+
+@pytest.mark.parametrize("promise", [np.full(5, 3.0), np.full(5, -1e9), np.zeros(1)])
+def test_a_constant_promise_gives_a_uniform_prior(promise):
+    _, log_rho = fitted(np.zeros((len(promise), 2)), promise)
+    assert log_rho == pytest.approx(np.zeros(len(promise)), abs=1e-9)
+
+
+def test_the_members_of_a_joined_prior_are_those_of_its_parts():
+    generator = np.random.default_rng(0)
+    start, promise = generator.standard_normal((20, 3)), generator.standard_normal((2, 20))
+    parts = [fitted(start, one)[0] for one in promise]
+    joined = PathPrior.joined(parts).log_rho(start, promise)
+    assert joined == pytest.approx(
+        np.stack([p.log_rho(start, one[None])[0] for p, one in zip(parts, promise, strict=True)])
+    )
+
+
+def test_neighbors_change_no_bit_of_a_path():
+    generator = np.random.default_rng(0)
+    start, promise = generator.standard_normal((300, 3)), generator.standard_normal((1, 300))
+    prior, _ = fitted(start, promise[0])
+    whole = prior.log_rho(start, promise)
+    for part in (slice(0, 1), slice(63, 66), slice(7, 250)):
+        assert (prior.log_rho(start[part], promise[:, part]) == whole[:, part]).all()
+
+
+def test_the_prior_prefers_the_path_that_earns_what_others_only_promise():
+    """Two paths from one start: the value of the start is what the good one earns."""
+    data = make_transitions(
+        episodes=2, length=5, columns={"terminated": np.tile([0, 0, 0, 0, 1], 2), "truncated": np.zeros(10)}
+    )
+    paths = all_paths(data)
+    reward = np.repeat([1.0, 0.0], 5)
+    promise = kept_promise(paths, reward, np.array([5.0, 5.0]), np.zeros(2), discount=1.0)
+    assert promise.tolist() == [0.0, -5.0]
+    _, log_rho = fitted(np.zeros((2, 2)), promise, 0.6, paths.length)
+    assert log_rho[0] > log_rho[1]

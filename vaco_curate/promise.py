@@ -1,0 +1,269 @@
+"""The promise that a path keeps, and the prior over rows that is made of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vaco_curate.transitions import Array, Transitions
+
+LARGEST_RANGE = 50.0
+"""Largest difference of log priors, in nats."""
+
+LANDMARKS = 2048
+"""Paths that others are compared with, spread evenly over the training data."""
+
+PATHS_FROM_ANYWHERE = 5.0
+"""Weight, in paths, of all paths together beside those that start nearby: what a start is compared
+with where hardly any other path begins."""
+
+QUERIES = 64
+"""Paths compared at a time: bounds the memory, does not change a number."""
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Paths of consecutive steps, over rows that lie one after the other.
+
+    Attributes:
+        start: (paths,) first row, ascending.
+        length: (paths,) rows.
+        terminated: (paths,) bool, whether the last row is a true end.
+        has_successor: (paths,) bool, whether the state after the last row is known.
+    """
+
+    start: Array
+    length: Array
+    terminated: Array
+    has_successor: Array
+
+    @classmethod
+    def of(cls, data: Transitions, deviation: Array, longest: int) -> Paths:
+        """All paths of a dataset.
+
+        Args:
+            deviation: (d,) of the observations, the scale of ``Transitions.paths_from``.
+            longest: paths of more steps are cut into several.
+        """
+        natural = data.paths_from(deviation)
+        lengths = np.diff(np.append(natural, len(data)))
+        pieces = -(-lengths // longest)
+        piece = np.arange(pieces.sum()) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+        start = np.repeat(natural, pieces) + longest * piece
+        last = np.append(start[1:], len(data)) - 1
+        return cls(start, last - start + 1, data.terminated[last], data.has_successor[last])
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    @property
+    def last(self) -> Array:
+        """(paths,) last row."""
+        return self.start + self.length - 1
+
+    def take(self, chosen: Array) -> Paths:
+        """The given paths; rows keep their numbers."""
+        return Paths(*(getattr(self, field.name)[chosen] for field in dataclasses.fields(self)))
+
+    def spread(self, values: Array) -> Array:
+        """(..., paths) values of paths -> (..., rows): each row has its path's."""
+        return np.repeat(values, self.length, axis=-1)
+
+
+def kept_promise(
+    paths: Paths, reward: Array, first_value: Array, last_value: Array, *, discount: float
+) -> Array:
+    """What each path has earned and still promises, less what was promised at its start.
+
+    For a path of T steps from s_0 to s_T,
+
+        sum_{k<T} discount^k r_k + discount^T V(s_T) - V(s_0),
+
+    with V(s_T) = 0 after a true end; where the state after the last row is unknown, the path ends one step
+    earlier. ``discount`` is that of paths, nearer to one than that of V: V tells where a path leads and what
+    was to be had at its start, the path itself what it earned beyond the horizon of V.
+
+    Args:
+        reward: (rows,) scaled, of the dataset.
+        first_value: V(s_0), (paths,).
+        last_value: (paths,), V of the state after the last row, of the last row itself where that is
+            unknown; anything after a true end.
+
+    Returns:
+        (paths,) float64, in scaled reward units.
+
+    Source: ours (docs/method.md); the n-step advantage of a whole path with a discount of its own.
+    """
+    steps = np.arange(paths.length.sum()) - np.repeat(np.cumsum(paths.length) - paths.length, paths.length)
+    rows = steps + np.repeat(paths.start, paths.length)
+    earned = np.add.reduceat(
+        discount**steps * reward[rows].astype(np.float64), np.cumsum(paths.length) - paths.length
+    )
+    open_end = ~paths.terminated & ~paths.has_successor
+    steps_taken = paths.length - open_end
+    earned -= np.where(open_end, discount**steps_taken * reward[paths.last], 0.0)
+    ahead = np.where(paths.terminated, 0.0, last_value)
+    return np.asarray(earned + discount**steps_taken * ahead - first_value)
+
+
+@dataclass(frozen=True)
+class PathPrior:
+    """log rho of a path, for each of K members: how its promise compares with that of paths that start nearby.
+
+    A path is compared with those it could have been: promises are standardized by their local median and
+    mean absolute deviation over the starts, in units of the data's spread. In an environment that always
+    starts alike all paths are compared with all others; in a maze, the second half of the way is not set against the first.
+
+    Attributes:
+        discount: of ``kept_promise``.
+        longest_path: of ``Paths.of``.
+        bandwidth: standard deviation of the Gaussian kernel over the starts, in normalized units of one
+            dimension.
+        start: (landmarks, d) first states, normalized.
+        length: (landmarks,) rows of the paths.
+        promise: (K, landmarks).
+        inverse_temperature: (K,), log rho for a standardized promise of one.
+        level: (K,), added to log rho, such that rho has mean one over the rows that it was fitted to.
+
+    Source: ours (docs/method.md); the kernel median is Nadaraya and Watson's estimate of a conditional
+    distribution.
+    """
+
+    discount: float
+    longest_path: int
+    bandwidth: float
+    start: Array
+    length: Array
+    promise: Array
+    inverse_temperature: Array
+    level: Array
+
+    @classmethod
+    def fit(
+        cls,
+        start: Array,
+        length: Array,
+        promise: Array,
+        *,
+        sample_size: float,
+        discount: float,
+        longest_path: int,
+        bandwidth: float,
+    ) -> PathPrior:
+        """The prior over the rows of a dataset's paths.
+
+        Args:
+            start: (paths, d), normalized.
+            length: (paths,).
+            promise: (K, paths).
+            sample_size: wanted effective sample size of rho as a share of the rows, in (0, 1).
+        """
+        chosen = spread_evenly(len(length), LANDMARKS)
+        members = len(promise)
+        prior = cls(
+            discount,
+            longest_path,
+            bandwidth,
+            start[chosen].astype(np.float64),
+            length[chosen].astype(np.float64),
+            promise[:, chosen],
+            np.zeros(members),
+            np.zeros(members),
+        )
+        signals = prior.standardized(start, promise)
+        inverse_temperature = np.array(
+            [inverse_temperature_for(signal, length, sample_size) for signal in signals]
+        )
+        log_rho = inverse_temperature[:, None] * signals
+        highest = log_rho.max(axis=-1)
+        mean = (length * np.exp(log_rho - highest[:, None])).sum(axis=-1) / length.sum()
+        return dataclasses.replace(
+            prior, inverse_temperature=inverse_temperature, level=-highest - np.log(mean)
+        )
+
+    @classmethod
+    def joined(cls, priors: Sequence[PathPrior]) -> PathPrior:
+        """One prior of all members of several, fitted to the same paths."""
+        return dataclasses.replace(
+            priors[0],
+            promise=np.concatenate([prior.promise for prior in priors]),
+            inverse_temperature=np.concatenate([prior.inverse_temperature for prior in priors]),
+            level=np.concatenate([prior.level for prior in priors]),
+        )
+
+    def log_rho(self, start: Array, promise: Array) -> Array:
+        """(K, paths) of paths with the given normalized first states, (paths, d), and promises, (K, paths)."""
+        signal = self.standardized(start, promise)
+        return np.asarray(self.inverse_temperature[:, None] * signal + self.level[:, None])
+
+    def standardized(self, start: Array, promise: Array) -> Array:
+        """Promises less the local median, over the local deviation; (K, paths), 0 where that is 0."""
+        result = np.zeros(promise.shape)
+        for first in range(0, len(start), QUERIES):
+            part = slice(first, first + QUERIES)
+            weight = self._weight_of_landmarks(start[part])
+            for member, landmark_promise in enumerate(self.promise):
+                middle, deviation = _weighted_median_and_deviation(landmark_promise, weight)
+                np.divide(
+                    promise[member, part] - middle, deviation, out=result[member, part], where=deviation > 0.0
+                )
+        return result
+
+    def _weight_of_landmarks(self, start: Array) -> Array:
+        """(queries, landmarks), summing to one. Sums run over one row at a time: no neighbor changes it."""
+        distance = np.square(start[:, None].astype(np.float64) - self.start[None]).mean(axis=-1)
+        nearby = np.exp(-distance / (2.0 * self.bandwidth**2))
+        weight = self.length * (nearby + PATHS_FROM_ANYWHERE / len(self.length))
+        return np.asarray(weight / weight.sum(axis=-1, keepdims=True))
+
+
+def _weighted_median_and_deviation(values: Array, weight: Array) -> tuple[Array, Array]:
+    """Median and mean absolute deviation from it, by (queries, landmarks) weights that sum to one.
+
+    Not the standard deviation: a few paths from elsewhere, with promises of another size, would rule it.
+    """
+    order = np.argsort(values, kind="stable")
+    cumulative = np.cumsum(weight[:, order], axis=-1)
+    median = values[order][np.argmax(cumulative >= 0.5 * cumulative[:, -1:], axis=-1)]
+    deviation = (weight * np.abs(values[None] - median[:, None])).sum(axis=-1)
+    negligible = deviation <= 1e-9 * np.abs(values).max(initial=0.0)
+    return median, np.where(negligible, 0.0, deviation)
+
+
+def inverse_temperature_for(signal: Array, length: Array, sample_size: float) -> float:
+    """1 / T such that rho = exp(signal / T) has the wanted effective sample size.
+
+    The scale of a prior is then the same for every dataset, and its weights cannot collapse. Where so many
+    rows tie for the best that no T gives a sample size as small as the wanted one, T is bounded by
+    ``LARGEST_RANGE``.
+
+    Args:
+        signal: (paths,) larger is better.
+        length: (paths,) rows that share a path's signal.
+        sample_size: wanted effective sample size as a share of the rows, in (0, 1).
+
+    Returns:
+        0 when the signal is constant.
+    """
+    centered = signal - signal.max()
+    span = -centered.min()
+    if span == 0.0:
+        return 0.0
+    low, high = 1e-9 / span, LARGEST_RANGE / span
+    for _ in range(80):
+        middle = np.sqrt(low * high)
+        weight = np.exp(middle * centered)
+        total = (length * weight).sum()
+        if total**2 / (length.sum() * (length * np.square(weight)).sum()) > sample_size:
+            low = middle
+        else:
+            high = middle
+    return float(low)
+
+
+def spread_evenly(count: int, wanted: int) -> Array:
+    """At most ``wanted`` numbers below ``count``, spread evenly."""
+    return np.unique(np.linspace(0, count - 1, min(wanted, count)).round().astype(np.int64))
