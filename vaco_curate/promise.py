@@ -115,7 +115,8 @@ class PathPrior:
 
     A path is compared with those it could have been: promises are standardized by their local median and
     mean absolute deviation over the starts, in units of the data's spread. In an environment that always
-    starts alike all paths are compared with all others; in a maze, the second half of the way is not set against the first.
+    starts alike all paths are compared with all others; in a maze, the second half of the way is not set
+    against the first.
 
     Attributes:
         discount: of ``kept_promise``.
