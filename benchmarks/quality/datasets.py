@@ -1,0 +1,167 @@
+"""The datasets of the protocol: real ones, mixtures made from them by label, and halves of them.
+
+Labels say who generated a row. They choose the rows of a mixture and judge scores; no training sees them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import h5py
+import numpy as np
+
+from vaco_curate import Environment, read_dataset
+from vaco_curate.demo import record_pendulum
+from vaco_curate.transitions import Array, Transitions
+
+ROW_COLUMNS = (
+    "observation",
+    "action",
+    "reward",
+    "terminated",
+    "truncated",
+    "next_observation",
+    "has_successor",
+    "episode_id",
+    "step_index",
+)
+STITCH = "pointmaze-umaze-stitch"
+START_CELLS = ((1, 1), (1, 2))
+GOAL_CELL = (3, 1)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a dataset of the protocol comes from.
+
+    Attributes:
+        file: without its suffix.
+        best: behaviors that the figures look for, the best first.
+        best_share: a mixture of the best behavior and ``random`` with this share of its rows from the best;
+            None for the file as it is.
+    """
+
+    file: str
+    best: tuple[str, ...]
+    best_share: float | None = None
+
+
+SOURCES = {
+    "hopper-mixed": Source("hopper-mixed", ("tqc", "trpo")),
+    "halfcheetah-mixed": Source("halfcheetah-mixed", ("tqc", "sac")),
+    "hopper-medium-expert": Source("hopper-medium-expert", ("tqc",)),
+    "halfcheetah-medium-expert": Source("halfcheetah-medium-expert", ("tqc",)),
+    STITCH: Source(STITCH, ("to_middle", "middle_to_goal")),
+    **{
+        f"{name}-{percent}-percent-best": Source(f"{name}-mixed", ("tqc",), percent / 100)
+        for name in ("hopper", "halfcheetah")
+        for percent in (5, 10, 50)
+    },
+}
+SMOKE_SOURCES = {
+    "pendulum": Source("pendulum", ("good",)),
+    "pendulum-50-percent-best": Source("pendulum", ("good",), 0.5),
+}
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A dataset whose makers are known.
+
+    Attributes:
+        label: (n,) index into ``names``.
+        best: indices of the behaviors that the figures look for.
+        environments: where policies are judged, with the seed of their episodes apart.
+    """
+
+    data: Transitions
+    label: Array
+    names: tuple[str, ...]
+    best: tuple[int, ...]
+    environments: tuple[Environment, ...] = field(default=())
+
+    @property
+    def is_best(self) -> Array:
+        """(n,) bool."""
+        return np.isin(self.label, self.best)
+
+    @property
+    def episode_is_best(self) -> Array:
+        """(episodes,) bool; no episode has two makers."""
+        return self.is_best[self.data.episode_start]
+
+    def rows_by(self, behavior: str) -> Array:
+        """(n,) bool."""
+        return np.asarray(self.label == self.names.index(behavior))
+
+    def keep_episodes(self, keep: Array) -> Labelled:
+        """The given episodes, (episodes,) bool."""
+        rows = np.repeat(keep, self.data.episode_length)
+        columns: dict[str, Any] = {name: getattr(self.data, name)[rows] for name in ROW_COLUMNS}
+        return dataclasses.replace(self, data=dataclasses.replace(self.data, **columns), label=self.label[rows])
+
+
+def load(name: str, folder: Path) -> Labelled:
+    """A dataset of the protocol by its name.
+
+    Args:
+        folder: of the HDF5 files; the pendulum of the smoke protocol is recorded anew.
+    """
+    source = (SOURCES | SMOKE_SOURCES)[name]
+    if source.file == "pendulum":
+        with TemporaryDirectory() as scratch:
+            path = Path(scratch) / "pendulum.hdf5"
+            record_pendulum(path, episodes=60, seed=0)
+            whole = _read(path, source)
+    else:
+        whole = _read(folder / f"{source.file}.hdf5", source)
+    return whole if source.best_share is None else _mixture(whole, source.best_share)
+
+
+def half(whole: Labelled, which: int, seed: int) -> Labelled:
+    """One of two random halves of the episodes."""
+    order = np.random.default_rng(seed).permutation(len(whole.data.episode_start))
+    keep = np.zeros(len(order), dtype=bool)
+    keep[order[which::2]] = True
+    return whole.keep_episodes(keep)
+
+
+def _read(path: Path, source: Source) -> Labelled:
+    data = read_dataset(str(path))
+    with h5py.File(path) as file:
+        label = file["infos/behavior"][:]
+        names = tuple(file.attrs["behaviors"].split(","))
+    assert data.env_id is not None
+    environments: tuple[Environment, ...] = (Environment(data.env_id),)
+    if source.file == STITCH:
+        environments = tuple(
+            Environment(
+                data.env_id,
+                {"continuing_task": False},
+                {"reset_cell": np.array(cell), "goal_cell": np.array(GOAL_CELL)},
+            )
+            for cell in START_CELLS
+        )
+    best = tuple(names.index(behavior) for behavior in source.best)
+    return Labelled(data, label, names, best, environments)
+
+
+def _mixture(whole: Labelled, best_share: float) -> Labelled:
+    """As many rows as there are, of the best behavior and the random one; whole episodes, drawn once."""
+    length, label = whole.data.episode_length, whole.label[whole.data.episode_start]
+    parts = {
+        share: np.flatnonzero(label == behavior)
+        for share, behavior in ((best_share, whole.best[0]), (1.0 - best_share, whole.names.index("random")))
+    }
+    rows = min(length[episodes].sum() / share for share, episodes in parts.items())
+    keep = np.zeros(len(length), dtype=bool)
+    generator = np.random.default_rng(0)
+    for share, episodes in parts.items():
+        order = generator.permutation(episodes)
+        count = int(np.searchsorted(np.cumsum(length[order]), share * rows))
+        keep[order[: max(1, count)]] = True
+    return whole.keep_episodes(keep)

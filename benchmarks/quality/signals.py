@@ -1,0 +1,117 @@
+"""What is compared: VACO as published and as it is by default, and the plain signals beside it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from vaco_curate import PRESETS, TrainSettings
+from vaco_curate.curation.weights import weights_from_scores
+from vaco_curate.losses import advantage_weight
+from vaco_curate.scaling import Scaling, fit_scaling
+from vaco_curate.training import train
+from vaco_curate.transitions import Array, Transitions
+
+LITERAL_UPDATES = (50_000, 20_000)
+"""Of the literal preset here: K1 and K2 are not published, and the preset's own million of each would take an
+hour a training."""
+
+
+def altered(base: TrainSettings, value: Mapping[str, Any], bilevel: Mapping[str, Any]) -> TrainSettings:
+    """Settings with other values."""
+    return dataclasses.replace(
+        base,
+        value=dataclasses.replace(base.value, **value),
+        bilevel=dataclasses.replace(base.bilevel, **bilevel),
+    )
+
+
+DEFAULT, LITERAL = "VACO", "VACO, paper"
+VARIANTS: dict[str, TrainSettings] = {
+    DEFAULT: PRESETS["standard"],
+    LITERAL: altered(PRESETS["paper"], {"updates": LITERAL_UPDATES[0]}, {"updates": LITERAL_UPDATES[1]}),
+}
+ABLATIONS: dict[str, TrainSettings] = {
+    f"{DEFAULT}, {name}": altered(PRESETS["standard"], value, bilevel)
+    for name, value, bilevel in (
+        ("quick", {"updates": PRESETS["quick"].value.updates}, {}),
+        ("uniform prior, KL 1", {}, {"prior": "uniform", "divergence_coefficient": 1.0}),
+        ("uniform prior, KL 10", {}, {"prior": "uniform"}),
+        ("KL 0", {}, {"divergence_coefficient": 0.0}),
+        ("KL 1", {}, {"divergence_coefficient": 1.0}),
+        ("KL 3", {}, {"divergence_coefficient": 3.0}),
+        ("KL 30", {}, {"divergence_coefficient": 30.0}),
+        ("sample size 0.35", {}, {"prior_sample_size": 0.35}),
+        ("sample size 0.07", {}, {"prior_sample_size": 0.07}),
+        ("path discount 0.99", {}, {"path_discount": 0.99}),
+        ("path discount 1", {}, {"path_discount": 1.0}),
+        ("all starts alike", {}, {"start_bandwidth": 1e6}),
+        ("start bandwidth 0.3", {}, {"start_bandwidth": 0.3}),
+        ("paths of 100 steps", {}, {"longest_path": 100}),
+        ("sigmoid", {}, {"activation": "sigmoid", "score_bound": None}),
+        ("w not normalized", {}, {"normalize_weights": False}),
+        ("c not standardized", {}, {"standardize_alignment": False}),
+        ("scorer rate 3e-5", {}, {"scorer_learning_rate": 3e-5}),
+        ("scorer rate 1e-3", {}, {"scorer_learning_rate": 1e-3}),
+        ("no noise", {}, {"noise": (0.0, 0.0)}),
+        ("constant noise 0.2", {}, {"noise": (0.2, 0.2)}),
+        ("noise on the action", {}, {"noise_on": "action"}),
+        ("K1 = 8k", {"updates": 8_000, "settled_at": None}, {}),
+        ("K1 = 30k", {"updates": 30_000, "settled_at": None}, {}),
+        ("K2 = 1.5k", {}, {"updates": 1_500, "settled_at": None}),
+        ("K2 = 20k", {}, {"updates": 20_000, "settled_at": None}),
+        ("expectile 0.9", {"expectile": 0.9}, {}),
+        ("reward horizon 1000", {"reward_horizon": 1000}, {}),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Signal:
+    """A score of every row.
+
+    Attributes:
+        score: (n,) larger is better.
+        weight: (n,) of mean 1, where the signal is one that data is weighted by.
+    """
+
+    score: Array
+    weight: Array | None = None
+
+
+def train_signals(data: Transitions, name: str, settings: TrainSettings, seed: int) -> dict[str, Signal]:
+    """The scores of one training, and with the default the plain signals of the same critics."""
+    scorer = train(data, settings, seed=seed).scorer
+    scores = scorer.score(data)
+    signals = {name: Signal(scores.score, weights_from_scores(scores.score, 1.0))}
+    if name == DEFAULT:
+        q_value, advantage = scores.q_value.astype(np.float64), scores.advantage.astype(np.float64)
+        awr = advantage_weight(torch.from_numpy(advantage * scorer.scaling.reward_scale)).numpy()
+        inverse = 1.0 / np.maximum(q_value - q_value.min(), 1e-3 * np.ptp(q_value))
+        signals |= {
+            "Q": Signal(q_value),
+            "V": Signal(q_value - advantage),
+            "advantage": Signal(advantage),
+            "AWR weight": Signal(awr, awr / awr.mean()),
+            "1 / Q": Signal(inverse, inverse / inverse.mean()),
+        }
+    return signals
+
+
+def free_signals(data: Transitions, seed: int) -> dict[str, Signal]:
+    """What needs no training."""
+    return {
+        "return": Signal(np.repeat(data.episode_return, data.episode_length)),
+        "random": Signal(np.random.default_rng(seed).random(len(data))),
+    }
+
+
+def scaling_of(data: Transitions, settings: TrainSettings) -> Scaling:
+    """That every policy of a dataset is trained with, whatever rows it learns from."""
+    value = settings.value
+    return fit_scaling(data, reward_shift=value.reward_shift, reward_horizon=value.reward_horizon)

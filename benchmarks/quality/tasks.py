@@ -1,0 +1,301 @@
+"""The tasks of the protocol: each is one row group of the results, done once, in a process of its own kind."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Labelled, half, load
+from figures import figures, rank_correlation
+from policies import LEARNERS, earned, selection_weight
+from signals import (
+    ABLATIONS,
+    DEFAULT,
+    LITERAL,
+    VARIANTS,
+    Signal,
+    altered,
+    free_signals,
+    scaling_of,
+    train_signals,
+)
+
+from vaco_curate import TrainSettings
+from vaco_curate.training import train
+
+Row = dict[str, Any]
+SCHEMA = {
+    "task": str,
+    "dataset": str,
+    "score": str,
+    "seed": int,
+    "figure": str,
+    "selection": str,
+    "learner": str,
+    "policy_seed": int,
+    "episode": int,
+    "value": float,
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """Something to measure.
+
+    Attributes:
+        kind: "score" trains and judges a scorer; "halves" compares scorers of two halves; "agreement" compares
+            seeds; "policy" learns from a selection and rolls out.
+        score: a variant of ``VARIANTS`` or ``ABLATIONS``, or "free" for signals that need no training; for
+            policies any score.
+        seed: of the scorer, and of the policy.
+    """
+
+    kind: str
+    dataset: str
+    score: str = ""
+    seed: int = 0
+    selection: str = ""
+    level: str = "transition"
+    learner: str = ""
+
+    @property
+    def key(self) -> str:
+        """The task's name in the results."""
+        return " | ".join(str(value) for value in dataclasses.astuple(self))
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Where and how much.
+
+    Attributes:
+        folder: of the datasets.
+        work: where scores are kept for the policies that are learned from them.
+        smoke: a few updates of everything.
+    """
+
+    folder: Path
+    work: Path
+    smoke: bool
+
+    def settings(self, name: str) -> TrainSettings:
+        """Of a variant."""
+        settings = (VARIANTS | ABLATIONS)[name]
+        if not self.smoke:
+            return settings
+        few = {"updates": 600, "batch_size": 64, "hidden": (32, 32), "settled_at": None}
+        return altered(settings, few, few | {"updates": 200})
+
+    def policy_updates(self, learner: str, dataset: str) -> int:
+        """Of a learner; more where values must reach back over the 170 steps of the maze."""
+        if self.smoke:
+            return 300 if learner == "BC" else 30
+        if learner == "BC":
+            return 20_000
+        return 30_000 if dataset.startswith("pointmaze") else 10_000
+
+
+def run(task: Task, setup: Setup) -> list[Row]:
+    """Do a task; its rows of the results."""
+    torch.set_num_threads(1)
+    started = time.perf_counter()
+    rows = {"score": _score, "halves": _halves, "agreement": _agreement, "policy": _policy}[task.kind](
+        task, setup
+    )
+    rows.append(_row(task, figure="seconds", value=time.perf_counter() - started))
+    return rows
+
+
+@lru_cache(maxsize=2)
+def _labelled(dataset: str, folder: Path) -> Labelled:
+    return load(dataset, folder)
+
+
+def _score(task: Task, setup: Setup) -> list[Row]:
+    labelled = _labelled(task.dataset, setup.folder)
+    if task.score == "free":
+        signals = free_signals(labelled.data, task.seed)
+    else:
+        signals = train_signals(labelled.data, task.score, setup.settings(task.score), task.seed)
+    for name, signal in signals.items():
+        _keep(task, setup, name, signal)
+    return [
+        _row(task, score=name, figure=figure, value=value)
+        for name, signal in signals.items()
+        for figure, value in figures(labelled, signal).items()
+    ]
+
+
+def _halves(task: Task, setup: Setup) -> list[Row]:
+    """Scorers of two halves of the episodes: do they agree, and do they judge what they have not seen?"""
+    labelled = _labelled(task.dataset, setup.folder)
+    scores = []
+    for which in (0, 1):
+        data = half(labelled, which, task.seed).data
+        scores.append(train(data, setup.settings(task.score), seed=task.seed).scorer.score(labelled.data).score)
+    found = {"rank correlation between halves": rank_correlation(*scores)}
+    unseen = half(labelled, 1, task.seed)
+    order = np.isin(labelled.data.episode_id, unseen.data.episode_id)
+    found |= {
+        f"{name}, unseen half": value for name, value in figures(unseen, Signal(scores[0][order])).items()
+    }
+    return [_row(task, figure=name, value=value) for name, value in found.items()]
+
+
+def _agreement(task: Task, setup: Setup) -> list[Row]:
+    """Rank correlation of the rows' scores between the first seeds; ``seed`` is how many."""
+    scores = [_kept(task.dataset, setup, task.score, seed).score for seed in range(task.seed)]
+    pairs = [rank_correlation(scores[one], scores[other]) for one in range(task.seed) for other in range(one)]
+    return [_row(task, figure="rank correlation between seeds", value=min(pairs))]
+
+
+def _policy(task: Task, setup: Setup) -> list[Row]:
+    labelled = _labelled(task.dataset, setup.folder)
+    signal = None if task.selection == "all" else _kept(task.dataset, setup, task.score, task.seed)
+    weight = selection_weight(labelled.data, signal, task.selection, task.level)
+    scaling = scaling_of(labelled.data, setup.settings(DEFAULT))
+    updates = setup.policy_updates(task.learner, task.dataset)
+    policy = LEARNERS[task.learner](labelled.data, weight, scaling, updates, task.seed)
+    values = earned(labelled, policy, seed=1_000 + task.seed)
+    selection = f"{task.selection} of episodes" if task.level == "episode" else task.selection
+    return [
+        _row(
+            task,
+            figure="return",
+            selection=selection,
+            learner=task.learner,
+            policy_seed=task.seed,
+            episode=episode,
+            value=value,
+        )
+        for episode, value in enumerate(values)
+    ]
+
+
+def _row(task: Task, **columns: Any) -> Row:
+    blank: Row = {
+        "task": task.key,
+        "dataset": task.dataset,
+        "score": task.score,
+        "seed": task.seed,
+        "figure": "",
+        "selection": "",
+        "learner": "",
+        "policy_seed": -1,
+        "episode": -1,
+        "value": float("nan"),
+    }
+    row = blank | columns
+    return row | {"value": float(row["value"])}
+
+
+def _file(dataset: str, setup: Setup, score: str, seed: int) -> Path:
+    return setup.work / f"{dataset}--{score.replace('/', 'over').replace(' ', '_')}--{seed}.npz"
+
+
+def _keep(task: Task, setup: Setup, name: str, signal: Signal) -> None:
+    arrays = {key: array for key in ("score", "weight") if (array := getattr(signal, key)) is not None}
+    np.savez(_file(task.dataset, setup, name, task.seed), **arrays)
+
+
+def _kept(dataset: str, setup: Setup, score: str, seed: int) -> Signal:
+    """Scores of a finished task; made again where the work folder was removed."""
+    path = _file(dataset, setup, score, seed)
+    if not path.exists():
+        _score(maker(dataset, score, seed), setup)
+    with np.load(path) as stored:
+        return Signal(stored["score"], stored.get("weight"))
+
+
+def needs(task: Task) -> list[Task]:
+    """The tasks whose scores a task reads."""
+    if task.kind == "agreement":
+        return [maker(task.dataset, task.score, seed) for seed in range(task.seed)]
+    if task.kind == "policy" and task.selection != "all":
+        return [maker(task.dataset, task.score, task.seed)]
+    return []
+
+
+def maker(dataset: str, score: str, seed: int) -> Task:
+    """The task that makes a score."""
+    if score in ("return", "random"):
+        return Task("score", dataset, "free", seed)
+    return Task("score", dataset, score if score in VARIANTS | ABLATIONS else DEFAULT, seed)
+
+
+CURATED = ("top 10 %", "top 25 %", "top 50 %")
+
+
+def protocol(datasets: list[str], seeds: int) -> Iterator[Task]:
+    """All tasks in the order of their worth, those that others need first."""
+    for dataset in datasets:
+        for seed in range(seeds):
+            yield Task("score", dataset, DEFAULT, seed)
+            yield Task("score", dataset, "free", seed)
+        yield Task("agreement", dataset, DEFAULT, seeds)
+    for learner in ("BC",):
+        for dataset in datasets:
+            for seed in range(seeds):
+                yield Task("policy", dataset, "", seed, "all", learner=learner)
+                for selection in (*CURATED, "weights"):
+                    yield Task("policy", dataset, DEFAULT, seed, selection, learner=learner)
+                yield Task("policy", dataset, "AWR weight", seed, "weights", learner=learner)
+                yield Task("policy", dataset, "return", seed, "top 10 %", "episode", learner)
+                yield Task("policy", dataset, "Q", seed, "top 10 %", learner=learner)
+    for dataset in datasets:
+        for seed in range(seeds):
+            yield Task("halves", dataset, DEFAULT, seed)
+    for dataset in datasets:
+        for seed in range(seeds):
+            yield Task("score", dataset, LITERAL, seed)
+            yield Task("policy", dataset, LITERAL, seed, "weights", learner="BC")
+        yield Task("agreement", dataset, LITERAL, seeds)
+    for dataset in datasets:
+        for seed in range(seeds):
+            for selection in ("top 25 %", "top 50 %"):
+                yield Task("policy", dataset, "return", seed, selection, "episode", "BC")
+                yield Task("policy", dataset, "Q", seed, selection, learner="BC")
+
+
+BOOTSTRAPPED = (
+    "hopper-mixed",
+    "halfcheetah-mixed",
+    "pointmaze-umaze-stitch",
+    "hopper-10-percent-best",
+    "halfcheetah-10-percent-best",
+    "pendulum",
+)
+
+
+def bootstrapped(datasets: list[str], seeds: int) -> Iterator[Task]:
+    """d3rlpy's learners, which cost ten times as much, where random and good behavior mix."""
+    for dataset in (name for name in BOOTSTRAPPED if name in datasets):
+        for selection in ("all", "top 50 %", "weights", "top 25 %", "top 10 %"):
+            for learner in ("IQL", "TD3+BC"):
+                for seed in range(seeds):
+                    score = "" if selection == "all" else DEFAULT
+                    yield Task("policy", dataset, score, seed, selection, learner=learner)
+
+
+ABLATED = ("hopper-mixed", "halfcheetah-mixed", "pointmaze-umaze-stitch", "pendulum")
+
+
+def ablations(datasets: list[str], seeds: int) -> Iterator[Task]:
+    """One switch at a time."""
+    for name in ABLATIONS:
+        for dataset in (dataset for dataset in ABLATED if dataset in datasets):
+            for seed in range(seeds):
+                yield Task("score", dataset, name, seed)
+                if not dataset.startswith("pointmaze"):
+                    yield Task("policy", dataset, name, seed, "weights", learner="BC")
+            yield Task("agreement", dataset, name, seeds)
+
+
+PARTS = {"protocol": protocol, "bootstrapped": bootstrapped, "ablations": ablations}
