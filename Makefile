@@ -2,13 +2,14 @@
 #   make demo   set up .venv, then the main job on an embedded dataset
 #   make test   set up .venv, then linters, types, contracts and the test suite
 # And for those who change the trainer:
-#   make bench  measure it beside eager torch, JAX and its matrix products; rewrites docs/performance.md
+#   make bench    measure it beside eager torch, JAX and its matrix products; rewrites docs/performance.md
+#   make quality DATA=folder   judge its scores on labelled datasets, for hours; rewrites docs/quality.md
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench quality clean
 
 demo: $(VENV)/installed
 	$(BIN)/vaco-curate demo --force
@@ -25,6 +26,9 @@ check: $(VENV)/installed-dev
 bench: $(VENV)/installed-bench
 	$(BIN)/python benchmarks/speed/bench.py
 
+quality: $(VENV)/installed-dev
+	$(BIN)/python benchmarks/quality $(DATA)
+
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "vaco-curate needs Python 3.11 or later; say which: make PYTHON=python3.12 ..."; exit 1; }
@@ -35,7 +39,7 @@ $(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,mazes]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@ $(VENV)/installed
 
 $(VENV)/installed-bench: pyproject.toml constraints.txt | $(VENV)/bin/python

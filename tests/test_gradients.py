@@ -35,8 +35,9 @@ def test_cloning_errors(float64):
 
 def test_policy_objective(float64):
     q_values = torch.randn(2, MEMBERS, BATCH)
-    expected = by_autograd(losses.policy_objective, q_values)
-    assert_equal(gradients.policy_objective_gradient(q_values), expected)
+    row_weight = torch.rand(q_values.shape[1:])
+    expected = by_autograd(lambda values: losses.policy_objective(values, row_weight), q_values)
+    assert_equal(gradients.policy_objective_gradient(q_values, row_weight), expected)
 
 
 def test_equal_critics_share_one_gradient():

@@ -22,13 +22,13 @@ def cloning_errors_gradient(predicted_action: Tensor, action: Tensor) -> Tensor:
     return (predicted_action - action).mul_(2.0)
 
 
-def policy_objective_gradient(q_values: Tensor) -> Tensor:
+def policy_objective_gradient(q_values: Tensor, row_weight: Tensor | float = 1.0) -> Tensor:
     """Of ``policy_objective`` by both critics' values, (2, ..., batch).
 
     Only the smaller critic of a row has one; between equal critics, the first.
     """
     first = (q_values[0] <= q_values[1]).to(q_values.dtype).div_(-q_values.shape[-1])
-    return torch.stack([first, -1.0 / q_values.shape[-1] - first])
+    return row_weight * torch.stack([first, -1.0 / q_values.shape[-1] - first])
 
 
 def tanh_gradient(value: Tensor) -> Tensor:

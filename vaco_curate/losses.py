@@ -155,19 +155,20 @@ def weighted_cloning_loss(weight: Tensor, errors: Tensor) -> Tensor:
 # --- upper level -----------------------------------------------------------------------------
 
 
-def policy_objective(q_values: Tensor) -> Tensor:
+def policy_objective(q_values: Tensor, row_weight: Tensor | float = 1.0) -> Tensor:
     """J_pi = E[-Q(s, a)] with the smaller of the twin critics.
 
     Args:
         q_values: both critics at the true states of the batch and the policy's actions for the
             (noisy) states, (2, ..., batch), in scaled reward units.
+        row_weight: (..., batch) of mean 1, the states that the mean is taken over; the paper's are the data's.
 
     Returns:
         (...), in scaled reward units; lower is better.
 
     Source: VACO, Eq. 9.
     """
-    return -q_values.amin(dim=0).mean(dim=-1)
+    return -(row_weight * q_values.amin(dim=0)).mean(dim=-1)
 
 
 def alignments(

@@ -48,7 +48,7 @@ def selection_weight(data: Transitions, signal: Signal | None, selection: str, l
 
 
 def earned(labelled: Labelled, policy: Any, seed: int) -> Array:
-    """(episodes,) normalized returns; success in percent in a maze; plain returns where nothing else is known."""
+    """(episodes,) normalized returns; success in percent in a maze; else plain returns."""
     returns = np.concatenate(
         [rollout_returns(policy, env, episodes=EPISODES, seed=seed) for env in labelled.environments]
     )

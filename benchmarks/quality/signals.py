@@ -42,6 +42,7 @@ ABLATIONS: dict[str, TrainSettings] = {
         ("quick", {"updates": PRESETS["quick"].value.updates}, {}),
         ("uniform prior, KL 1", {}, {"prior": "uniform", "divergence_coefficient": 1.0}),
         ("uniform prior, KL 10", {}, {"prior": "uniform"}),
+        ("upper level over the data's states", {}, {"upper_states": "data"}),
         ("KL 0", {}, {"divergence_coefficient": 0.0}),
         ("KL 1", {}, {"divergence_coefficient": 1.0}),
         ("KL 3", {}, {"divergence_coefficient": 3.0}),

@@ -219,6 +219,7 @@ def test_the_fast_value_update_is_the_reference_update(float64, hidden):
 BILEVEL_VARIANTS = {
     "default": {},
     "action noise": {"noise_on": "action"},
+    "states of the prior": {"upper_states": "prior"},
     "paper": {
         "activation": "sigmoid",
         "score_bound": None,

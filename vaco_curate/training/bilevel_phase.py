@@ -120,7 +120,8 @@ class BilevelUpdate:
         predicted = self.lower(batch.observation, batch.action, weight)
 
         # Upper level, phi_t fixed: alpha descends J_pi(phi_t) through the step above.
-        q_values = self._objective_gradient(batch.observation, noise)
+        states_weight = batch_weights(log_prior, normalized=True) if settings.upper_states == "prior" else 1.0
+        q_values = self._objective_gradient(batch.observation, noise, states_weight)
         alignment = self.lower.policy.per_example_products(batch.observation, self.direction)
         alignment /= self.lower.share
         if settings.standardize_alignment:
@@ -130,7 +131,7 @@ class BilevelUpdate:
             return {}
         return {
             "cloning_loss": weighted_cloning_loss(weight, cloning_errors(predicted, batch.action)),
-            "policy_value": -policy_objective(q_values),
+            "policy_value": -policy_objective(q_values, states_weight),
             "alignment_loss": value_alignment_loss(weight, alignment),
             "divergence": divergence_from_prior(log_weight, log_prior),
             "effective_sample_size": effective_sample_size(log_weight),
@@ -138,7 +139,7 @@ class BilevelUpdate:
             "score_spread": score.std(dim=-1),
         }
 
-    def _objective_gradient(self, observation: Tensor, noise: Tensor) -> Tensor:
+    def _objective_gradient(self, observation: Tensor, noise: Tensor, states_weight: Tensor | float) -> Tensor:
         """Leave the gradient of J_pi at phi_t in ``direction``; returns the critics' values, (2, K, batch)."""
         members, size, d = observation.shape
         seen = observation + noise if self.settings.noise_on == "state" else observation
@@ -151,7 +152,7 @@ class BilevelUpdate:
         pairs[..., d:] = action.clamp(-1.0, 1.0)
         q_values = self.q.forward(self.pairs).view(2, members, size)
 
-        self.q.derivatives[-1].view(2, members, size).copy_(policy_objective_gradient(q_values))
+        self.q.derivatives[-1].view(2, members, size).copy_(policy_objective_gradient(q_values, states_weight))
         self.q.backpropagate()
         by_action = self.q.input_gradient(slice(d, None))
         by_action = by_action.view(2, members, size, -1).sum(dim=0)

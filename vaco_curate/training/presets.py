@@ -20,6 +20,7 @@ PRESETS: Mapping[str, TrainSettings] = {
             standardize_alignment=False,
             divergence_coefficient=0.0,
             prior="uniform",
+            upper_states="data",
             settled_at=None,
         ),
         matmul_precision="highest",

@@ -130,7 +130,8 @@ def bilevel_step(
     descend(state.policy_optimizer, cloning_loss)
 
     # Upper level, phi_t fixed: alpha descends J_pi(phi_t) through the step above.
-    objective, direction = policy_gradient(state.policy, critic, batch.observation, noise, settings)
+    row_weight = states_weight(log_prior, settings)
+    objective, direction = policy_gradient(state.policy, critic, batch.observation, noise, row_weight, settings)
     alignment = alignments(state.policy, before, direction, batch.observation, batch.action)
     if settings.standardize_alignment:
         alignment = standardized_alignment(alignment)
@@ -145,15 +146,25 @@ def bilevel_step(
     }
 
 
+def states_weight(log_prior: Tensor, settings: BilevelSettings) -> Tensor | float:
+    """Which states the upper level is averaged over: the data's, or those of the prior, (..., batch)."""
+    return batch_weights(log_prior, normalized=True) if settings.upper_states == "prior" else 1.0
+
+
 def policy_gradient(
-    policy: Policy, critic: TwinCritic, observation: Tensor, noise: Tensor, settings: BilevelSettings
+    policy: Policy,
+    critic: TwinCritic,
+    observation: Tensor,
+    noise: Tensor,
+    row_weight: Tensor | float,
+    settings: BilevelSettings,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """J_pi(phi_t) and its gradient by parameter name, with noise on the state or on the action."""
     if settings.noise_on == "state":
         action = policy(observation + noise)
     else:
         action = (policy(observation) + noise).clamp(-1.0, 1.0)
-    objective = policy_objective(critic(observation, action))
+    objective = policy_objective(critic(observation, action), row_weight)
     parameters = dict(policy.named_parameters())
     gradients = torch.autograd.grad(objective, list(parameters.values()))
     return objective.detach(), dict(zip(parameters, gradients, strict=True))

@@ -19,7 +19,7 @@ MEASURE_EVERY = 10
 class ValueSettings:
     """Value phase: IQL's expectile TD learning. Defaults are IQL's for locomotion."""
 
-    updates: int = 30_000  # K1, not published; more gave no better ranks (docs/results.md)
+    updates: int = 30_000  # K1, not published; early stop ends it before (docs/quality.md)
     batch_size: int = 256
     learning_rate: float = 3e-4
     expectile: float = 0.7
@@ -52,6 +52,7 @@ class BilevelSettings:
         path_discount: of "promise".
         longest_path: paths of more steps are cut into several for "promise".
         start_bandwidth: how near starts must be to be compared, in standard deviations of the data.
+        upper_states: which states the policy's value is averaged over: "data", as in the paper, or "prior".
         prior_sample_size: effective sample size that "promise" is scaled to, as a share of the rows.
         merge_value_updates: the paper's appendix: a value update before every bi-level update.
         settled_at: as in ``ValueSettings``.
@@ -74,6 +75,7 @@ class BilevelSettings:
     longest_path: int = 1_000
     start_bandwidth: float = 0.1
     prior_sample_size: float = 0.15
+    upper_states: Literal["data", "prior"] = "prior"
     merge_value_updates: bool = False
     settled_at: float | None = 0.995
 
@@ -218,6 +220,12 @@ def _check(settings: TrainSettings) -> None:
             ">= 0",
         ),
         ("bilevel.prior", bilevel.prior, bilevel.prior in ("promise", "uniform"), "promise or uniform"),
+        (
+            "bilevel.upper_states",
+            bilevel.upper_states,
+            bilevel.upper_states in ("data", "prior"),
+            "data or prior",
+        ),
         ("bilevel.path_discount", bilevel.path_discount, 0 <= bilevel.path_discount <= 1, "in [0, 1]"),
         ("bilevel.longest_path", bilevel.longest_path, bilevel.longest_path >= 1, ">= 1"),
         ("bilevel.start_bandwidth", bilevel.start_bandwidth, bilevel.start_bandwidth > 0, "> 0"),

@@ -1,0 +1,69 @@
+"""The quality protocol end to end, on a recorded pendulum with a few updates of everything."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+PROTOCOL = Path(__file__).parents[1] / "benchmarks" / "quality"
+
+
+def smoke(folder: Path, *arguments: str) -> str:
+    command = [sys.executable, str(PROTOCOL), "--smoke", "--seeds", "2", "--workers", "2"]
+    places = ["--results", folder / "results.parquet", "--work", folder / "work", "--page", folder / "page.md"]
+    finished = subprocess.run([*command, *map(str, places), *arguments], capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+    return finished.stdout
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    pytest.importorskip("d3rlpy", reason="the d3rlpy extra is not installed")
+    folder = tmp_path_factory.mktemp("protocol")
+    smoke(folder)
+    return folder
+
+
+def test_every_part_of_the_protocol_gives_finite_figures(folder):
+    results = pl.read_parquet(folder / "results.parquet")
+    assert np.isfinite(results["value"]).all()
+    assert set(results["learner"].unique()) == {"", "BC", "IQL", "TD3+BC"}
+    for score in ("VACO", "VACO, paper", "VACO, sigmoid", "Q", "AWR weight", "1 / Q", "return", "random"):
+        figures = results.filter((pl.col("score") == score) & (pl.col("dataset") == "pendulum"))
+        assert {"Pearson", "AUC, rows", "best in top 10 %, episodes"} <= set(figures["figure"]), score
+        assert set(figures["seed"]) >= {0, 1}, score
+    oracle = results.filter((pl.col("score") == "return") & (pl.col("figure") == "Pearson"))
+    assert oracle["value"].to_list() == pytest.approx([1.0] * len(oracle))
+
+
+def test_what_is_finished_is_not_done_again_and_what_is_missing_is(folder):
+    path = folder / "results.parquet"
+    before = pl.read_parquet(path)
+    assert " s  " not in smoke(folder), "a finished task was done again"
+    lost = "policy | pendulum | VACO | 1 | weights | transition | BC"
+    before.filter(pl.col("task") != lost).write_parquet(path)
+    assert smoke(folder).count(" s  ") == 1
+    after = pl.read_parquet(path)
+    order = ["task", "score", "figure", "episode"]
+    made_again, first = (
+        frame.filter((pl.col("task") == lost) & (pl.col("figure") == "return")).sort(order)
+        for frame in (after, before)
+    )
+    assert made_again.equals(first), "the same task gave other numbers"
+
+
+def test_the_page_holds_what_was_measured_and_says_what_was_not(folder):
+    page = (folder / "page.md").read_text()
+    assert "| rank correlation between seeds, every dataset | >= 0.9 |  | not measured |" in page
+    assert page.count("## ") >= 7
+
+
+def test_results_of_the_smoke_protocol_cannot_overwrite_those_of_the_project():
+    finished = subprocess.run([sys.executable, str(PROTOCOL), "--smoke"], capture_output=True, text=True)
+    assert finished.returncode == 2
+    assert "--results and --page" in finished.stderr
