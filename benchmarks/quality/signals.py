@@ -17,7 +17,7 @@ from vaco_curate.scaling import Scaling, fit_scaling
 from vaco_curate.training import train
 from vaco_curate.transitions import Array, Transitions
 
-LITERAL_UPDATES = (50_000, 20_000)
+LITERAL_UPDATES = (30_000, 20_000)
 """Of the literal preset here: K1 and K2 are not published, and the preset's own million of each would take an
 hour a training."""
 

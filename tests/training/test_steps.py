@@ -128,6 +128,8 @@ def test_a_bilevel_step_is_gradient_descent_on_both_levels(float64, noise_on, co
     alpha = {name: p.detach().clone() for name, p in scorer.named_parameters()}
     perturbation = 0.3 * torch.randn(ROWS, D if noise_on == "state" else K)
 
+    states = batch_weights(log_prior, normalized=True)
+
     def log_weight(values):
         score = functional_call(scorer, values, (batch.observation, batch.action, q_input))
         return log_prior + LOG_WEIGHT["exp"](score)
@@ -148,7 +150,7 @@ def test_a_bilevel_step_is_gradient_descent_on_both_levels(float64, noise_on, co
         else:
             acted = (functional_call(policy, moved, (batch.observation,)) + perturbation).clamp(-1, 1)
         # the step's own loss is the gradient over eta_1
-        value_part = policy_objective(critic(batch.observation, acted)) / rate
+        value_part = policy_objective(critic(batch.observation, acted), states) / rate
         return value_part + coefficient * divergence_from_prior(log_weight(values), log_prior)
 
     expected_phi, gradient = after_lower_step(alpha), grad(upper_level)(alpha)
