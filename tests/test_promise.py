@@ -77,7 +77,7 @@ def fitted(start, promise, sample_size=0.3, length=None):
         sample_size=sample_size,
         discount=DISCOUNT,
         longest_path=1000,
-        bandwidth=0.1,
+        bandwidth=0.3,
     )
     return prior, prior.log_rho(start, promise[None])[0]
 
@@ -105,7 +105,7 @@ def test_a_path_that_starts_alone_is_compared_with_all_others():
     assert log_rho[-1] > np.median(log_rho[:-1])
 
 
-def test_the_local_median_and_deviation_are_those_of_the_weighted_rows():
+def test_the_local_center_and_deviation_are_those_of_the_weighted_rows():
     generator = np.random.default_rng(1)
     start, promise = generator.standard_normal((9, 2)), generator.standard_normal(9)
     length = generator.integers(1, 20, 9)
@@ -113,12 +113,23 @@ def test_the_local_median_and_deviation_are_those_of_the_weighted_rows():
     ours = prior.standardized(start, promise[None])[0]
     for path in range(9):
         distance = np.mean((start - start[path]) ** 2, axis=1)
-        weight = length * (np.exp(-distance / (2 * 0.1**2)) + 5.0 / 9)
+        weight = length * (np.exp(-distance / (2 * 0.3**2)) + 5.0 / 9)
         weight /= weight.sum()
         order = np.argsort(promise)
-        median = promise[order][np.searchsorted(np.cumsum(weight[order]), 0.5)]
-        deviation = (weight * np.abs(promise - median)).sum()
-        assert ours[path] == pytest.approx((promise[path] - median) / deviation)
+        fine = np.repeat(promise[order], np.round(1e6 * weight[order]).astype(int))  # rows, a millionth each
+        center = fine[len(fine) // 3 : 2 * len(fine) // 3].mean()
+        deviation = np.abs(fine - center).mean()
+        assert ours[path] == pytest.approx((promise[path] - center) / deviation, rel=1e-3)
+
+
+def test_two_behaviors_that_share_the_paths_equally_keep_their_distance():
+    """A median would jump from one to the other with the noise of the starts."""
+    generator = np.random.default_rng(0)
+    good = np.tile([True, False], 100)
+    promise = np.where(good, 1.0, -1.0) + 0.01 * generator.standard_normal(200)
+    _, log_rho = fitted(0.2 * generator.standard_normal((200, 6)), promise)
+    assert log_rho[good].std() < 0.2 * (log_rho[good].mean() - log_rho[~good].mean())
+    assert log_rho[~good].std() < 0.2 * (log_rho[good].mean() - log_rho[~good].mean())
 
 
 @given(st.integers(0, 1000), st.floats(0.1, 0.9), st.floats(-1e4, 1e4), st.floats(1e-3, 1e4))

@@ -113,10 +113,10 @@ def kept_promise(
 class PathPrior:
     """log rho of a path, for each of K members: how its promise compares with that of paths that start nearby.
 
-    A path is compared with those it could have been: promises are standardized by their local median and
-    mean absolute deviation over the starts, in units of the data's spread. In an environment that always
-    starts alike all paths are compared with all others; in a maze, the second half of the way is not set
-    against the first.
+    A path is compared with those it could have been: promises are standardized by their local center, the
+    mean of the middle third, and by the mean absolute deviation from it. In an environment that always starts
+    alike all paths are compared with all others; in a maze, the second half of the way is not set against the
+    first.
 
     Attributes:
         discount: of ``kept_promise``.
@@ -129,8 +129,8 @@ class PathPrior:
         inverse_temperature: (K,), log rho for a standardized promise of one.
         level: (K,), added to log rho, such that rho has mean one over the rows that it was fitted to.
 
-    Source: ours (docs/method.md); the kernel median is Nadaraya and Watson's estimate of a conditional
-    distribution.
+    Source: ours (docs/method.md); the kernel weights are Nadaraya and Watson's estimate of a
+    conditional distribution.
     """
 
     discount: float
@@ -201,15 +201,15 @@ class PathPrior:
         return np.asarray(self.inverse_temperature[:, None] * signal + self.level[:, None])
 
     def standardized(self, start: Array, promise: Array) -> Array:
-        """Promises less the local median, over the local deviation; (K, paths), 0 where that is 0."""
+        """Promises less the local center, over the local deviation; (K, paths), 0 where that is 0."""
         result = np.zeros(promise.shape)
         for first in range(0, len(start), QUERIES):
             part = slice(first, first + QUERIES)
             weight = self._weight_of_landmarks(start[part])
             for member, landmark_promise in enumerate(self.promise):
-                middle, deviation = _weighted_median_and_deviation(landmark_promise, weight)
+                center, deviation = _center_and_deviation(landmark_promise, weight)
                 np.divide(
-                    promise[member, part] - middle, deviation, out=result[member, part], where=deviation > 0.0
+                    promise[member, part] - center, deviation, out=result[member, part], where=deviation > 0.0
                 )
         return result
 
@@ -221,17 +221,19 @@ class PathPrior:
         return np.asarray(weight / weight.sum(axis=-1, keepdims=True))
 
 
-def _weighted_median_and_deviation(values: Array, weight: Array) -> tuple[Array, Array]:
-    """Median and mean absolute deviation from it, by (queries, landmarks) weights that sum to one.
+def _center_and_deviation(values: Array, weight: Array) -> tuple[Array, Array]:
+    """Mean of the middle third and mean absolute deviation from it, by (queries, landmarks) weights.
 
-    Not the standard deviation: a few paths from elsewhere, with promises of another size, would rule it.
+    Neither the mean and standard deviation, which a few paths from elsewhere with promises of another size
+    would rule, nor the median, which jumps from one to the other where two behaviors share the paths equally.
     """
     order = np.argsort(values, kind="stable")
-    cumulative = np.cumsum(weight[:, order], axis=-1)
-    median = values[order][np.argmax(cumulative >= 0.5 * cumulative[:, -1:], axis=-1)]
-    deviation = (weight * np.abs(values[None] - median[:, None])).sum(axis=-1)
+    cumulative = np.cumsum(weight[:, order], axis=-1).clip(1 / 3, 2 / 3)
+    middle = np.diff(cumulative, axis=-1, prepend=1 / 3) * 3.0
+    center = (middle * values[order]).sum(axis=-1)
+    deviation = (weight * np.abs(values[None] - center[:, None])).sum(axis=-1)
     negligible = deviation <= 1e-9 * np.abs(values).max(initial=0.0)
-    return median, np.where(negligible, 0.0, deviation)
+    return center, np.where(negligible, 0.0, deviation)
 
 
 def inverse_temperature_for(signal: Array, length: Array, sample_size: float) -> float:

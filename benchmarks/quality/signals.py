@@ -52,7 +52,7 @@ ABLATIONS: dict[str, TrainSettings] = {
         ("path discount 0.99", {}, {"path_discount": 0.99}),
         ("path discount 1", {}, {"path_discount": 1.0}),
         ("all starts alike", {}, {"start_bandwidth": 1e6}),
-        ("start bandwidth 0.3", {}, {"start_bandwidth": 0.3}),
+        ("start bandwidth 0.1", {}, {"start_bandwidth": 0.1}),
         ("paths of 100 steps", {}, {"longest_path": 100}),
         ("sigmoid", {}, {"activation": "sigmoid", "score_bound": None}),
         ("w not normalized", {}, {"normalize_weights": False}),

@@ -234,24 +234,24 @@ CURATED = ("top 10 %", "top 25 %", "top 50 %")
 
 
 def protocol(datasets: list[str], seeds: int) -> Iterator[Task]:
-    """All tasks in the order of their worth, those that others need first."""
+    """All tasks, the most telling first."""
     for dataset in datasets:
         for seed in range(seeds):
             yield Task("score", dataset, DEFAULT, seed)
             yield Task("score", dataset, "free", seed)
         yield Task("agreement", dataset, DEFAULT, seeds)
-    for learner in ("BC",):
-        for dataset in datasets:
-            for seed in range(seeds):
-                yield Task("policy", dataset, "", seed, "all", learner=learner)
-                for selection in (*CURATED, "weights"):
-                    yield Task("policy", dataset, DEFAULT, seed, selection, learner=learner)
-                yield Task("policy", dataset, "AWR weight", seed, "weights", learner=learner)
-                yield Task("policy", dataset, "return", seed, "top 10 %", "episode", learner)
-                yield Task("policy", dataset, "Q", seed, "top 10 %", learner=learner)
+        for seed in range(seeds):
+            yield Task("policy", dataset, "", seed, "all", learner="BC")
+            for selection in (*CURATED, "weights"):
+                yield Task("policy", dataset, DEFAULT, seed, selection, learner="BC")
     for dataset in datasets:
         for seed in range(seeds):
             yield Task("halves", dataset, DEFAULT, seed)
+    for dataset in datasets:
+        for seed in range(seeds):
+            yield Task("policy", dataset, "return", seed, "top 10 %", "episode", "BC")
+            yield Task("policy", dataset, "Q", seed, "top 10 %", learner="BC")
+            yield Task("policy", dataset, "AWR weight", seed, "weights", learner="BC")
     for dataset in datasets:
         for seed in range(seeds):
             yield Task("score", dataset, LITERAL, seed)

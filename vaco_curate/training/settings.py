@@ -73,7 +73,7 @@ class BilevelSettings:
     prior: Literal["promise", "uniform"] = "promise"
     path_discount: float = 0.996
     longest_path: int = 1_000
-    start_bandwidth: float = 0.1
+    start_bandwidth: float = 0.3
     prior_sample_size: float = 0.15
     upper_states: Literal["data", "prior"] = "prior"
     merge_value_updates: bool = False
