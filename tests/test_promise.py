@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vaco_curate.curation import effective_sample_share
-from vaco_curate.promise import LARGEST_RANGE, PathPrior, Paths, inverse_temperature_for, kept_promise
+from vaco_curate.promise import (
+    LANDMARKS,
+    LARGEST_RANGE,
+    PathPrior,
+    Paths,
+    inverse_temperature_for,
+    kept_promise,
+)
 
 DISCOUNT = 0.9
 
@@ -62,24 +69,30 @@ def test_values_that_predict_every_reward_keep_every_promise():
 def test_long_paths_are_cut_and_every_row_is_in_one_path():
     data = make_transitions(episodes=3, length=10)
     paths = all_paths(data, 4)
-    assert paths.start.tolist() == [0, 4, 8, 10, 14, 18, 20, 24, 28]
-    assert paths.length.tolist() == [4, 4, 2] * 3
+    assert paths.start.tolist() == [0, 3, 6, 10, 13, 16, 20, 23, 26]
+    assert paths.length.tolist() == [3, 3, 4] * 3
     assert paths.has_successor.tolist() == [True, True, False] * 3
-    assert paths.spread(np.arange(9)).tolist() == np.repeat(np.arange(9), [4, 4, 2] * 3).tolist()
+    assert paths.spread(np.arange(9)).tolist() == np.repeat(np.arange(9), [3, 3, 4] * 3).tolist()
 
 
-def fitted(start, promise, sample_size=0.3, length=None):
-    length = np.full(len(start), 10) if length is None else length
-    prior = PathPrior.fit(
+def finished_paths(length) -> Paths:
+    """Paths that end truly, one after the other."""
+    count = len(length)
+    return Paths(np.cumsum(length) - length, np.asarray(length), np.ones(count, bool), np.zeros(count, bool))
+
+
+def fitted(start, promise, sample_size=0.3, paths=None):
+    paths = finished_paths(np.full(len(start), 10)) if paths is None else paths
+    prior, log_rho = PathPrior.fit(
+        paths,
         start,
-        length,
         promise[None],
         sample_size=sample_size,
         discount=DISCOUNT,
         longest_path=1000,
         bandwidth=0.3,
     )
-    return prior, prior.log_rho(start, promise[None])[0]
+    return prior, log_rho[0]
 
 
 def test_a_path_is_compared_with_those_that_start_nearby():
@@ -109,11 +122,14 @@ def test_the_local_center_and_deviation_are_those_of_the_weighted_rows():
     generator = np.random.default_rng(1)
     start, promise = generator.standard_normal((9, 2)), generator.standard_normal(9)
     length = generator.integers(1, 20, 9)
-    prior, _ = fitted(start, promise, length=length)
-    ours = prior.standardized(start, promise[None])[0]
+    paths = finished_paths(length)
+    prior, _ = fitted(start, promise, paths=paths)
+    ours = prior.standardized(paths, start, promise[None])[0]
     for path in range(9):
         distance = np.mean((start - start[path]) ** 2, axis=1)
-        weight = length * (np.exp(-distance / (2 * 0.3**2)) + 5.0 / 9)
+        nearby = np.exp(-distance / (2 * 0.3**2))
+        rows_a_path = (length * nearby).sum() / nearby.sum()
+        weight = length * nearby + 5.0 * rows_a_path * length / length.sum()
         weight /= weight.sum()
         order = np.argsort(promise)
         fine = np.repeat(promise[order], np.round(1e6 * weight[order]).astype(int))  # rows, a millionth each
@@ -137,7 +153,7 @@ def test_the_prior_has_the_wanted_sample_size_whatever_the_scale(seed, share, sh
     generator = np.random.default_rng(seed)
     promise = shift + scale * generator.standard_normal(300)
     length = generator.integers(1, 50, 300)
-    _, log_rho = fitted(np.zeros((300, 2)), promise, share, length)
+    _, log_rho = fitted(np.zeros((300, 2)), promise, share, finished_paths(length))
     weight = np.repeat(np.exp(log_rho), length)
     assert effective_sample_share(weight) == pytest.approx(share, abs=1e-2)
     assert weight.mean() == pytest.approx(1.0)
@@ -159,19 +175,20 @@ def test_the_members_of_a_joined_prior_are_those_of_its_parts():
     generator = np.random.default_rng(0)
     start, promise = generator.standard_normal((20, 3)), generator.standard_normal((2, 20))
     parts = [fitted(start, one)[0] for one in promise]
-    joined = PathPrior.joined(parts).log_rho(start, promise)
-    assert joined == pytest.approx(
-        np.stack([p.log_rho(start, one[None])[0] for p, one in zip(parts, promise, strict=True)])
-    )
+    paths = finished_paths(np.full(20, 10))
+    joined = PathPrior.joined(parts).log_rho(paths, start, promise)
+    alone = [part.log_rho(paths, start, one[None])[0] for part, one in zip(parts, promise, strict=True)]
+    assert joined == pytest.approx(np.stack(alone))
 
 
 def test_neighbors_change_no_bit_of_a_path():
     generator = np.random.default_rng(0)
     start, promise = generator.standard_normal((300, 3)), generator.standard_normal((1, 300))
     prior, _ = fitted(start, promise[0])
-    whole = prior.log_rho(start, promise)
-    for part in (slice(0, 1), slice(63, 66), slice(7, 250)):
-        assert (prior.log_rho(start[part], promise[:, part]) == whole[:, part]).all()
+    paths = finished_paths(np.full(300, 10))
+    whole = prior.log_rho(paths, start, promise)
+    for part in (np.arange(1), np.arange(63, 66), np.arange(7, 250)):
+        assert (prior.log_rho(paths.take(part), start[part], promise[:, part]) == whole[:, part]).all()
 
 
 def test_the_prior_prefers_the_path_that_earns_what_others_only_promise():
@@ -183,5 +200,53 @@ def test_the_prior_prefers_the_path_that_earns_what_others_only_promise():
     reward = np.repeat([1.0, 0.0], 5)
     promise = kept_promise(paths, reward, np.array([5.0, 5.0]), np.zeros(2), discount=1.0)
     assert promise.tolist() == [0.0, -5.0]
-    _, log_rho = fitted(np.zeros((2, 2)), promise, 0.6, paths.length)
+    _, log_rho = fitted(np.zeros((2, 2)), promise, 0.6, paths)
     assert log_rho[0] > log_rho[1]
+
+
+@pytest.mark.parametrize("reward", [1.0, -1.0])
+def test_identical_behavior_is_judged_alike_however_long_its_recording(reward):
+    """Constant rewards, exact values, recordings of many lengths; then one path that does better."""
+    length = np.append(np.arange(20, 220), 120)
+    count = len(length)
+    paths = Paths(np.cumsum(length) - length, length, np.zeros(count, bool), np.ones(count, bool))
+    earned = np.repeat(np.where(np.arange(count) < count - 1, reward, reward + 0.5), length)
+    value = np.full(count, reward / (1.0 - 0.8))  # of a shorter horizon than the paths'
+    promise = kept_promise(paths, earned, value, value, discount=0.98)
+    assert np.ptp(promise[:-1]) > 5.0, "the promises themselves depend on the length"
+    prior, _ = PathPrior.fit(
+        paths,
+        np.zeros((count, 2)),
+        promise[None],
+        sample_size=0.3,
+        discount=0.98,
+        longest_path=1000,
+        bandwidth=0.3,
+    )
+    signal = prior.standardized(paths, np.zeros((count, 2)), promise[None])[0]
+    assert np.abs(signal[:-1]).max() < 0.01 * signal[-1]
+
+
+def test_a_lonely_long_path_is_not_its_own_measure():
+    generator = np.random.default_rng(0)
+    good = np.arange(100) < 10
+    length = np.where(good, 1000, 100)
+    promise = np.where(good, 10.0, -10.0) + generator.standard_normal(100)
+    _, log_rho = fitted(20.0 * generator.standard_normal((100, 6)), promise, paths=finished_paths(length))
+    assert log_rho[good].min() > log_rho[~good].max()
+    assert np.ptp(log_rho[good]) > 0.0
+
+
+def test_rows_that_were_not_trained_on_stay_within_the_fitted_range():
+    generator = np.random.default_rng(0)
+    start, promise = generator.standard_normal((50, 3)), generator.standard_normal(50)
+    prior, log_rho = fitted(start, promise)
+    far = prior.log_rho(finished_paths(np.full(50, 10)), start, 1e6 * promise[None])[0]
+    assert (far.min(), far.max()) == (log_rho.min(), log_rho.max())
+
+
+def test_landmarks_of_many_paths_are_not_all_of_one_kind():
+    """Good and bad paths in turn, twice as many as landmarks."""
+    good = np.tile([1.0, -1.0], LANDMARKS)
+    prior, _ = fitted(np.zeros((len(good), 1)), good)
+    assert 0.4 < (prior.promise > 0).mean() < 0.6

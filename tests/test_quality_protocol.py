@@ -45,7 +45,8 @@ def test_what_is_finished_is_not_done_again_and_what_is_missing_is(folder):
     path = folder / "results.parquet"
     before = pl.read_parquet(path)
     assert " s  " not in smoke(folder), "a finished task was done again"
-    lost = "policy | pendulum | VACO | 1 | weights | transition | BC"
+    name = "policy | pendulum | VACO | 1 | weights | transition | BC"
+    (lost,) = (task for task in before["task"].unique() if task.startswith(name))
     before.filter(pl.col("task") != lost).write_parquet(path)
     assert smoke(folder).count(" s  ") == 1
     after = pl.read_parquet(path)
@@ -63,7 +64,21 @@ def test_the_page_holds_what_was_measured_and_says_what_was_not(folder):
     assert page.count("## ") >= 7
 
 
-def test_results_of_the_smoke_protocol_cannot_overwrite_those_of_the_project():
-    finished = subprocess.run([sys.executable, str(PROTOCOL), "--smoke"], capture_output=True, text=True)
+@pytest.mark.parametrize("kept", ["--results", "--work", "--page"])
+def test_the_smoke_protocol_cannot_overwrite_what_the_project_keeps(tmp_path, kept):
+    others = {"--results": "r.parquet", "--work": "work", "--page": "p.md"}
+    places = [part for name, file in others.items() if name != kept for part in (name, str(tmp_path / file))]
+    command = [sys.executable, str(PROTOCOL), "--smoke", *places]
+    finished = subprocess.run(command, capture_output=True, text=True)
     assert finished.returncode == 2
-    assert "--results and --page" in finished.stderr
+    assert "--results, --work and --page" in finished.stderr
+
+
+def test_a_mixture_has_the_wanted_share_of_the_best(monkeypatch):
+    monkeypatch.syspath_prepend(str(PROTOCOL))
+    import datasets
+
+    mixture = datasets.load("pendulum-50-percent-best", Path())
+    assert mixture.is_best.mean() == pytest.approx(0.5, abs=0.03)
+    assert set(np.unique(mixture.label)) == {mixture.best[0], mixture.names.index("random")}
+    assert (mixture.label[mixture.data.episode_start][mixture.episode_is_best] == mixture.best[0]).all()

@@ -75,7 +75,7 @@ def test_the_score_is_the_log_prior_of_the_path_and_the_log_weight_of_the_row(se
             discount=scorer.prior.discount,
         )
         start = scorer.scaling.observation(data.observation[paths.start])
-        log_rho = paths.spread(scorer.prior.log_rho(start, promise[None])[0])
+        log_rho = paths.spread(scorer.prior.log_rho(paths, start, promise[None])[0])
         assert log_rho.std() > 0.1, "the test needs paths that differ"
     assert abs(scorer.q_mean.item()) > 1e-3, "the test needs statistics that matter"
     assert scorer.score(data).score == pytest.approx(log_rho + log_weight.numpy(), abs=1e-4)

@@ -14,14 +14,11 @@ LARGEST_RANGE = 50.0
 """Largest difference of log priors, in nats."""
 
 LANDMARKS = 2048
-"""Paths that others are compared with, spread evenly over the training data."""
+"""Paths that others are compared with, drawn from the training data."""
 
 PATHS_FROM_ANYWHERE = 5.0
-"""Weight, in paths, of all paths together beside those that start nearby: what a start is compared
+"""Weight of all paths together, in paths as long as those that start nearby: what a start is compared
 with where hardly any other path begins."""
-
-QUERIES = 64
-"""Paths compared at a time: bounds the memory, does not change a number."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +43,13 @@ class Paths:
 
         Args:
             deviation: (d,) of the observations, the scale of ``Transitions.paths_from``.
-            longest: paths of more steps are cut into several.
+            longest: paths of more steps are cut into several of about the same length.
         """
         natural = data.paths_from(deviation)
         lengths = np.diff(np.append(natural, len(data)))
         pieces = -(-lengths // longest)
         piece = np.arange(pieces.sum()) - np.repeat(np.cumsum(pieces) - pieces, pieces)
-        start = np.repeat(natural, pieces) + longest * piece
+        start = np.repeat(natural, pieces) + piece * np.repeat(lengths, pieces) // np.repeat(pieces, pieces)
         last = np.append(start[1:], len(data)) - 1
         return cls(start, last - start + 1, data.terminated[last], data.has_successor[last])
 
@@ -63,6 +60,14 @@ class Paths:
     def last(self) -> Array:
         """(paths,) last row."""
         return self.start + self.length - 1
+
+    def exposure(self, discount: float, horizon: int) -> Array:
+        """(paths,) share of the discounted steps of a horizon that a path stands for: 1 where it ends truly."""
+        steps = np.minimum(self.length, horizon)
+        taken, all_steps = (
+            (steps, horizon) if discount == 1.0 else (1.0 - discount**steps, 1.0 - discount**horizon)
+        )
+        return np.where(self.terminated, 1.0, taken / all_steps)
 
     def take(self, chosen: Array) -> Paths:
         """The given paths; rows keep their numbers."""
@@ -116,18 +121,21 @@ class PathPrior:
     A path is compared with those it could have been: promises are standardized by their local center, the
     mean of the middle third, and by the mean absolute deviation from it. In an environment that always starts
     alike all paths are compared with all others; in a maze, the second half of the way is not set against the
-    first.
+    first. A path whose recording ends before its task does is compared with the share of the center that so
+    many steps stand for: what is not recorded counts neither for it nor against it.
 
     Attributes:
         discount: of ``kept_promise``.
         longest_path: of ``Paths.of``.
         bandwidth: standard deviation of the Gaussian kernel over the starts, in normalized units of one
             dimension.
+        horizon: steps of the longest path it was fitted to.
         start: (landmarks, d) first states, normalized.
         length: (landmarks,) rows of the paths.
-        promise: (K, landmarks).
+        promise: (K, landmarks), for the whole horizon.
         inverse_temperature: (K,), log rho for a standardized promise of one.
         level: (K,), added to log rho, such that rho has mean one over the rows that it was fitted to.
+        lowest, highest: (K,), of log rho over those rows; others are kept within.
 
     Source: ours (docs/method.md); the kernel weights are Nadaraya and Watson's estimate of a
     conditional distribution.
@@ -136,54 +144,68 @@ class PathPrior:
     discount: float
     longest_path: int
     bandwidth: float
+    horizon: int
     start: Array
     length: Array
     promise: Array
     inverse_temperature: Array
     level: Array
+    lowest: Array
+    highest: Array
 
     @classmethod
     def fit(
         cls,
+        paths: Paths,
         start: Array,
-        length: Array,
         promise: Array,
         *,
         sample_size: float,
         discount: float,
         longest_path: int,
         bandwidth: float,
-    ) -> PathPrior:
-        """The prior over the rows of a dataset's paths.
+    ) -> tuple[PathPrior, Array]:
+        """The prior over the rows of a dataset's paths, and log rho of each path, (K, paths).
 
         Args:
             start: (paths, d), normalized.
-            length: (paths,).
-            promise: (K, paths).
+            promise: (K, paths) from ``kept_promise``.
             sample_size: wanted effective sample size of rho as a share of the rows, in (0, 1).
         """
-        chosen = spread_evenly(len(length), LANDMARKS)
+        horizon = int(paths.length.max())
+        chosen = np.sort(np.random.default_rng(0).permutation(len(paths))[:LANDMARKS])
         members = len(promise)
         prior = cls(
             discount,
             longest_path,
             bandwidth,
-            start[chosen].astype(np.float64),
-            length[chosen].astype(np.float64),
-            promise[:, chosen],
-            np.zeros(members),
-            np.zeros(members),
+            horizon,
+            start=start[chosen].astype(np.float64),
+            length=paths.length[chosen].astype(np.float64),
+            promise=(promise / paths.exposure(discount, horizon))[:, chosen],
+            inverse_temperature=np.zeros(members),
+            level=np.zeros(members),
+            lowest=np.full(members, -np.inf),
+            highest=np.full(members, np.inf),
         )
-        signals = prior.standardized(start, promise)
+        length = paths.length
+        signals = prior.standardized(paths, start, promise)
         inverse_temperature = np.array(
             [inverse_temperature_for(signal, length, sample_size) for signal in signals]
         )
         log_rho = inverse_temperature[:, None] * signals
         highest = log_rho.max(axis=-1)
         mean = (length * np.exp(log_rho - highest[:, None])).sum(axis=-1) / length.sum()
-        return dataclasses.replace(
-            prior, inverse_temperature=inverse_temperature, level=-highest - np.log(mean)
+        level = -highest - np.log(mean)
+        log_rho += level[:, None]
+        fitted = dataclasses.replace(
+            prior,
+            inverse_temperature=inverse_temperature,
+            level=level,
+            lowest=log_rho.min(axis=-1),
+            highest=log_rho.max(axis=-1),
         )
+        return fitted, log_rho
 
     @classmethod
     def joined(cls, priors: Sequence[PathPrior]) -> PathPrior:
@@ -193,47 +215,59 @@ class PathPrior:
             promise=np.concatenate([prior.promise for prior in priors]),
             inverse_temperature=np.concatenate([prior.inverse_temperature for prior in priors]),
             level=np.concatenate([prior.level for prior in priors]),
+            lowest=np.concatenate([prior.lowest for prior in priors]),
+            highest=np.concatenate([prior.highest for prior in priors]),
         )
 
-    def log_rho(self, start: Array, promise: Array) -> Array:
+    def log_rho(self, paths: Paths, start: Array, promise: Array) -> Array:
         """(K, paths) of paths with the given normalized first states, (paths, d), and promises, (K, paths)."""
-        signal = self.standardized(start, promise)
-        return np.asarray(self.inverse_temperature[:, None] * signal + self.level[:, None])
+        signal = self.standardized(paths, start, promise)
+        log_rho = self.inverse_temperature[:, None] * signal + self.level[:, None]
+        return np.asarray(np.clip(log_rho, self.lowest[:, None], self.highest[:, None]))
 
-    def standardized(self, start: Array, promise: Array) -> Array:
+    def standardized(self, paths: Paths, start: Array, promise: Array) -> Array:
         """Promises less the local center, over the local deviation; (K, paths), 0 where that is 0."""
+        exposure = paths.exposure(self.discount, self.horizon)
+        orders = [np.argsort(landmark_promise, kind="stable") for landmark_promise in self.promise]
+        ascending = [values[order] for values, order in zip(self.promise, orders, strict=True)]
+        columns = np.ascontiguousarray(self.start.T)
         result = np.zeros(promise.shape)
-        for first in range(0, len(start), QUERIES):
-            part = slice(first, first + QUERIES)
-            weight = self._weight_of_landmarks(start[part])
-            for member, landmark_promise in enumerate(self.promise):
-                center, deviation = _center_and_deviation(landmark_promise, weight)
-                np.divide(
-                    promise[member, part] - center, deviation, out=result[member, part], where=deviation > 0.0
-                )
+        for path, first_state in enumerate(start.astype(np.float64)):  # one by one: others change no bit of it
+            weight = self._weight_of_landmarks(first_state, columns)
+            for member, (order, values) in enumerate(zip(orders, ascending, strict=True)):
+                center, deviation = _center_and_deviation(values, weight[order])
+                if deviation > 0.0:
+                    result[member, path] = (promise[member, path] - exposure[path] * center) / deviation
         return result
 
-    def _weight_of_landmarks(self, start: Array) -> Array:
-        """(queries, landmarks), summing to one. Sums run over one row at a time: no neighbor changes it."""
-        distance = np.square(start[:, None].astype(np.float64) - self.start[None]).mean(axis=-1)
-        nearby = np.exp(-distance / (2.0 * self.bandwidth**2))
-        weight = self.length * (nearby + PATHS_FROM_ANYWHERE / len(self.length))
-        return np.asarray(weight / weight.sum(axis=-1, keepdims=True))
+    def _weight_of_landmarks(self, start: Array, columns: Array) -> Array:
+        """(landmarks,) of one first state, (d,), summing to one.
+
+        Args:
+            columns: first states of the landmarks, (d, landmarks).
+        """
+        distance = np.zeros(columns.shape[1])
+        for own, others in zip(start, columns, strict=True):
+            distance += np.square(own - others)
+        nearby = np.exp(distance / (-2.0 * len(columns) * self.bandwidth**2))
+        weight = self.length * nearby
+        count = nearby.sum()
+        rows_a_path = weight.sum() / count if count > 1e-12 else self.length.mean()
+        weight += PATHS_FROM_ANYWHERE * rows_a_path * self.length / self.length.sum()
+        return np.asarray(weight / weight.sum())
 
 
-def _center_and_deviation(values: Array, weight: Array) -> tuple[Array, Array]:
-    """Mean of the middle third and mean absolute deviation from it, by (queries, landmarks) weights.
+def _center_and_deviation(values: Array, weight: Array) -> tuple[float, float]:
+    """Mean of the middle third and mean absolute deviation from it, of ascending values by weight.
 
     Neither the mean and standard deviation, which a few paths from elsewhere with promises of another size
     would rule, nor the median, which jumps from one to the other where two behaviors share the paths equally.
     """
-    order = np.argsort(values, kind="stable")
-    cumulative = np.cumsum(weight[:, order], axis=-1).clip(1 / 3, 2 / 3)
-    middle = np.diff(cumulative, axis=-1, prepend=1 / 3) * 3.0
-    center = (middle * values[order]).sum(axis=-1)
-    deviation = (weight * np.abs(values[None] - center[:, None])).sum(axis=-1)
-    negligible = deviation <= 1e-9 * np.abs(values).max(initial=0.0)
-    return center, np.where(negligible, 0.0, deviation)
+    cumulative = np.cumsum(weight).clip(1 / 3, 2 / 3)
+    center = 3.0 * (np.diff(cumulative, prepend=1 / 3) * values).sum()
+    deviation = (weight * np.abs(values - center)).sum()
+    negligible = deviation <= 1e-9 * max(abs(values[0]), abs(values[-1]))
+    return float(center), 0.0 if negligible else float(deviation)
 
 
 def inverse_temperature_for(signal: Array, length: Array, sample_size: float) -> float:

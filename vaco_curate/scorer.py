@@ -160,7 +160,7 @@ class Scorer:
             kept_promise(paths, reward, first, last, discount=prior.discount)
             for first, last in zip(*values, strict=True)
         ]
-        log_rho = torch.from_numpy(prior.log_rho(start, np.stack(promise)))
+        log_rho = torch.from_numpy(prior.log_rho(paths, start, np.stack(promise)))
         return paths, log_rho.to(self.networks.flat)
 
     def _values(self, observation: Array) -> Array:
@@ -276,7 +276,7 @@ def _summary(scores: Tensor, q_values: Tensor, values: Tensor) -> Array:
     return torch.stack([scores.mean(dim=0), deviation, q_values.mean(dim=0), advantages]).cpu().numpy()
 
 
-PRIOR_ARRAYS = ("start", "length", "promise", "inverse_temperature", "level")
+PRIOR_ARRAYS = ("start", "length", "promise", "inverse_temperature", "level", "lowest", "highest")
 """What of the prior is stored as tensors; torch shares their memory."""
 
 
@@ -285,6 +285,7 @@ def _prior_facts(prior: PathPrior) -> dict[str, Any]:
         "discount": prior.discount,
         "longest_path": prior.longest_path,
         "bandwidth": prior.bandwidth,
+        "horizon": prior.horizon,
         "landmarks": len(prior.length),
     }
 
@@ -295,9 +296,12 @@ def _empty_prior(facts: dict[str, Any], members: int, observation_size: int) -> 
         facts["discount"],
         facts["longest_path"],
         facts["bandwidth"],
+        facts["horizon"],
         start=np.zeros((landmarks, observation_size)),
         length=np.zeros(landmarks),
         promise=np.zeros((members, landmarks)),
         inverse_temperature=np.zeros(members),
         level=np.zeros(members),
+        lowest=np.zeros(members),
+        highest=np.zeros(members),
     )

@@ -20,15 +20,25 @@ from datasets import SMOKE_SOURCES, SOURCES
 from page import render
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from tasks import PARTS, SCHEMA, Row, Setup, Task, needs, run
+from tasks import PARTS, SCHEMA, Row, Setup, Task, end_with, is_kept, needs, run
 
 HERE = Path(__file__).parent
 RESULTS, WORK, PAGE = HERE / "results.parquet", HERE / "work", HERE.parents[1] / "docs" / "quality.md"
 
 
-def tasks_of(parts: tuple[str, ...], datasets: list[str], seeds: int) -> list[Task]:
-    """Of the chosen parts, each once."""
-    return list(dict.fromkeys(task for part in parts for task in PARTS[part](datasets, seeds)))
+def unfinished(
+    parts: tuple[str, ...], datasets: list[str], seeds: int, setup: Setup, done: set[str]
+) -> list[Task]:
+    """Tasks of the chosen parts that are not done, and before them those whose scores they miss."""
+    todo: dict[Task, None] = {}
+    for task in (task for part in parts for task in PARTS[part](datasets, seeds)):
+        if setup.key(task) in done:
+            continue
+        for needed in needs(task):
+            if setup.key(needed) not in done or not is_kept(needed, setup):
+                todo[needed] = None
+        todo[task] = None
+    return list(todo)
 
 
 def read_results(path: Path) -> pl.DataFrame:
@@ -41,34 +51,39 @@ def write_results(results: pl.DataFrame, path: Path) -> None:
     partial.replace(path)
 
 
-def measure(todo: list[Task], setup: Setup, path: Path, workers: int, console: Console) -> None:
-    """Do the tasks side by side, a core each; whatever is finished is in the table."""
+def measure(todo: list[Task], setup: Setup, path: Path, workers: int, console: Console) -> int:
+    """Do the tasks side by side, a core each; whatever is finished is in the table. Returns how many failed."""
     columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
     context = multiprocessing.get_context("spawn")
-    with Progress(*columns, console=console) as progress, ProcessPoolExecutor(workers, context) as pool:
+    failed: list[Task] = []
+    with (
+        Progress(*columns, console=console) as progress,
+        ProcessPoolExecutor(workers, context, initializer=end_with, initargs=(os.getpid(),)) as pool,
+    ):
         bar = progress.add_task("measuring", total=len(todo))
         waiting = list(todo)
         running: dict[Future[list[Row]], Task] = {}
         while waiting or running:
             while waiting and len(running) < workers:
-                position = next((i for i, task in enumerate(waiting) if _ready(task, waiting, running)), None)
+                unfinished = {*waiting, *running.values()}
+                ready = (i for i, task in enumerate(waiting) if not any(n in unfinished for n in needs(task)))
+                position = next(ready, None)
                 if position is None:
                     break
                 task = waiting.pop(position)
                 running[pool.submit(run, task, setup)] = task
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 task = running.pop(future)
-                rows: list[Row] = future.result()
-                results = pl.concat([read_results(path), pl.DataFrame(rows, schema=SCHEMA)])
-                write_results(results, path)
-                progress.update(bar, advance=1, description=task.key)
-                console.print(f"{rows[-1]['value']:7.1f} s  {task.key}", highlight=False)
-
-
-def _ready(task: Task, waiting: list[Task], running: dict[Future[list[Row]], Task]) -> bool:
-    """Whether the scores that a task reads are there."""
-    unfinished = {*waiting, *running.values()}
-    return not any(needed in unfinished for needed in needs(task))
+                progress.update(bar, advance=1, description=str(task))
+                if future.exception() is not None:
+                    failed.append(task)
+                    console.print(f" failed: {task}: {future.exception()!r}", highlight=False)
+                    continue
+                rows = future.result()
+                others = read_results(path).filter(pl.col("task") != rows[0]["task"])
+                write_results(pl.concat([others, pl.DataFrame(rows, schema=SCHEMA)]), path)
+                console.print(f"{rows[-1]['value']:7.1f} s  {task}", highlight=False)
+    return len(failed)
 
 
 @click.command()
@@ -98,19 +113,24 @@ def main(
 ) -> None:
     """Measure what is not measured yet on the datasets in FOLDER, and render the page."""
     console = Console()
-    if smoke and PAGE in (page, results):
-        raise click.UsageError("--smoke measures nothing that the page should show: give --results and --page")
+    own = {RESULTS.resolve(), WORK.resolve(), PAGE.resolve()}
+    if smoke and own & {path.resolve() for path in (results, work, page)}:
+        raise click.UsageError("--smoke measures nothing worth keeping: give --results, --work and --page")
     if folder is None and not (smoke or render_only):
         raise click.UsageError("name the folder of the datasets, or use --smoke or --render-only")
     chosen = list(SMOKE_SOURCES) if smoke else list(datasets or SOURCES)
+    failed = 0
     if not render_only:
         work.mkdir(parents=True, exist_ok=True)
+        setup = Setup(folder or Path(), work, smoke)
         done = set(read_results(results)["task"].unique())
-        todo = [task for task in tasks_of(parts or tuple(PARTS), chosen, seeds) if task.key not in done]
+        todo = unfinished(parts or tuple(PARTS), chosen, seeds, setup, done)
         os.environ["OMP_NUM_THREADS"] = "1"  # a core for each task
-        measure(todo, Setup(folder or Path(), work, smoke), results, workers, console)
+        failed = measure(todo, setup, results, workers, console)
     page.write_text(render(read_results(results)))
     console.print(f"wrote {page}")
+    if failed:
+        raise click.ClickException(f"{failed} tasks failed, see above; run again to try them again")
 
 
 if __name__ == "__main__":

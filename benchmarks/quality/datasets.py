@@ -75,7 +75,7 @@ class Labelled:
     Attributes:
         label: (n,) index into ``names``.
         best: indices of the behaviors that the figures look for.
-        environments: where policies are judged, with the seed of their episodes apart.
+        environments: where policies are judged.
     """
 
     data: Transitions
@@ -153,15 +153,16 @@ def _read(path: Path, source: Source) -> Labelled:
 def _mixture(whole: Labelled, best_share: float) -> Labelled:
     """As many rows as there are, of the best behavior and the random one; whole episodes, drawn once."""
     length, label = whole.data.episode_length, whole.label[whole.data.episode_start]
-    parts = {
-        share: np.flatnonzero(label == behavior)
-        for share, behavior in ((best_share, whole.best[0]), (1.0 - best_share, whole.names.index("random")))
-    }
-    rows = min(length[episodes].sum() / share for share, episodes in parts.items())
+    best = np.flatnonzero(label == whole.best[0])
+    random = np.flatnonzero(label == whole.names.index("random"))
+    rows = min(length[best].sum() / best_share, length[random].sum() / (1.0 - best_share))
     keep = np.zeros(len(length), dtype=bool)
     generator = np.random.default_rng(0)
-    for share, episodes in parts.items():
+    for share, episodes in ((best_share, best), (1.0 - best_share, random)):
         order = generator.permutation(episodes)
-        count = int(np.searchsorted(np.cumsum(length[order]), share * rows))
-        keep[order[: max(1, count)]] = True
-    return whole.keep_episodes(keep)
+        total = np.cumsum(length[order])
+        keep[order[: 1 + int(np.argmin(np.abs(total - share * rows)))]] = True
+    mixture = whole.keep_episodes(keep)
+    assert mixture.is_best.any()
+    assert not mixture.is_best.all()
+    return mixture

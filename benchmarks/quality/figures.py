@@ -37,14 +37,16 @@ def _ranking(labelled: Labelled, score: Array) -> dict[str, float]:
     means = episode_means(data, score)
     best, best_episode = labelled.is_best, labelled.episode_is_best
     order = np.argsort(-means, kind="stable")
-    rows = np.cumsum(data.episode_length[order])
-    chosen = order[: max(1, int(np.searchsorted(rows, TOP * len(data))))]
+    budget = round(TOP * len(data))
+    fitting = int(np.searchsorted(np.cumsum(data.episode_length[order]), budget, side="right"))
+    chosen = order[: max(1, fitting)]
     length = data.episode_length[chosen]
-    top_rows = np.argsort(-score, kind="stable")[: max(1, int(TOP * len(data)))]
+    top_rows = np.argsort(-score, kind="stable")[: max(1, budget)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConstantInputWarning)
         pearson = float(pearsonr(means, data.episode_return).statistic)
     return {
+        "share of the best": float(best.mean()),
         "Pearson": pearson,
         "Spearman": rank_correlation(means, data.episode_return),
         "AUC, rows": roc_auc_score(best, score),

@@ -48,9 +48,16 @@ def selection_weight(data: Transitions, signal: Signal | None, selection: str, l
 
 
 def earned(labelled: Labelled, policy: Any, seed: int) -> Array:
-    """(episodes,) normalized returns; success in percent in a maze; else plain returns."""
+    """(episodes,) normalized returns; success in percent in a maze; else plain returns.
+
+    Args:
+        seed: of the policy; its episodes start like no other's.
+    """
     returns = np.concatenate(
-        [rollout_returns(policy, env, episodes=EPISODES, seed=seed) for env in labelled.environments]
+        [
+            rollout_returns(policy, env, episodes=EPISODES, seed=1_000 * (1 + seed) + 100 * number)
+            for number, env in enumerate(labelled.environments)
+        ]
     )
     if "to_middle" in labelled.names:
         return 100.0 * (returns > 0)

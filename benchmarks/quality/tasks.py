@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
+import os
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -65,10 +69,8 @@ class Task:
     level: str = "transition"
     learner: str = ""
 
-    @property
-    def key(self) -> str:
-        """The task's name in the results."""
-        return " | ".join(str(value) for value in dataclasses.astuple(self))
+    def __str__(self) -> str:
+        return " | ".join(str(value) for value in dataclasses.astuple(self) if value != "")
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,15 @@ class Setup:
         few = {"updates": 600, "batch_size": 64, "hidden": (32, 32), "settled_at": None}
         return altered(settings, few, few | {"updates": 200})
 
+    def key(self, task: Task) -> str:
+        """A task's name in the results, with a hash of the settings that its result depends on."""
+        makers = needs(task) or ([task] if task.kind in ("score", "halves") else [])
+        used = [self.settings(made.score).to_json() for made in makers if made.score != "free"]
+        if task.learner:
+            used.append({"updates": self.policy_updates(task.learner, task.dataset)})
+        digest = hashlib.sha256(json.dumps(used, sort_keys=True).encode()).hexdigest()
+        return f"{task} | {digest[:8]}"
+
     def policy_updates(self, learner: str, dataset: str) -> int:
         """Of a learner; more where values must reach back over the 170 steps of the maze."""
         if self.smoke:
@@ -110,7 +121,18 @@ def run(task: Task, setup: Setup) -> list[Row]:
         task, setup
     )
     rows.append(_row(task, figure="seconds", value=time.perf_counter() - started))
-    return rows
+    return [row | {"task": setup.key(task)} for row in rows]
+
+
+def end_with(parent: int) -> None:
+    """End this worker when the process that it works for has ended."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @lru_cache(maxsize=2)
@@ -163,7 +185,7 @@ def _policy(task: Task, setup: Setup) -> list[Row]:
     scaling = scaling_of(labelled.data, setup.settings(DEFAULT))
     updates = setup.policy_updates(task.learner, task.dataset)
     policy = LEARNERS[task.learner](labelled.data, weight, scaling, updates, task.seed)
-    values = earned(labelled, policy, seed=1_000 + task.seed)
+    values = earned(labelled, policy, task.seed)
     selection = f"{task.selection} of episodes" if task.level == "episode" else task.selection
     return [
         _row(
@@ -181,7 +203,7 @@ def _policy(task: Task, setup: Setup) -> list[Row]:
 
 def _row(task: Task, **columns: Any) -> Row:
     blank: Row = {
-        "task": task.key,
+        "task": "",
         "dataset": task.dataset,
         "score": task.score,
         "seed": task.seed,
@@ -202,15 +224,21 @@ def _file(dataset: str, setup: Setup, score: str, seed: int) -> Path:
 
 def _keep(task: Task, setup: Setup, name: str, signal: Signal) -> None:
     arrays = {key: array for key in ("score", "weight") if (array := getattr(signal, key)) is not None}
-    np.savez(_file(task.dataset, setup, name, task.seed), **arrays)
+    path = _file(task.dataset, setup, name, task.seed)
+    partial = path.with_name(f"{path.stem}-{os.getpid()}.partial.npz")
+    np.savez(partial, **arrays)
+    partial.replace(path)
+
+
+def is_kept(task: Task, setup: Setup) -> bool:
+    """Whether the scores of a finished task are still there."""
+    names = ("return",) if task.score == "free" else (task.score,)
+    return all(_file(task.dataset, setup, name, task.seed).exists() for name in names)
 
 
 def _kept(dataset: str, setup: Setup, score: str, seed: int) -> Signal:
-    """Scores of a finished task; made again where the work folder was removed."""
-    path = _file(dataset, setup, score, seed)
-    if not path.exists():
-        _score(maker(dataset, score, seed), setup)
-    with np.load(path) as stored:
+    """Scores of a finished task."""
+    with np.load(_file(dataset, setup, score, seed)) as stored:
         return Signal(stored["score"], stored.get("weight"))
 
 

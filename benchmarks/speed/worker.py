@@ -335,14 +335,16 @@ def random_scorer(d: int, k: int) -> Scorer:
         score_bound=5.0,
         activation="exp",
         prior=PathPrior.fit(
+            Paths(
+                np.arange(0, 1_000_000, 1000), np.full(1000, 1000), np.zeros(1000, bool), np.ones(1000, bool)
+            ),
             np.random.default_rng(0).standard_normal((1000, d)),
-            np.full(1000, 1000),
             np.random.default_rng(1).standard_normal((1, 1000)),
             sample_size=0.35,
             discount=0.996,
             longest_path=1000,
-            bandwidth=0.1,
-        ),
+            bandwidth=0.3,
+        )[0],
         provenance={},
     )
 

@@ -186,17 +186,16 @@ class Group:
         paths = self.paths
         promise = self._promises(paths)
         start = self.rows.observation[torch.from_numpy(paths.start).to(self._device)].cpu().numpy()
-        self.prior = PathPrior.fit(
+        self.prior, log_rho = PathPrior.fit(
+            paths,
             start,
-            paths.length,
             promise,
             sample_size=settings.prior_sample_size,
             discount=settings.path_discount,
             longest_path=settings.longest_path,
             bandwidth=settings.start_bandwidth,
         )
-        log_rho = paths.spread(self.prior.log_rho(start, promise))
-        return torch.from_numpy(log_rho).to(self.rows.values)
+        return torch.from_numpy(paths.spread(log_rho)).to(self.rows.values)
 
     def _promises(self, paths: Paths) -> Array:
         """The promise that every path has kept, by every member's V, (K, paths) float64."""
@@ -216,6 +215,8 @@ class Group:
             for states in (self.rows.observation[start], reached)
         )
         reward = self.rows.reward.cpu().numpy()
+        if np.ptp(np.add.reduceat(reward, self.paths.start)) == 0.0 and np.ptp(reward) == 0.0:
+            return np.zeros(first_value.shape)  # rewards tell nothing, and V is nothing but noise
         return np.stack(
             [
                 kept_promise(paths, reward, first, end, discount=self.settings.bilevel.path_discount)
