@@ -1,4 +1,4 @@
-"""Scores of Parquet rows, batch by batch: memory does not grow with the rows."""
+"""Scores of Parquet rows, some episodes at a time: memory grows with the longest episode, not with the rows."""
 
 from __future__ import annotations
 

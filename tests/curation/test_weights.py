@@ -83,12 +83,17 @@ def test_a_summary_counts_only_rows_with_weight():
     assert (summary.rows, summary.episodes, summary.effective_sample_size) == (5, 1, 5.0)
 
 
+RETURNS = np.arange(3.0)
+
+
 def test_collapsed_and_tied_scores_are_reported_and_sound_ones_are_not():
     generator = np.random.default_rng(0)
     sound = generator.standard_normal(1000)
-    assert score_warnings(sound) == []
+    assert score_warnings(sound, RETURNS) == []
     collapsed = sound.copy()
     collapsed[0] = 50.0
-    assert "collapsed" in score_warnings(collapsed)[0]
-    assert "all scores are equal" in score_warnings(np.ones(9))[0]
-    assert "share their score" in score_warnings(np.round(sound))[0]
+    assert "collapsed" in score_warnings(collapsed, RETURNS)[0]
+    assert "all scores are equal" in score_warnings(np.ones(9), RETURNS)[0]
+    assert "share their score" in score_warnings(np.round(sound), RETURNS)[0]
+    assert "same return" in score_warnings(sound, np.ones(4))[0]
+    assert score_warnings(sound, np.ones(1)) == []

@@ -312,3 +312,11 @@ def test_resume_of_several_members_equals_an_uninterrupted_run(tmp_path):
     with pytest.raises(Stop):
         train(data, settings, members=5, checkpoint=checkpoint, on_progress=stop_at("bilevel", 20))
     assert_same(whole, train(data, settings, members=5, checkpoint=checkpoint, resume=True))
+
+
+def test_rewards_that_tell_nothing_give_a_uniform_prior():
+    data = make_transitions(columns={"reward": np.zeros(120, np.float32)})
+    scorer = train(data, tiny_settings(divergence_coefficient=100.0)).scorer
+    assert scorer.prior is not None
+    assert scorer.prior.inverse_temperature.tolist() == [0.0]
+    assert np.ptp(scorer.score(data).score) < 1.0

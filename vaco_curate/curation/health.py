@@ -10,11 +10,12 @@ from vaco_curate.transitions import Array
 SMALLEST_SAMPLE_SHARE = 0.05
 
 
-def score_warnings(score: Array) -> list[str]:
+def score_warnings(score: Array, episode_return: Array) -> list[str]:
     """Warnings about a score column; empty when nothing looks wrong.
 
     Args:
         score: (n,) log w, up to a constant.
+        episode_return: (episodes,), what the scores can have learned from.
     """
     warnings = []
     if score.min() == score.max():
@@ -28,4 +29,6 @@ def score_warnings(score: Array) -> list[str]:
     tied = 1.0 - len(np.unique(score)) / len(score)
     if tied > 0.5:
         warnings.append(f"{tied:.0%} of the rows share their score with another row (duplicates in the data?)")
+    if len(episode_return) > 1 and np.ptp(episode_return) == 0.0:
+        warnings.append("all episodes have the same return: the rewards tell nothing apart, nor can the scores")
     return warnings

@@ -124,7 +124,7 @@ def read_episodes(source: str, options: ReadOptions, *, batch_rows: int) -> Iter
             for batch in file.iter_batches(batch_rows, columns=columns):
                 piece = pa.Table.from_batches([batch]).replace_schema_metadata(schema.metadata)
                 table = piece if left is None else pa.concat_tables([left, piece])
-                complete = _complete_rows(source, table, options)
+                complete = _complete_rows(_from_row(source, first_row), table, options)
                 if complete:
                     yield table_transitions(table.slice(0, complete), _from_row(source, first_row), options)
                     first_row += complete

@@ -242,7 +242,7 @@ def _result(
         effective_sample_share=effective_sample_share(weights_from_scores(score, 1.0)),
         seconds={part: round(value, 3) for part, value in seconds.items()},
         notes=(*data.notes, _note_on_actions(scorer), *_notes_on_kernels(scorer)),
-        warnings=tuple(score_warnings(score)),
+        warnings=tuple(score_warnings(score, data.episode_return)),
     )
 
 
