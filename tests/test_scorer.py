@@ -44,8 +44,13 @@ def test_scores_do_not_depend_on_the_episodes_beside_them(scorer):
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"prior": "uniform"}, {"activation": "sigmoid", "score_bound": None}],
-    ids=["default", "uniform prior", "sigmoid"],
+    [
+        {},
+        {"prior": "uniform"},
+        {"activation": "sigmoid", "score_bound": None},
+        {"inputs": ("action", "value")},
+    ],
+    ids=["default", "uniform prior", "sigmoid", "other inputs"],
 )
 def test_the_score_is_the_log_prior_of_the_path_and_the_log_weight_of_the_row(settings):
     scorer = train(make_transitions(), tiny_settings(**settings)).scorer
@@ -53,7 +58,10 @@ def test_the_score_is_the_log_prior_of_the_path_and_the_log_weight_of_the_row(se
     observation = torch.from_numpy(scorer.scaling.observation(data.observation))
     action = torch.from_numpy(scorer.scaling.action(data.action))
     sizes = (scorer.observation_size, scorer.action_size)
-    critic, network = TwinCritic(*sizes, (32, 32)), ScorerNetwork(*sizes, (32, 32), scorer.score_bound)
+    critic, network = (
+        TwinCritic(*sizes, (32, 32)),
+        ScorerNetwork(*sizes, (32, 32), scorer.score_bound, scorer.inputs),
+    )
     value = ValueNetwork(sizes[0], (32, 32))
     scorer.critics.write_to(0, critic.first)
     scorer.critics.write_to(1, critic.second)
@@ -61,8 +69,10 @@ def test_the_score_is_the_log_prior_of_the_path_and_the_log_weight_of_the_row(se
     scorer.values.write_to(0, value.layers)
     with torch.no_grad():
         q_value = critic(observation, action).amin(dim=0)
-        output = network(observation, action, (q_value - scorer.q_mean) / scorer.q_std)
-        state_value = value(observation).double().numpy()
+        state_value = value(observation)
+        seen = (q_value - scorer.q_mean) / scorer.q_std, (state_value - scorer.value_mean) / scorer.value_std
+        output = network(observation, action, *seen)
+        state_value = state_value.double().numpy()
     log_weight = torch.nn.functional.logsigmoid(output) if scorer.activation == "sigmoid" else output
     log_rho = np.zeros(len(data))
     if scorer.prior is not None:

@@ -17,7 +17,7 @@ from vaco_curate import native
 from vaco_curate.artifacts import load_facts, load_tensors, save_artifact
 from vaco_curate.errors import DatasetError
 from vaco_curate.losses import LOG_WEIGHT
-from vaco_curate.networks import bounded
+from vaco_curate.networks import bounded, scorer_inputs
 from vaco_curate.passes import forward_only
 from vaco_curate.promise import PathPrior, Paths, kept_promise
 from vaco_curate.scaling import Scaling
@@ -63,7 +63,9 @@ class Scorer:
         critics, values: the networks of the value phase, frozen: 2 K (the first critic of every member,
             then the second) and K.
         scaling: raw units to network units.
-        q_mean, q_std: (K,), standardize Q for the meta-scoring network, in scaled reward units.
+        q_mean, q_std, value_mean, value_std: (K,), standardize Q and V for the meta-scoring network, in scaled
+            reward units.
+        inputs: what it sees, of ``networks.SCORER_INPUTS``.
         score_shift: (K,), added to a member's score. Normalized weights are free of a common factor,
             hence each member's scores of a constant; the shift gives all members the same mean.
         score_bound: largest absolute output of a meta-scoring network, if any.
@@ -78,6 +80,9 @@ class Scorer:
     scaling: Scaling
     q_mean: Tensor
     q_std: Tensor
+    value_mean: Tensor
+    value_std: Tensor
+    inputs: tuple[str, ...]
     score_shift: Tensor
     score_bound: float | None
     activation: str
@@ -180,7 +185,7 @@ class Scorer:
         """What ``_scored`` gives of some rows, ``CHUNK`` at a time, on one thread."""
         d, members = self.observation_size, self.members
         features = self.networks.flat.new_zeros(members, CHUNK, self.networks.sizes[0])
-        pairs = features[..., :-1]
+        pairs = self.critics.flat.new_zeros(members, CHUNK, self.critics.sizes[0])
         twins = self.critics.flat.new_zeros(2, members, CHUNK, self.critics.sizes[0])
         critics, networks, values = (
             forward_only(stack, CHUNK) for stack in (self.critics, self.networks, self.values)
@@ -193,16 +198,23 @@ class Scorer:
             pairs[:, :count, d:] = torch.from_numpy(self.scaling.action(data.action[part]))
             twins.copy_(pairs)
             q_value = critics.forward(twins.flatten(0, 1)).view(2, members, -1).amin(dim=0)
-            features[..., -1] = (q_value - self.q_mean.unsqueeze(-1)) / self.q_std.unsqueeze(-1)
+            value = values.forward(pairs[..., :d])[..., 0].clone()
+            parts = scorer_inputs(
+                self.inputs,
+                pairs[..., :d],
+                pairs[..., d:],
+                (q_value - self.q_mean.unsqueeze(-1)) / self.q_std.unsqueeze(-1),
+                (value - self.value_mean.unsqueeze(-1)) / self.value_std.unsqueeze(-1),
+            )
+            torch.cat(parts, dim=-1, out=features)
             output = bounded(networks.forward(features)[..., 0], self.score_bound)
-            value = values.forward(pairs[..., :d])[..., 0]
             score = LOG_WEIGHT[self.activation](output) + self.score_shift.unsqueeze(-1)
             score = score[:, :count]
             if log_rho is not None:
                 paths, of_path = log_rho
                 path = np.searchsorted(paths.start, np.arange(part.start, part.stop), side="right") - 1
                 score = score + of_path[:, torch.from_numpy(path).to(of_path.device)]
-            yield score, q_value[:, :count].clone(), value[:, :count].clone()
+            yield score, q_value[:, :count].clone(), value[:, :count]
 
     def _check_sizes(self, data: Transitions) -> None:
         given = (data.observation_size, data.action_size)
@@ -221,7 +233,7 @@ class Scorer:
         facts = {
             "kind": KIND,
             "schema_version": SCHEMA_VERSION,
-            "inputs": {"observation": self.observation_size, "action": self.action_size},
+            "inputs": {"observation": self.observation_size, "action": self.action_size, "scorer": self.inputs},
             "members": self.members,
             "activation": self.activation,
             "score_bound": self.score_bound,
@@ -242,14 +254,18 @@ class Scorer:
         facts = load_facts(folder, "scorer", KIND, SCHEMA_VERSION)
         scaling = Scaling.from_json(facts["scaling"])
         d, k, members = len(scaling.observation_mean), len(scaling.action_low), facts["members"]
-        hidden, prior = facts["hidden"], facts["prior"]
+        hidden, prior, inputs = facts["hidden"], facts["prior"], tuple(facts["inputs"]["scorer"])
+        width = sum({"state": d, "action": k}.get(name, 1) for name in inputs)
         scorer = cls(
-            networks=StackedMLP(members, (d + k + 1, *hidden["scorer"], 1), device=device),
+            networks=StackedMLP(members, (width, *hidden["scorer"], 1), device=device),
             critics=StackedMLP(2 * members, (d + k, *hidden["values"], 1), device=device),
             values=StackedMLP(members, (d, *hidden["values"], 1), device=device),
             scaling=scaling,
             q_mean=torch.zeros(members, device=device),
             q_std=torch.zeros(members, device=device),
+            value_mean=torch.zeros(members, device=device),
+            value_std=torch.zeros(members, device=device),
+            inputs=inputs,
             score_shift=torch.zeros(members, device=device),
             score_bound=facts["score_bound"],
             activation=facts["activation"],
@@ -262,7 +278,13 @@ class Scorer:
     def _tensors(self) -> dict[str, Tensor]:
         stacks = {"scorer": self.networks, "critic": self.critics, "value": self.values}
         named = {f"{part}.{key}": t for part, stack in stacks.items() for key, t in stack.tensors().items()}
-        named |= {"q_mean": self.q_mean, "q_std": self.q_std, "score_shift": self.score_shift}
+        named |= {
+            "q_mean": self.q_mean,
+            "q_std": self.q_std,
+            "value_mean": self.value_mean,
+            "value_std": self.value_std,
+            "score_shift": self.score_shift,
+        }
         if self.prior is not None:
             named |= {f"prior.{key}": torch.from_numpy(getattr(self.prior, key)) for key in PRIOR_ARRAYS}
         return named

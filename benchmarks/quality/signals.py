@@ -59,6 +59,12 @@ ABLATIONS: dict[str, TrainSettings] = {
         ("c not standardized", {}, {"standardize_alignment": False}),
         ("scorer rate 3e-5", {}, {"scorer_learning_rate": 3e-5}),
         ("scorer rate 1e-3", {}, {"scorer_learning_rate": 1e-3}),
+        ("without s", {}, {"inputs": ("action", "q")}),
+        ("without a", {}, {"inputs": ("state", "q")}),
+        ("without Q", {}, {"inputs": ("state", "action")}),
+        ("with V", {}, {"inputs": ("state", "action", "q", "value")}),
+        ("scorer averaged over 1,000 updates", {}, {"scorer_average": 0.999}),
+        ("four members", {}, {}),
         ("no noise", {}, {"noise": (0.0, 0.0)}),
         ("constant noise 0.2", {}, {"noise": (0.2, 0.2)}),
         ("noise on the action", {}, {"noise_on": "action"}),
@@ -70,6 +76,10 @@ ABLATIONS: dict[str, TrainSettings] = {
         ("reward horizon 1000", {"reward_horizon": 1000}, {}),
     )
 }
+
+
+MEMBERS = {f"{DEFAULT}, four members": 4}
+"""Of the variants that have several; their seeds have no member in common."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +97,8 @@ class Signal:
 
 def train_signals(data: Transitions, name: str, settings: TrainSettings, seed: int) -> dict[str, Signal]:
     """The scores of one training, and with the default the plain signals of the same critics."""
-    scorer = train(data, settings, seed=seed).scorer
+    members = MEMBERS.get(name, 1)
+    scorer = train(data, settings, seed=members * seed, members=members).scorer
     scores = scorer.score(data)
     signals = {name: Signal(scores.score, weights_from_scores(scores.score, 1.0))}
     if name == DEFAULT:

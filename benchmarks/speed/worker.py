@@ -25,7 +25,7 @@ from vaco_curate import score_stream
 from vaco_curate.batches import Rows
 from vaco_curate.columns import transitions_from_columns
 from vaco_curate.formats.parquet import write_table
-from vaco_curate.networks import Policy, ScorerNetwork, TwinCritic, ValueNetwork
+from vaco_curate.networks import PAPER_INPUTS, Policy, ScorerNetwork, TwinCritic, ValueNetwork
 from vaco_curate.promise import PathPrior, Paths
 from vaco_curate.scaling import Scaling
 from vaco_curate.scorer import Scorer
@@ -331,6 +331,9 @@ def random_scorer(d: int, k: int) -> Scorer:
         scaling=Scaling(np.zeros(d), np.ones(d), -np.ones(k), np.ones(k), "action space", 0.0, 1.0),
         q_mean=torch.zeros(1),
         q_std=torch.ones(1),
+        value_mean=torch.zeros(1),
+        value_std=torch.ones(1),
+        inputs=PAPER_INPUTS,
         score_shift=torch.zeros(1),
         score_bound=5.0,
         activation="exp",

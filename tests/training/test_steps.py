@@ -221,7 +221,8 @@ def test_the_fast_value_update_is_the_reference_update(float64, hidden):
 BILEVEL_VARIANTS = {
     "default": {},
     "action noise": {"noise_on": "action"},
-    "states of the prior": {"upper_states": "prior"},
+    "states of the data": {"upper_states": "data"},
+    "other inputs": {"inputs": ("action", "value")},
     "paper": {
         "activation": "sigmoid",
         "score_bound": None,
@@ -238,7 +239,7 @@ def bilevel_updates(hidden, precision="highest", rate=1e-2, **variant):
         batch_size=BATCH, hidden=hidden, policy_learning_rate=rate, scorer_learning_rate=rate, **variant
     )
     policies = networks(lambda: Policy(D, K, hidden))
-    scorers = networks(lambda: ScorerNetwork(D, K, hidden, settings.score_bound))
+    scorers = networks(lambda: ScorerNetwork(D, K, hidden, settings.score_bound, settings.inputs))
     critics = networks(lambda: TwinCritic(D, K, hidden).requires_grad_(False))
     plain = [reference_bilevel_state(p, s, settings) for p, s in zip(policies, scorers, strict=True)]
     stacks = (
@@ -249,10 +250,13 @@ def bilevel_updates(hidden, precision="highest", rate=1e-2, **variant):
     update = BilevelUpdate(state, StackedMLP.of(twins, hidden_precision=precision), settings)
     for _ in range(STEPS):
         batch, q_input, log_prior = random_rows(MEMBERS, BATCH), *torch.randn(2, MEMBERS, BATCH)
+        value = torch.randn(MEMBERS, BATCH)
         noise = 0.5 * torch.randn(MEMBERS, BATCH, D if settings.noise_on == "state" else K)
-        metrics = update(batch, q_input, log_prior, noise)
+        metrics = update(batch, q_input, log_prior, noise, value)
         references = [
-            bilevel_step(p, critics[i], member(batch, i), q_input[i], log_prior[i], noise[i], settings)
+            bilevel_step(
+                p, critics[i], member(batch, i), q_input[i], log_prior[i], noise[i], settings, value[i]
+            )
             for i, p in enumerate(plain)
         ]
     return state, plain, metrics, references
@@ -275,3 +279,16 @@ def test_in_float32_the_fast_updates_stay_near_the_reference(precision, toleranc
         assert_metrics_equal(metrics, references, tolerance=tolerance)
         _, _, metrics, references = bilevel_updates((256, 256), precision, rate=3e-4)
         assert_metrics_equal(metrics, references, tolerance=tolerance)
+
+
+def test_the_exported_scorer_is_the_moving_average_of_the_steps(float64):
+    settings = BilevelSettings(batch_size=BATCH, hidden=(8,), scorer_learning_rate=0.1, scorer_average=0.75)
+    policy, scorer, twins = Policy(D, K, (8,)), ScorerNetwork(D, K, (8,), 5.0), TwinCritic(D, K, (8,))
+    state = create_bilevel_state(StackedMLP.of([policy.layers]), StackedMLP.of([scorer.layers]), settings)
+    update = BilevelUpdate(state, StackedMLP.of([twins.first, twins.second]), settings)
+    expected = state.scorer.flat.clone()
+    for _ in range(3):
+        update(random_rows(1, BATCH), *torch.randn(2, 1, BATCH), torch.zeros(1, BATCH, D))
+        expected = 0.75 * expected + 0.25 * state.scorer.flat
+    assert torch.allclose(state.averaged_scorer.flat, expected, rtol=1e-12)
+    assert not torch.allclose(state.averaged_scorer.flat, state.scorer.flat)

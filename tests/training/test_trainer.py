@@ -52,6 +52,7 @@ VARIANTS = {
     "default": {},
     "action noise": {"noise_on": "action"},
     "uniform prior": {"prior": "uniform"},
+    "averaged, other inputs": {"scorer_average": 0.9, "inputs": ("state", "action", "q", "value")},
     "merged": {"merge_value_updates": True, "prior": "uniform"},
     "sigmoid": {"activation": "sigmoid", "normalize_weights": False, "standardize_alignment": False},
 }

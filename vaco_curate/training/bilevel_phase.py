@@ -27,7 +27,7 @@ from vaco_curate.losses import (
     value_alignment_loss,
     weighted_cloning_loss,
 )
-from vaco_curate.networks import bounded
+from vaco_curate.networks import bounded, scorer_inputs
 from vaco_curate.passes import new_pass
 from vaco_curate.stacked import StackedMLP
 from vaco_curate.training.lower_level import CloningUpdate
@@ -41,21 +41,30 @@ class BilevelState:
 
     Attributes:
         policy, scorer: of each of K members.
+        averaged_scorer: the one to export: the scorer, or the moving average of its parameters.
         q_mean, q_std: (K,), standardize Q(s, a) for the scorer. They are set once from the whole
             dataset when the critics are frozen, and follow the critics when value updates are merged in.
+        value_mean, value_std: likewise of V(s), where the scorer sees it.
     """
 
     policy: StackedMLP
     scorer: StackedMLP
+    averaged_scorer: StackedMLP
     policy_optimizer: Adam
     scorer_optimizer: Adam
     q_mean: Tensor
     q_std: Tensor
+    value_mean: Tensor
+    value_std: Tensor
     update: int = 0
 
     def standardized(self, q_value: Tensor) -> Tensor:
         """Q(s, a) as the scorer sees it, (K, rows)."""
         return (q_value - self.q_mean.unsqueeze(-1)) / self.q_std.unsqueeze(-1)
+
+    def standardized_value(self, value: Tensor) -> Tensor:
+        """V(s) as the scorer sees it, (K, rows)."""
+        return (value - self.value_mean.unsqueeze(-1)) / self.value_std.unsqueeze(-1)
 
 
 def create_bilevel_state(policy: StackedMLP, scorer: StackedMLP, settings: BilevelSettings) -> BilevelState:
@@ -63,10 +72,13 @@ def create_bilevel_state(policy: StackedMLP, scorer: StackedMLP, settings: Bilev
     return BilevelState(
         policy=policy,
         scorer=scorer,
+        averaged_scorer=scorer.clone() if settings.scorer_average else scorer,
         policy_optimizer=Adam([policy], settings.policy_learning_rate),
         scorer_optimizer=Adam([scorer], settings.scorer_learning_rate),
         q_mean=policy.flat.new_zeros(policy.members),
         q_std=policy.flat.new_ones(policy.members),
+        value_mean=policy.flat.new_zeros(policy.members),
+        value_std=policy.flat.new_ones(policy.members),
     )
 
 
@@ -98,7 +110,14 @@ class BilevelUpdate:
         self.direction = policy.like()
 
     def __call__(
-        self, batch: Rows, q_input: Tensor, log_prior: Tensor, noise: Tensor, *, measure: bool = True
+        self,
+        batch: Rows,
+        q_input: Tensor,
+        log_prior: Tensor,
+        noise: Tensor,
+        value_input: Tensor | None = None,
+        *,
+        measure: bool = True,
     ) -> dict[str, Tensor]:
         """Update the state; metrics, if ``measure``, are (K,) each.
 
@@ -107,10 +126,11 @@ class BilevelUpdate:
             q_input: Q(s, a) as the scorer sees it, (K, batch).
             log_prior: (K, batch).
             noise: added to the state, (K, batch, d), or to the action, (K, batch, k), of the upper level.
+            value_input: V(s) as the scorer sees it, (K, batch), where it is an input.
         """
         settings = self.settings
-        self.features[..., :-1] = batch.pair
-        self.features[..., -1] = q_input
+        parts = scorer_inputs(settings.inputs, batch.observation, batch.action, q_input, value_input)
+        torch.cat(parts, dim=-1, out=self.features)
         output = self.scores.forward(self.features)[..., 0]
         score = bounded(output, settings.score_bound)
         log_weight = log_prior + LOG_WEIGHT[settings.activation](score)
@@ -127,6 +147,8 @@ class BilevelUpdate:
         if settings.standardize_alignment:
             alignment = standardized_alignment(alignment)
         self._upper_step(score, log_weight, weight, alignment, log_prior)
+        if settings.scorer_average:
+            self.state.averaged_scorer.flat.lerp_(self.state.scorer.flat, 1.0 - settings.scorer_average)
         if not measure:
             return {}
         return {
@@ -186,11 +208,15 @@ def noise_at(settings: BilevelSettings, update: int) -> float:
     return first + (last - first) * share
 
 
-def standardize_by(state: BilevelState, q_value: Tensor) -> None:
-    """Set ``q_mean`` and ``q_std`` from Q(s, a) of the whole dataset, (K, n)."""
-    state.q_mean.copy_(q_value.mean(dim=-1))
+def standardize_by(state: BilevelState, q_value: Tensor, value: Tensor) -> None:
+    """Set the means and deviations from Q(s, a) and V(s) of the whole dataset, (K, n) each."""
     correction = min(1, q_value.shape[-1] - 1)
-    state.q_std.copy_(q_value.std(dim=-1, correction=correction).clamp_min(1e-6))
+    for values, mean, std in (
+        (q_value, state.q_mean, state.q_std),
+        (value, state.value_mean, state.value_std),
+    ):
+        mean.copy_(values.mean(dim=-1))
+        std.copy_(values.std(dim=-1, correction=correction).clamp_min(1e-6))
 
 
 def follow_critic(state: BilevelState, q_value: Tensor, share: float = 0.01) -> None:

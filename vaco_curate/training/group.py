@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vaco_curate.batches import Rows
-from vaco_curate.networks import Policy, ScorerNetwork, TwinCritic, ValueNetwork, bounded
+from vaco_curate.networks import Policy, ScorerNetwork, TwinCritic, ValueNetwork, bounded, scorer_inputs
 from vaco_curate.passes import outputs, smaller_of_twins
 from vaco_curate.promise import PathPrior, Paths, kept_promise, spread_evenly
 from vaco_curate.stacked import StackedMLP
@@ -119,9 +119,16 @@ class Group:
         state = self.bilevel_state
         watched = self.rows.take(self._watched)
         q_value = smaller_of_twins(self.value_state.critic, watched.pair)
-        pairs = watched.pair.expand(len(self.seeds), -1, -1)
-        features = torch.cat([pairs, state.standardized(q_value).unsqueeze(-1)], dim=-1)
-        score = bounded(outputs(state.scorer, features)[..., 0], self.settings.bilevel.score_bound)
+        members = len(self.seeds)
+        parts = scorer_inputs(
+            self.settings.bilevel.inputs,
+            watched.observation.expand(members, -1, -1),
+            watched.action.expand(members, -1, -1),
+            state.standardized(q_value),
+            state.standardized_value(outputs(self.value_state.value, watched.observation)[..., 0]),
+        )
+        features = torch.cat(parts, dim=-1)
+        score = bounded(outputs(state.averaged_scorer, features)[..., 0], self.settings.bilevel.score_bound)
         return score.unsqueeze(1)
 
     def __len__(self) -> int:
@@ -138,18 +145,22 @@ class Group:
         return torch.from_numpy(spread_evenly(len(self), SAMPLE_ROWS)).to(self._device)
 
     def _update(self) -> Update:
-        """With frozen critics: Q(s, a) and the prior of every row are computed once."""
+        """With frozen critics: Q(s, a), V(s) and the prior of every row are computed once."""
         state = self.bilevel_state
-        q_value = self._q_values()
-        standardize_by(state, q_value)
-        inputs = torch.stack([state.standardized(q_value), self._log_prior()], dim=-1).flatten(0, 1)
+        q_value, value = self._q_values(), self._values(self.rows.observation)
+        standardize_by(state, q_value, value)
+        columns = [state.standardized(q_value), self._log_prior()]
+        if "value" in self.settings.bilevel.inputs:
+            columns.append(state.standardized_value(value))
+        inputs = torch.stack(columns, dim=-1).flatten(0, 1)
         members = torch.arange(len(self.seeds), device=self._device).unsqueeze(-1) * len(self)
         bilevel_update = BilevelUpdate(state, self.value_state.critic, self.settings.bilevel)
 
         def update(drawn: Tensor, noise: Tensor, measure: bool) -> dict[str, Tensor]:
-            taken = inputs.index_select(0, (drawn + members).flatten()).view(*drawn.shape, 2)
+            taken = inputs.index_select(0, (drawn + members).flatten()).view(*drawn.shape, len(columns))
+            q_input, log_prior, *value_input = taken.unbind(dim=-1)
             batch = self.rows.take(drawn)
-            return bilevel_update(batch, taken[..., 0], taken[..., 1], noise, measure=measure)
+            return bilevel_update(batch, q_input, log_prior, noise, *value_input, measure=measure)
 
         return update
 
@@ -157,7 +168,7 @@ class Group:
         """A value update and a bi-level update on the same minibatch; the critics never rest."""
         state, critic = self.bilevel_state, self.value_state.critic
         if state.update == 0:
-            standardize_by(state, self._q_values())
+            standardize_by(state, self._q_values(), self._values(self.rows.observation))
         same_batch = dataclasses.replace(self.settings.value, batch_size=self.settings.bilevel.batch_size)
         value_update = ValueUpdate(self.value_state, same_batch)
         bilevel_update = BilevelUpdate(state, critic, self.settings.bilevel)
@@ -177,6 +188,11 @@ class Group:
         """Q(s, a) of every row by every member, (K, n)."""
         chunks = torch.split(self.rows.pair, CHUNK)
         return torch.cat([smaller_of_twins(self.value_state.critic, chunk) for chunk in chunks], dim=-1)
+
+    def _values(self, observation: Tensor) -> Tensor:
+        """V of given states, (n, d), by every member, (K, n)."""
+        chunks = torch.split(observation, CHUNK)
+        return torch.cat([outputs(self.value_state.value, chunk)[..., 0] for chunk in chunks], dim=-1)
 
     def _log_prior(self) -> Tensor:
         """log rho of every row for every member, (K, n); remembers the prior for the scorer."""
@@ -206,12 +222,7 @@ class Group:
             known.unsqueeze(-1), self.rows.next_observation[last], self.rows.observation[last]
         )
         first_value, last_value = (
-            torch.cat(
-                [outputs(self.value_state.value, chunk)[..., 0] for chunk in torch.split(states, CHUNK)], dim=-1
-            )
-            .cpu()
-            .numpy()
-            .astype(np.float64)
+            self._values(states).cpu().numpy().astype(np.float64)
             for states in (self.rows.observation[start], reached)
         )
         reward = self.rows.reward.cpu().numpy()
@@ -241,7 +252,9 @@ def create_states(
             values.append(ValueNetwork(observation_size, settings.value.hidden).layers)
             critics.append(TwinCritic(*sizes, settings.value.hidden))
             policies.append(Policy(*sizes, settings.bilevel.hidden).layers)
-            scorers.append(ScorerNetwork(*sizes, settings.bilevel.hidden, settings.bilevel.score_bound).layers)
+            bilevel = settings.bilevel
+            scorer = ScorerNetwork(*sizes, bilevel.hidden, bilevel.score_bound, bilevel.inputs)
+            scorers.append(scorer.layers)
 
     def stack(networks: Sequence[nn.Sequential]) -> StackedMLP:
         return StackedMLP.of(networks, hidden_precision=settings.matmul_precision, device=device)

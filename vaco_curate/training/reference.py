@@ -110,6 +110,7 @@ def bilevel_step(
     log_prior: Tensor,
     noise: Tensor,
     settings: BilevelSettings,
+    value_input: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """One bi-level update on one minibatch.
 
@@ -118,8 +119,9 @@ def bilevel_step(
         q_input: Q(s, a) as the scorer sees it, (batch,).
         log_prior: (batch,).
         noise: added to the state, (batch, d), or to the action, (batch, k), of the upper level.
+        value_input: V(s) as the scorer sees it, (batch,), where it is an input.
     """
-    score = state.scorer(batch.observation, batch.action, q_input)
+    score = state.scorer(batch.observation, batch.action, q_input, value_input)
     log_weight = log_prior + LOG_WEIGHT[settings.activation](score)
     weight = batch_weights(log_weight, normalized=settings.normalize_weights)
 

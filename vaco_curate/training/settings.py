@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from vaco_curate.errors import SettingsError
+from vaco_curate.networks import PAPER_INPUTS, SCORER_INPUTS
 
 MEASURE_EVERY = 10
 """Updates between measured ones. Measuring all would add a tenth to an update's cost."""
@@ -37,6 +38,7 @@ class BilevelSettings:
 
     Attributes:
         updates: K2.
+        inputs: what the meta-scoring network sees, of ``networks.SCORER_INPUTS``.
         noise: standard deviation of the upper level's noise, at the first and the last update, in
             normalized units; it falls linearly over the planned updates, so that a phase which ends early
             (``settled_at``) ends with some noise left.
@@ -54,6 +56,8 @@ class BilevelSettings:
         start_bandwidth: how near starts must be to be compared, in standard deviations of the data.
         upper_states: which states the policy's value is averaged over: "data", as in the paper, or "prior".
         prior_sample_size: effective sample size that "promise" is scaled to, as a share of the rows.
+        scorer_average: share of itself that the average of the scorer's parameters, which is exported, keeps in
+            an update; 0 exports the last scorer.
         merge_value_updates: the paper's appendix: a value update before every bi-level update.
         settled_at: as in ``ValueSettings``.
     """
@@ -65,6 +69,7 @@ class BilevelSettings:
     hidden: tuple[int, ...] = (256, 256)
     noise: tuple[float, float] = (0.2, 0.0)
     noise_on: Literal["state", "action"] = "state"
+    inputs: tuple[str, ...] = PAPER_INPUTS
     activation: Literal["exp", "sigmoid"] = "exp"
     score_bound: float | None = 5.0
     normalize_weights: bool = True
@@ -76,6 +81,7 @@ class BilevelSettings:
     start_bandwidth: float = 0.3
     prior_sample_size: float = 0.15
     upper_states: Literal["data", "prior"] = "prior"
+    scorer_average: float = 0.0
     merge_value_updates: bool = False
     settled_at: float | None = 0.995
 
@@ -140,6 +146,7 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "int": (int,),
     "float": (int, float),
     "bool": (bool,),
+    "str": (str,),
     "int | None": (int, type(None)),
     "float | None": (int, float, type(None)),
 }
@@ -227,6 +234,7 @@ def _check(settings: TrainSettings) -> None:
             "data or prior",
         ),
         ("bilevel.path_discount", bilevel.path_discount, 0 <= bilevel.path_discount <= 1, "in [0, 1]"),
+        ("bilevel.scorer_average", bilevel.scorer_average, 0 <= bilevel.scorer_average < 1, "in [0, 1)"),
         ("bilevel.longest_path", bilevel.longest_path, bilevel.longest_path >= 1, ">= 1"),
         ("bilevel.start_bandwidth", bilevel.start_bandwidth, bilevel.start_bandwidth > 0, "> 0"),
         (
@@ -234,6 +242,19 @@ def _check(settings: TrainSettings) -> None:
             bilevel.merge_value_updates,
             not bilevel.merge_value_updates or bilevel.prior == "uniform",
             "false unless bilevel.prior is uniform: the promise needs finished values",
+        ),
+        (
+            "bilevel.inputs",
+            bilevel.inputs,
+            len(bilevel.inputs) > 0
+            and bilevel.inputs == tuple(n for n in SCORER_INPUTS if n in bilevel.inputs),
+            f"some of {', '.join(SCORER_INPUTS)}, in this order",
+        ),
+        (
+            "bilevel.inputs",
+            bilevel.inputs,
+            not (bilevel.merge_value_updates and "value" in bilevel.inputs),
+            "without value while values still learn (merge_value_updates)",
         ),
         (
             "bilevel.prior_sample_size",

@@ -158,12 +158,15 @@ def _export_scorer(
     q_mean = torch.cat([state.q_mean for state in states])
     priors = [group.prior for group in groups if group.prior is not None]
     scorer = Scorer(
-        networks=StackedMLP.joined([state.scorer for state in states]),
+        networks=StackedMLP.joined([state.averaged_scorer for state in states]),
         critics=StackedMLP.joined(critics),
         values=StackedMLP.joined([state.value for state in values]),
         scaling=scaling,
         q_mean=q_mean,
         q_std=torch.cat([state.q_std for state in states]),
+        value_mean=torch.cat([state.value_mean for state in states]),
+        value_std=torch.cat([state.value_std for state in states]),
+        inputs=settings.bilevel.inputs,
         score_shift=torch.zeros_like(q_mean),
         score_bound=settings.bilevel.score_bound,
         activation=settings.bilevel.activation,
