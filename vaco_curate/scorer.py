@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -28,6 +28,8 @@ CHUNK = 1024
 """Rows per forward pass. Fixed, and the last chunk is padded to it: a matrix product of another
 height may round differently, and the score of a row must not depend on its neighbors. So chosen that
 the activations of a pass stay in the processor's cache (docs/performance.md)."""
+
+Result = TypeVar("Result")
 
 KIND = "vaco-curate scorer"
 SCHEMA_VERSION = 3
@@ -118,7 +120,7 @@ class Scorer:
         """
         self._check_sizes(data)
         with float32_products():
-            parts = [_summary(*passed) for passed in self._scored(data)]
+            parts = self._scored(data, _summary)
         score, score_std, q_value, advantage = np.concatenate([np.empty((4, 0), np.float32), *parts], axis=1)
         in_reward_units = np.stack([q_value, advantage]) / self.scaling.reward_scale
         finite = np.isfinite(score) & np.isfinite(in_reward_units).all(axis=0)
@@ -135,20 +137,22 @@ class Scorer:
         With one member nothing changes.
         """
         with float32_products():
-            sums = sum(scores.sum(dim=-1, dtype=torch.float64) for scores, _, _ in self._scored(data))
-        assert isinstance(sums, Tensor)
-        level = sums / len(data)
+            sums = self._scored(data, lambda scores, *_: scores.sum(dim=-1, dtype=torch.float64))
+        level = torch.stack(sums).sum(dim=0) / len(data)
         return dataclasses.replace(self, score_shift=(level.mean() - level).to(self.score_shift.dtype))
 
-    def _scored(self, data: Transitions) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """(scores, Q(s, a), V(s)) by every member, (K, rows) each, some rows at a time, in order."""
+    def _scored(self, data: Transitions, reduce: Callable[[Tensor, Tensor, Tensor], Result]) -> list[Result]:
+        """What ``reduce`` makes of (scores, Q(s, a), V(s)), (K, rows) each, ``CHUNK`` rows at a time."""
         log_rho = self._log_rho(data)
         threads = torch.get_num_threads() if native.usable(self.networks.flat) else 1
         share = max(1, -(-len(data) // (CHUNK * threads))) * CHUNK
         pieces = [slice(start, start + share) for start in range(0, len(data), share)]
+
+        def work(rows: slice) -> list[Result]:
+            return [reduce(*passed) for passed in self._passes(data, rows, log_rho)]
+
         with ThreadPoolExecutor(len(pieces)) as pool:
-            for passed in pool.map(lambda rows: list(self._passes(data, rows, log_rho)), pieces):
-                yield from passed
+            return [result for results in pool.map(work, pieces) for result in results]
 
     def _log_rho(self, data: Transitions) -> tuple[Paths, Tensor] | None:
         """The paths of a dataset and log rho of each by every member, (K, paths)."""
@@ -182,7 +186,7 @@ class Scorer:
     def _passes(
         self, data: Transitions, rows: slice, log_rho: tuple[Paths, Tensor] | None
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """What ``_scored`` gives of some rows, ``CHUNK`` at a time, on one thread."""
+        """(scores, Q(s, a), V(s)) of some rows, ``CHUNK`` at a time; good until the next."""
         d, members = self.observation_size, self.members
         features = self.networks.flat.new_zeros(members, CHUNK, self.networks.sizes[0])
         pairs = self.critics.flat.new_zeros(members, CHUNK, self.critics.sizes[0])
@@ -198,7 +202,7 @@ class Scorer:
             pairs[:, :count, d:] = torch.from_numpy(self.scaling.action(data.action[part]))
             twins.copy_(pairs)
             q_value = critics.forward(twins.flatten(0, 1)).view(2, members, -1).amin(dim=0)
-            value = values.forward(pairs[..., :d])[..., 0].clone()
+            value = values.forward(pairs[..., :d])[..., 0]
             parts = scorer_inputs(
                 self.inputs,
                 pairs[..., :d],
@@ -214,7 +218,7 @@ class Scorer:
                 paths, of_path = log_rho
                 path = np.searchsorted(paths.start, np.arange(part.start, part.stop), side="right") - 1
                 score = score + of_path[:, torch.from_numpy(path).to(of_path.device)]
-            yield score, q_value[:, :count].clone(), value[:, :count]
+            yield score, q_value[:, :count], value[:, :count]
 
     def _check_sizes(self, data: Transitions) -> None:
         given = (data.observation_size, data.action_size)

@@ -77,7 +77,7 @@ def _figure(title: str, x: str, y: str) -> go.Figure:
 
 def _histogram(facts: ReportFacts) -> go.Figure:
     counts, edges = np.histogram(facts.score, bins=80)
-    figure = _figure("Scores of all rows", "score; the weight grows with it", "rows")
+    figure = _figure("Scores of all rows", "score (log weight)", "rows")
     centers, width = (edges[1:] + edges[:-1]) / 2, np.diff(edges)
     figure.add_bar(x=centers, y=counts, width=width, hovertemplate="score %{x:.2f}: %{y:,} rows<extra></extra>")
     for share in (10, 50):
