@@ -249,7 +249,7 @@ BC: 20,000 updates. IQL and TD3+BC are d3rlpy's with its own settings, on scaled
 """
 ABLATION_TEXT = """One setting changed at a time. P / S: Pearson and Spearman; top: share of the best two in the top 10 % of episodes; BC:
 normalized return of cloning by the weights; directed, between: the two AUCs of the maze; seeds: rank correlation between seeds,
-the smallest of the three datasets.
+the smallest of the five datasets.
 """
 
 
@@ -344,6 +344,7 @@ def _verdicts(results: Results) -> str:
 
 def _ablations(results: Results) -> str:
     rows = []
+    rare = ("hopper-10-percent-best", "halfcheetah-10-percent-best")
     for name in (DEFAULT, *ABLATIONS):
         row = [name.removeprefix(f"{DEFAULT}, ") if name != DEFAULT else "default"]
         for dataset in MIXED:
@@ -352,11 +353,13 @@ def _ablations(results: Results) -> str:
             row.append(number(results.median(dataset, name, "best in top 10 %, episodes")))
             cloned = results.policy(dataset, name, "weights")
             row.append("" if cloned is None else f"{cloned.mean:.0f}")
+        cloned_from_rare = [results.policy(dataset, name, "weights") for dataset in rare]
+        row += ["" if cloned is None else f"{cloned.mean:.0f}" for cloned in cloned_from_rare]
         row += [number(results.median(STITCH, name, figure)) for figure in STITCHING[:2]]
-        agreement = [results.median(dataset, name, "rank correlation between seeds") for dataset in ABLATED[:3]]
+        agreement = [results.median(dataset, name, "rank correlation between seeds") for dataset in ABLATED[:5]]
         row.append("" if all(map(math.isnan, agreement)) else number(float(np.nanmin(agreement))))
         rows.append(row)
     head = ["variant"]
     for dataset in ("hopper", "halfcheetah"):
         head += [f"{dataset} P / S", "top", "BC"]
-    return table((*head, "directed", "between", "seeds"), rows)
+    return table((*head, "hopper 10 % BC", "halfcheetah 10 % BC", "directed", "between", "seeds"), rows)

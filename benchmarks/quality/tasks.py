@@ -311,7 +311,14 @@ def bootstrapped(datasets: list[str], seeds: int) -> Iterator[Task]:
                     yield Task("policy", dataset, score, seed, selection, learner=learner)
 
 
-ABLATED = ("hopper-mixed", "halfcheetah-mixed", "pointmaze-umaze-stitch", "pendulum")
+ABLATED = (
+    "hopper-mixed",
+    "halfcheetah-mixed",
+    "pointmaze-umaze-stitch",
+    "hopper-10-percent-best",
+    "halfcheetah-10-percent-best",
+    "pendulum",
+)
 
 
 def ablations(datasets: list[str], seeds: int) -> Iterator[Task]:
