@@ -48,6 +48,7 @@ ABLATIONS: dict[str, TrainSettings] = {
         ("KL 3", {}, {"divergence_coefficient": 3.0}),
         ("KL 30", {}, {"divergence_coefficient": 30.0}),
         ("sample size 0.35", {}, {"prior_sample_size": 0.35}),
+        ("sample size 0.1", {}, {"prior_sample_size": 0.1}),
         ("sample size 0.07", {}, {"prior_sample_size": 0.07}),
         ("path discount 0.99", {}, {"path_discount": 0.99}),
         ("path discount 1", {}, {"path_discount": 1.0}),
