@@ -16,19 +16,8 @@ import numpy as np
 
 from vaco_curate import Environment, read_dataset
 from vaco_curate.demo import record_pendulum
-from vaco_curate.transitions import Array, Transitions
+from vaco_curate.transitions import COLUMNS, Array, Transitions
 
-ROW_COLUMNS = (
-    "observation",
-    "action",
-    "reward",
-    "terminated",
-    "truncated",
-    "next_observation",
-    "has_successor",
-    "episode_id",
-    "step_index",
-)
 STITCH = "pointmaze-umaze-stitch"
 START_CELLS = ((1, 1), (1, 2))
 GOAL_CELL = (3, 1)
@@ -101,7 +90,7 @@ class Labelled:
     def keep_episodes(self, keep: Array) -> Labelled:
         """The given episodes, (episodes,) bool."""
         rows = np.repeat(keep, self.data.episode_length)
-        columns: dict[str, Any] = {name: getattr(self.data, name)[rows] for name in ROW_COLUMNS}
+        columns: dict[str, Any] = {name: getattr(self.data, name)[rows] for name in COLUMNS}
         return dataclasses.replace(self, data=dataclasses.replace(self.data, **columns), label=self.label[rows])
 
 
