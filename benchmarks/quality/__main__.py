@@ -23,7 +23,7 @@ from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedC
 from tasks import PARTS, SCHEMA, Row, Setup, Task, end_with, is_kept, needs, run
 
 HERE = Path(__file__).parent
-RESULTS, WORK, PAGE = HERE / "results.parquet", HERE / "work", HERE.parents[1] / "docs" / "quality.md"
+RESULTS, WORK, PAGE = HERE / "results.parquet", HERE / "scores", HERE.parents[1] / "docs" / "quality.md"
 
 
 def unfinished(
