@@ -14,6 +14,7 @@ from vaco_curate.promise import (
     Paths,
     inverse_temperature_for,
     kept_promise,
+    saturated,
 )
 
 DISCOUNT = 0.9
@@ -81,12 +82,13 @@ def finished_paths(length) -> Paths:
     return Paths(np.cumsum(length) - length, np.asarray(length), np.ones(count, bool), np.zeros(count, bool))
 
 
-def fitted(start, promise, sample_size=0.3, paths=None):
+def fitted(start, promise, sample_size=0.3, paths=None, temperature=1e6):
     paths = finished_paths(np.full(len(start), 10)) if paths is None else paths
     prior, log_rho = PathPrior.fit(
         paths,
         start,
         promise[None],
+        temperature=temperature,
         sample_size=sample_size,
         discount=DISCOUNT,
         longest_path=1000,
@@ -162,7 +164,54 @@ def test_the_prior_has_the_wanted_sample_size_whatever_the_scale(seed, share, sh
 
 def test_ties_for_the_best_do_not_collapse_the_prior():
     signal = np.repeat([0.0, -1.0], 50)
-    assert inverse_temperature_for(signal, np.ones(100), 0.35) <= LARGEST_RANGE
+    assert inverse_temperature_for(signal, np.ones(100), 1.0, 0.35) <= LARGEST_RANGE
+
+
+@pytest.mark.parametrize("share", [0.04, 0.1])
+def test_where_the_best_is_rare_the_others_do_not_outweigh_it(share):
+    """As ratios of weight to those of the others, the rarer the best the more; a sample size cannot do that."""
+    generator = np.random.default_rng(0)
+    good = np.arange(500) < share * 500
+    promise = np.where(good, 100.0, 0.0) + generator.standard_normal(500)
+    _, log_rho = fitted(np.zeros((500, 2)), promise, 0.15, temperature=1.0)
+    assert log_rho[good].min() - log_rho[~good].max() > 0.7 / share
+    assert effective_sample_share(np.exp(log_rho)) == pytest.approx(share, rel=0.2)
+    _, log_rho = fitted(np.zeros((500, 2)), promise, 0.15)
+    assert log_rho[good].min() - log_rho[~good].max() < 0.5 / share
+
+
+def test_the_temperature_is_the_highest_that_both_bounds_allow():
+    signal = np.random.default_rng(0).standard_normal(1000)
+    rows = np.ones(1000)
+    normal = np.sqrt(-np.log(0.3))  # exp(b z) of a standard normal z has an effective sample size of exp(-b^2)
+    for least, expected in ((0.01, normal), (2.0, 2.0), (1e9, LARGEST_RANGE / np.ptp(signal))):
+        assert inverse_temperature_for(signal, rows, least, 0.3) == pytest.approx(expected, rel=0.1)
+
+
+def test_a_few_outliers_do_not_rule_the_scale_of_all_others():
+    """One path in two hundred far above the others, and one far below."""
+    promise = np.random.default_rng(0).standard_normal(200)
+    _, without = fitted(np.zeros((200, 2)), promise, 0.15, temperature=1.0)
+    promise[[3, 5]] = 300.0, -300.0
+    _, log_rho = fitted(np.zeros((200, 2)), promise, 0.15, temperature=1.0)
+    others = np.delete(np.arange(200), [3, 5])
+    assert np.exp(log_rho[3]) / np.exp(log_rho).sum() < 0.15
+    assert np.std(log_rho[others]) > 0.5 * np.std(without[others])
+    assert (log_rho.argmax(), log_rho.argmin()) == (3, 5)
+
+
+@given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=30))
+def test_saturation_keeps_the_order_and_what_is_usual(values):
+    ordered = np.sort(values)[None]
+    bounds = np.array([-1.0]), np.array([2.0]), np.array([0.5])
+    ours = saturated(ordered, *bounds)
+    assert (np.diff(ours) >= 0).all()
+    assert ours.min() >= -1.5
+    assert ours.max() <= 2.5
+    usual = (ordered >= -1.0) & (ordered <= 2.0)
+    assert (ours[usual] == ordered[usual]).all()
+    just_beyond = np.array([[2.0 + 1e-6, -1.0 - 1e-6]])
+    assert saturated(just_beyond, *bounds) == pytest.approx(just_beyond, abs=1e-11)
 
 
 @pytest.mark.parametrize("promise", [np.full(5, 3.0), np.full(5, -1e9), np.zeros(1)])
@@ -218,6 +267,7 @@ def test_identical_behavior_is_judged_alike_however_long_its_recording(reward):
         paths,
         np.zeros((count, 2)),
         promise[None],
+        temperature=1.0,
         sample_size=0.3,
         discount=0.98,
         longest_path=1000,

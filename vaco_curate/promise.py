@@ -16,6 +16,9 @@ LARGEST_RANGE = 50.0
 LANDMARKS = 2048
 """Paths that others are compared with, drawn from the training data."""
 
+USUAL = (0.025, 0.975)
+"""Shares of the rows between which standardized promises count in full."""
+
 PATHS_FROM_ANYWHERE = 5.0
 """Weight of all paths together, in paths as long as those that start nearby: what a start is compared
 with where hardly any other path begins."""
@@ -114,6 +117,19 @@ def kept_promise(
     return np.asarray(earned + discount**steps_taken * ahead - first_value)
 
 
+OF_MEMBERS = (
+    "promise",
+    "usual_low",
+    "usual_high",
+    "deviation",
+    "inverse_temperature",
+    "level",
+    "lowest",
+    "highest",
+)
+"""Attributes of ``PathPrior`` that each member has its own of."""
+
+
 @dataclass(frozen=True)
 class PathPrior:
     """log rho of a path, for each of K members: how its promise compares with that of paths that start nearby.
@@ -122,7 +138,8 @@ class PathPrior:
     mean of the middle third, and by the mean absolute deviation from it. In an environment that always starts
     alike all paths are compared with all others; in a maze, the second half of the way is not set against the
     first. A path whose recording ends before its task does is compared with the share of the center that so
-    many steps stand for: what is not recorded counts neither for it nor against it.
+    many steps stand for: what is not recorded counts neither for it nor against it. Unusual promises are
+    saturated, lest a few paths rule the scale of all others.
 
     Attributes:
         discount: of ``kept_promise``.
@@ -133,6 +150,8 @@ class PathPrior:
         start: (landmarks, d) first states, normalized.
         length: (landmarks,) rows of the paths.
         promise: (K, landmarks), for the whole horizon.
+        usual_low, usual_high: (K,), standardized promises that a fortieth of the rows lie below and above.
+        deviation: (K,), mean absolute standardized promise, those beyond counted as the usual ones next to them.
         inverse_temperature: (K,), log rho for a standardized promise of one.
         level: (K,), added to log rho, such that rho has mean one over the rows that it was fitted to.
         lowest, highest: (K,), of log rho over those rows; others are kept within.
@@ -148,6 +167,9 @@ class PathPrior:
     start: Array
     length: Array
     promise: Array
+    usual_low: Array
+    usual_high: Array
+    deviation: Array
     inverse_temperature: Array
     level: Array
     lowest: Array
@@ -160,6 +182,7 @@ class PathPrior:
         start: Array,
         promise: Array,
         *,
+        temperature: float,
         sample_size: float,
         discount: float,
         longest_path: int,
@@ -170,7 +193,9 @@ class PathPrior:
         Args:
             start: (paths, d), normalized.
             promise: (K, paths) from ``kept_promise``.
-            sample_size: wanted effective sample size of rho as a share of the rows, in (0, 1).
+            temperature: the highest that is used, in mean absolute deviations.
+            sample_size: the largest wanted effective sample size of rho as a share of the rows, in (0, 1); the
+                temperature is lowered for it.
         """
         horizon = int(paths.length.max())
         chosen = np.sort(np.random.default_rng(0).permutation(len(paths))[:LANDMARKS])
@@ -183,15 +208,26 @@ class PathPrior:
             start=start[chosen].astype(np.float64),
             length=paths.length[chosen].astype(np.float64),
             promise=(promise / paths.exposure(discount, horizon))[:, chosen],
+            usual_low=np.zeros(members),
+            usual_high=np.zeros(members),
+            deviation=np.zeros(members),
             inverse_temperature=np.zeros(members),
             level=np.zeros(members),
             lowest=np.full(members, -np.inf),
             highest=np.full(members, np.inf),
         )
         length = paths.length
-        signals = prior.standardized(paths, start, promise)
+        standardized = prior.standardized(paths, start, promise)
+        low, high = np.transpose([_quantiles(values, length, USUAL) for values in standardized])
+        usual = np.clip(standardized, low[:, None], high[:, None])
+        deviation = np.average(np.abs(usual), axis=-1, weights=length)
+        deviation = np.where(deviation > 0.0, deviation, 1.0)  # 0 where nearly all rows tie
+        signals = saturated(standardized, low, high, deviation)
         inverse_temperature = np.array(
-            [inverse_temperature_for(signal, length, sample_size) for signal in signals]
+            [
+                inverse_temperature_for(signal, length, 1.0 / (temperature * scale), sample_size)
+                for signal, scale in zip(signals, deviation, strict=True)
+            ]
         )
         log_rho = inverse_temperature[:, None] * signals
         highest = log_rho.max(axis=-1)
@@ -200,6 +236,9 @@ class PathPrior:
         log_rho += level[:, None]
         fitted = dataclasses.replace(
             prior,
+            usual_low=low,
+            usual_high=high,
+            deviation=deviation,
             inverse_temperature=inverse_temperature,
             level=level,
             lowest=log_rho.min(axis=-1),
@@ -212,16 +251,13 @@ class PathPrior:
         """One prior of all members of several, fitted to the same paths."""
         return dataclasses.replace(
             priors[0],
-            promise=np.concatenate([prior.promise for prior in priors]),
-            inverse_temperature=np.concatenate([prior.inverse_temperature for prior in priors]),
-            level=np.concatenate([prior.level for prior in priors]),
-            lowest=np.concatenate([prior.lowest for prior in priors]),
-            highest=np.concatenate([prior.highest for prior in priors]),
+            **{name: np.concatenate([getattr(prior, name) for prior in priors]) for name in OF_MEMBERS},
         )
 
     def log_rho(self, paths: Paths, start: Array, promise: Array) -> Array:
         """(K, paths) of paths with the given normalized first states, (paths, d), and promises, (K, paths)."""
-        signal = self.standardized(paths, start, promise)
+        standardized = self.standardized(paths, start, promise)
+        signal = saturated(standardized, self.usual_low, self.usual_high, self.deviation)
         log_rho = self.inverse_temperature[:, None] * signal + self.level[:, None]
         return np.asarray(np.clip(log_rho, self.lowest[:, None], self.highest[:, None]))
 
@@ -270,17 +306,41 @@ def _center_and_deviation(values: Array, weight: Array) -> tuple[float, float]:
     return float(center), 0.0 if negligible else float(deviation)
 
 
-def inverse_temperature_for(signal: Array, length: Array, sample_size: float) -> float:
-    """1 / T such that rho = exp(signal / T) has the wanted effective sample size.
+def saturated(standardized: Array, low: Array, high: Array, deviation: Array) -> Array:
+    """Standardized promises whose unusual values are drawn to within one deviation of the usual ones.
 
-    The scale of a prior is then the same for every dataset, and its weights cannot collapse. Where so many
-    rows tie for the best that no T gives a sample size as small as the wanted one, T is bounded by
-    ``LARGEST_RANGE``.
+    z between low and high stays; above, it becomes high + deviation * (1 - exp((high - z) / deviation)), and
+    likewise below: order is kept, and slope where the unusual begins.
+
+    Args:
+        standardized: (K, paths).
+        low, high: (K,), of the usual values.
+        deviation: (K,), positive.
+    """
+    usual = np.clip(standardized, low[:, None], high[:, None])
+    beyond = (standardized - usual) / deviation[:, None]
+    return np.asarray(usual - deviation[:, None] * np.sign(beyond) * np.expm1(-np.abs(beyond)))
+
+
+def _quantiles(values: Array, length: Array, shares: tuple[float, float]) -> Array:
+    """Of the values of paths, (paths,), such that the given shares of the rows lie below."""
+    order = np.argsort(values, kind="stable")
+    rows = np.cumsum(length[order])
+    return values[order[np.searchsorted(rows, np.multiply(shares, rows[-1]))]]
+
+
+def inverse_temperature_for(signal: Array, length: Array, least: float, sample_size: float) -> float:
+    """1 / T such that rho = exp(signal / T) has at most the wanted effective sample size.
+
+    Where few rows are far better than the others, the least inverse temperature alone gives a smaller one: it
+    takes as much for the others not to outweigh them. Where so many rows tie for the best that no T gives a
+    sample size as small as the wanted one, T is bounded by ``LARGEST_RANGE``.
 
     Args:
         signal: (paths,) larger is better.
         length: (paths,) rows that share a path's signal.
-        sample_size: wanted effective sample size as a share of the rows, in (0, 1).
+        least: lower bound of the result, within ``LARGEST_RANGE``.
+        sample_size: largest wanted effective sample size as a share of the rows, in (0, 1).
 
     Returns:
         0 when the signal is constant.
@@ -298,7 +358,7 @@ def inverse_temperature_for(signal: Array, length: Array, sample_size: float) ->
             low = middle
         else:
             high = middle
-    return float(low)
+    return float(max(low, min(least, LARGEST_RANGE / span)))
 
 
 def spread_evenly(count: int, wanted: int) -> Array:

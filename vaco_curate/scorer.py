@@ -19,7 +19,7 @@ from vaco_curate.errors import DatasetError
 from vaco_curate.losses import LOG_WEIGHT
 from vaco_curate.networks import bounded, scorer_inputs
 from vaco_curate.passes import forward_only
-from vaco_curate.promise import PathPrior, Paths, kept_promise
+from vaco_curate.promise import OF_MEMBERS, PathPrior, Paths, kept_promise
 from vaco_curate.scaling import Scaling
 from vaco_curate.stacked import StackedMLP, float32_products
 from vaco_curate.transitions import Array, Transitions
@@ -32,7 +32,7 @@ the activations of a pass stay in the processor's cache (docs/performance.md).""
 Result = TypeVar("Result")
 
 KIND = "vaco-curate scorer"
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -302,7 +302,7 @@ def _summary(scores: Tensor, q_values: Tensor, values: Tensor) -> Array:
     return torch.stack([scores.mean(dim=0), deviation, q_values.mean(dim=0), advantages]).cpu().numpy()
 
 
-PRIOR_ARRAYS = ("start", "length", "promise", "inverse_temperature", "level", "lowest", "highest")
+PRIOR_ARRAYS = ("start", "length", *OF_MEMBERS)
 """What of the prior is stored as tensors; torch shares their memory."""
 
 
@@ -325,9 +325,5 @@ def _empty_prior(facts: dict[str, Any], members: int, observation_size: int) -> 
         facts["horizon"],
         start=np.zeros((landmarks, observation_size)),
         length=np.zeros(landmarks),
-        promise=np.zeros((members, landmarks)),
-        inverse_temperature=np.zeros(members),
-        level=np.zeros(members),
-        lowest=np.zeros(members),
-        highest=np.zeros(members),
+        **{name: np.zeros((members, landmarks) if name == "promise" else members) for name in OF_MEMBERS},
     )

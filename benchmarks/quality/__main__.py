@@ -41,6 +41,13 @@ def unfinished(
     return list(todo)
 
 
+def as_set(results: pl.DataFrame, datasets: list[str], seeds: int, setup: Setup) -> pl.DataFrame:
+    """What was measured with the settings as they are now."""
+    tasks = {task for part in PARTS.values() for task in part(datasets, seeds)}
+    makers = {needed for task in tasks for needed in needs(task)}
+    return results.filter(pl.col("task").is_in([setup.key(task) for task in tasks | makers]))
+
+
 def read_results(path: Path) -> pl.DataFrame:
     return pl.read_parquet(path) if path.exists() else pl.DataFrame(schema=SCHEMA)
 
@@ -119,15 +126,16 @@ def main(
     if folder is None and not (smoke or render_only):
         raise click.UsageError("name the folder of the datasets, or use --smoke or --render-only")
     chosen = list(SMOKE_SOURCES) if smoke else list(datasets or SOURCES)
+    setup = Setup(folder or Path(), work, smoke)
     failed = 0
     if not render_only:
         work.mkdir(parents=True, exist_ok=True)
-        setup = Setup(folder or Path(), work, smoke)
         done = set(read_results(results)["task"].unique())
         todo = unfinished(parts or tuple(PARTS), chosen, seeds, setup, done)
         os.environ["OMP_NUM_THREADS"] = "1"  # a core for each task
         failed = measure(todo, setup, results, workers, console)
-    page.write_text(render(read_results(results)))
+    known = list(SMOKE_SOURCES if smoke else SOURCES)
+    page.write_text(render(as_set(read_results(results), known, seeds, setup)))
     console.print(f"wrote {page}")
     if failed:
         raise click.ClickException(f"{failed} tasks failed, see above; run again to try them again")

@@ -47,6 +47,7 @@ ABLATIONS: dict[str, TrainSettings] = {
         ("KL 1", {}, {"divergence_coefficient": 1.0}),
         ("KL 3", {}, {"divergence_coefficient": 3.0}),
         ("KL 30", {}, {"divergence_coefficient": 30.0}),
+        ("prior's scale by sample size alone", {}, {"prior_temperature": 1e6}),
         ("sample size 0.35", {}, {"prior_sample_size": 0.35}),
         ("sample size 0.1", {}, {"prior_sample_size": 0.1}),
         ("sample size 0.07", {}, {"prior_sample_size": 0.07}),

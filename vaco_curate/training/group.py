@@ -206,6 +206,7 @@ class Group:
             paths,
             start,
             promise,
+            temperature=settings.prior_temperature,
             sample_size=settings.prior_sample_size,
             discount=settings.path_discount,
             longest_path=settings.longest_path,

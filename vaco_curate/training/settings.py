@@ -55,7 +55,9 @@ class BilevelSettings:
         longest_path: paths of more steps are cut into several for "promise".
         start_bandwidth: how near starts must be to be compared, in standard deviations of the data.
         upper_states: which states the policy's value is averaged over: "data", as in the paper, or "prior".
-        prior_sample_size: effective sample size that "promise" is scaled to, as a share of the rows.
+        prior_temperature: highest temperature of "promise", in mean absolute deviations of what it compares.
+        prior_sample_size: the temperature is lowered until the effective sample size of "promise" is at most
+            this share of the rows.
         scorer_average: share of itself that the average of the scorer's parameters, which is exported, keeps in
             an update; 0 exports the last scorer.
         merge_value_updates: the paper's appendix: a value update before every bi-level update.
@@ -79,6 +81,7 @@ class BilevelSettings:
     path_discount: float = 0.996
     longest_path: int = 1_000
     start_bandwidth: float = 0.3
+    prior_temperature: float = 1.0
     prior_sample_size: float = 0.15
     upper_states: Literal["data", "prior"] = "prior"
     scorer_average: float = 0.0
@@ -255,6 +258,12 @@ def _check(settings: TrainSettings) -> None:
             bilevel.inputs,
             not (bilevel.merge_value_updates and "value" in bilevel.inputs),
             "without value while values still learn (merge_value_updates)",
+        ),
+        (
+            "bilevel.prior_temperature",
+            bilevel.prior_temperature,
+            0 < bilevel.prior_temperature < math.inf,
+            "positive and finite",
         ),
         (
             "bilevel.prior_sample_size",
