@@ -38,8 +38,8 @@ class Cut:
         if sum(value is not None for value in (self.share, self.rows, self.threshold)) != 1:
             raise SettingsError("a cut is one of a share, a number of rows, or a threshold")
         if self.share is not None and not 0 < self.share <= 1:
-            percent = "above 100" if self.share > 1 else f"{float(100 * self.share):g}"
-            raise SettingsError(f"--top {percent}% is not above 0 % and at most 100 %")
+            wrong = "more than all rows" if self.share > 1 else f"{float(100 * self.share):g} % of the rows"
+            raise SettingsError(f"--top is {wrong}: give a share above 0 % and at most 100 %")
         if self.rows is not None and self.rows < 1:
             raise SettingsError(f"--top {self.rows} keeps nothing: give at least 1 row")
         if self.threshold is not None and not math.isfinite(self.threshold):
