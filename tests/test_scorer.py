@@ -99,6 +99,15 @@ def test_q_is_standardized_by_its_mean_and_deviation_on_the_training_data():
     assert scorer.q_std.item() == pytest.approx(raw.std(ddof=1), rel=1e-3)
 
 
+def test_q_can_stay_in_scaled_reward_units():
+    data = make_transitions()
+    raw = train(data, tiny_settings(standardize_q=False)).scorer
+    assert (raw.q_mean.item(), raw.q_std.item()) == (0.0, 1.0)
+    standard = train(data, tiny_settings()).scorer
+    assert (raw.score(data).q_value == standard.score(data).q_value).all()
+    assert not torch.equal(raw.networks.flat, standard.networks.flat)
+
+
 def test_members_are_averaged_at_a_common_level_and_their_spread_is_told():
     data = make_transitions()
     together = train(data, tiny_settings(), seed=4, members=3).scorer

@@ -208,13 +208,18 @@ def noise_at(settings: BilevelSettings, update: int) -> float:
     return first + (last - first) * share
 
 
-def standardize_by(state: BilevelState, q_value: Tensor, value: Tensor) -> None:
-    """Set the means and deviations from Q(s, a) and V(s) of the whole dataset, (K, n) each."""
-    correction = min(1, q_value.shape[-1] - 1)
+def standardize_by(state: BilevelState, q_value: Tensor | None, value: Tensor) -> None:
+    """Set the means and deviations from Q(s, a) and V(s) of the whole dataset, (K, n) each.
+
+    Without Q the scorer sees it in scaled reward units.
+    """
+    correction = min(1, value.shape[-1] - 1)
     for values, mean, std in (
         (q_value, state.q_mean, state.q_std),
         (value, state.value_mean, state.value_std),
     ):
+        if values is None:
+            continue
         mean.copy_(values.mean(dim=-1))
         std.copy_(values.std(dim=-1, correction=correction).clamp_min(1e-6))
 

@@ -148,7 +148,7 @@ class Group:
         """With frozen critics: Q(s, a), V(s) and the prior of every row are computed once."""
         state = self.bilevel_state
         q_value, value = self._q_values(), self._values(self.rows.observation)
-        standardize_by(state, q_value, value)
+        standardize_by(state, q_value if self.settings.bilevel.standardize_q else None, value)
         columns = [state.standardized(q_value), self._log_prior()]
         if "value" in self.settings.bilevel.inputs:
             columns.append(state.standardized_value(value))

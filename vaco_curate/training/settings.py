@@ -43,6 +43,8 @@ class BilevelSettings:
             normalized units; it falls linearly over the planned updates, so that a phase which ends early
             (``settled_at``) ends with some noise left.
         noise_on: the paper's poster has the noise on the state, other summaries on the action.
+        standardize_q: show the network Q with mean 0 and deviation 1 over the data, instead of in scaled
+            reward units.
         activation: how the weight follows from the network's output, a key of ``losses.LOG_WEIGHT``.
         score_bound: largest absolute output of the network; None for a linear one.
         normalize_weights: divide weights by their batch mean, so that rows compete.
@@ -72,6 +74,7 @@ class BilevelSettings:
     noise: tuple[float, float] = (0.2, 0.0)
     noise_on: Literal["state", "action"] = "state"
     inputs: tuple[str, ...] = PAPER_INPUTS
+    standardize_q: bool = True
     activation: Literal["exp", "sigmoid"] = "exp"
     score_bound: float | None = 5.0
     normalize_weights: bool = True
@@ -258,6 +261,12 @@ def _check(settings: TrainSettings) -> None:
             bilevel.inputs,
             not (bilevel.merge_value_updates and "value" in bilevel.inputs),
             "without value while values still learn (merge_value_updates)",
+        ),
+        (
+            "bilevel.standardize_q",
+            bilevel.standardize_q,
+            bilevel.standardize_q or not bilevel.merge_value_updates,
+            "true while values still learn (merge_value_updates)",
         ),
         (
             "bilevel.prior_temperature",
