@@ -5,13 +5,17 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from vaco_curate.transitions import Array, Transitions
 
 LARGEST_RANGE = 50.0
-"""Largest difference of log priors, in nats."""
+"""Largest difference of log priors, in nats: what is worse counts as this much worse."""
+
+LARGEST_RISE = 15.0
+"""Largest log prior above that of a path like most others, in nats, to which a sample size may lead."""
 
 LANDMARKS = 2048
 """Paths that others are compared with, drawn from the training data."""
@@ -64,9 +68,13 @@ class Paths:
         """(paths,) last row."""
         return self.start + self.length - 1
 
+    def steps(self) -> Array:
+        """(paths,) steps that ``kept_promise`` counts: without the last where the state after it is unknown."""
+        return self.length - (~self.terminated & ~self.has_successor)
+
     def exposure(self, discount: float, horizon: int) -> Array:
-        """(paths,) share of the discounted steps of a horizon that a path stands for: 1 where it ends truly."""
-        steps = np.minimum(self.length, horizon)
+        """(paths,) discounted steps of a path as a share of those of a horizon: 1 where it ends truly."""
+        steps = np.maximum(self.steps(), 1)
         taken, all_steps = (
             (steps, horizon) if discount == 1.0 else (1.0 - discount**steps, 1.0 - discount**horizon)
         )
@@ -110,9 +118,8 @@ def kept_promise(
     earned = np.add.reduceat(
         discount**steps * reward[rows].astype(np.float64), np.cumsum(paths.length) - paths.length
     )
-    open_end = ~paths.terminated & ~paths.has_successor
-    steps_taken = paths.length - open_end
-    earned -= np.where(open_end, discount**steps_taken * reward[paths.last], 0.0)
+    steps_taken = paths.steps()
+    earned -= np.where(steps_taken < paths.length, discount**steps_taken * reward[paths.last], 0.0)
     ahead = np.where(paths.terminated, 0.0, last_value)
     return np.asarray(earned + discount**steps_taken * ahead - first_value)
 
@@ -150,8 +157,8 @@ class PathPrior:
         start: (landmarks, d) first states, normalized.
         length: (landmarks,) rows of the paths.
         promise: (K, landmarks), for the whole horizon.
-        usual_low, usual_high: (K,), standardized promises that a fortieth of the rows lie below and above.
-        deviation: (K,), mean absolute standardized promise, those beyond counted as the usual ones next to them.
+        usual_low, usual_high: (K,), standardized promises beyond which others are unusual.
+        deviation: (K,), mean absolute standardized promise, the unusual counted as the usual next to them.
         inverse_temperature: (K,), log rho for a standardized promise of one.
         level: (K,), added to log rho, such that rho has mean one over the rows that it was fitted to.
         lowest, highest: (K,), of log rho over those rows; others are kept within.
@@ -218,7 +225,7 @@ class PathPrior:
         )
         length = paths.length
         standardized = prior.standardized(paths, start, promise)
-        low, high = np.transpose([_quantiles(values, length, USUAL) for values in standardized])
+        low, high = np.transpose([_usual(values, length) for values in standardized])
         usual = np.clip(standardized, low[:, None], high[:, None])
         deviation = np.average(np.abs(usual), axis=-1, weights=length)
         deviation = np.where(deviation > 0.0, deviation, 1.0)  # 0 where nearly all rows tie
@@ -231,6 +238,7 @@ class PathPrior:
         )
         log_rho = inverse_temperature[:, None] * signals
         highest = log_rho.max(axis=-1)
+        log_rho = np.maximum(log_rho, highest[:, None] - LARGEST_RANGE)
         mean = (length * np.exp(log_rho - highest[:, None])).sum(axis=-1) / length.sum()
         level = -highest - np.log(mean)
         log_rho += level[:, None]
@@ -249,10 +257,10 @@ class PathPrior:
     @classmethod
     def joined(cls, priors: Sequence[PathPrior]) -> PathPrior:
         """One prior of all members of several, fitted to the same paths."""
-        return dataclasses.replace(
-            priors[0],
-            **{name: np.concatenate([getattr(prior, name) for prior in priors]) for name in OF_MEMBERS},
-        )
+        own: dict[str, Any] = {
+            name: np.concatenate([getattr(prior, name) for prior in priors]) for name in OF_MEMBERS
+        }
+        return dataclasses.replace(priors[0], **own)
 
     def log_rho(self, paths: Paths, start: Array, promise: Array) -> Array:
         """(K, paths) of paths with the given normalized first states, (paths, d), and promises, (K, paths)."""
@@ -309,8 +317,8 @@ def _center_and_deviation(values: Array, weight: Array) -> tuple[float, float]:
 def saturated(standardized: Array, low: Array, high: Array, deviation: Array) -> Array:
     """Standardized promises whose unusual values are drawn to within one deviation of the usual ones.
 
-    z between low and high stays; above, it becomes high + deviation * (1 - exp((high - z) / deviation)), and
-    likewise below: order is kept, and slope where the unusual begins.
+    z between low and high stays; x deviations above, it becomes high + deviation * x / (1 + x), and likewise
+    below: order is kept, and slope where the unusual begins.
 
     Args:
         standardized: (K, paths).
@@ -319,27 +327,32 @@ def saturated(standardized: Array, low: Array, high: Array, deviation: Array) ->
     """
     usual = np.clip(standardized, low[:, None], high[:, None])
     beyond = (standardized - usual) / deviation[:, None]
-    return np.asarray(usual - deviation[:, None] * np.sign(beyond) * np.expm1(-np.abs(beyond)))
+    return np.asarray(usual + deviation[:, None] * beyond / (1.0 + np.abs(beyond)))
 
 
-def _quantiles(values: Array, length: Array, shares: tuple[float, float]) -> Array:
-    """Of the values of paths, (paths,), such that the given shares of the rows lie below."""
+def _usual(values: Array, length: Array) -> tuple[float, float]:
+    """Lowest and highest of the usual values of paths, (paths,): a fortieth of the rows, and always the first
+    path of more than two, lies below and above.
+    """
     order = np.argsort(values, kind="stable")
     rows = np.cumsum(length[order])
-    return values[order[np.searchsorted(rows, np.multiply(shares, rows[-1]))]]
+    first, last = np.searchsorted(rows, np.multiply(USUAL, rows[-1]))
+    second = min(1, (len(values) - 1) // 2)
+    low, high = max(first, second), min(last, len(values) - 1 - second)
+    return values[order[min(low, high)]], values[order[max(low, high)]]
 
 
 def inverse_temperature_for(signal: Array, length: Array, least: float, sample_size: float) -> float:
     """1 / T such that rho = exp(signal / T) has at most the wanted effective sample size.
 
     Where few rows are far better than the others, the least inverse temperature alone gives a smaller one: it
-    takes as much for the others not to outweigh them. Where so many rows tie for the best that no T gives a
-    sample size as small as the wanted one, T is bounded by ``LARGEST_RANGE``.
+    takes as much for the others not to outweigh them. Where many rows are nearly as good as the best, T is
+    bounded by ``LARGEST_RISE``, for only noise is left to tell the good from the good.
 
     Args:
-        signal: (paths,) larger is better.
+        signal: (paths,) larger is better; zero is the center.
         length: (paths,) rows that share a path's signal.
-        least: lower bound of the result, within ``LARGEST_RANGE``.
+        least: lower bound of the result.
         sample_size: largest wanted effective sample size as a share of the rows, in (0, 1).
 
     Returns:
@@ -349,7 +362,9 @@ def inverse_temperature_for(signal: Array, length: Array, least: float, sample_s
     span = -centered.min()
     if span == 0.0:
         return 0.0
-    low, high = 1e-9 / span, LARGEST_RANGE / span
+    above = signal.max()
+    largest = LARGEST_RISE / (above if above > 1e-6 * span else span)
+    low, high = 1e-9 / span, max(least, largest)
     for _ in range(80):
         middle = np.sqrt(low * high)
         weight = np.exp(middle * centered)
@@ -358,7 +373,7 @@ def inverse_temperature_for(signal: Array, length: Array, least: float, sample_s
             low = middle
         else:
             high = middle
-    return float(max(low, min(least, LARGEST_RANGE / span)))
+    return float(max(low, least))
 
 
 def spread_evenly(count: int, wanted: int) -> Array:

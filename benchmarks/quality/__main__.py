@@ -41,9 +41,11 @@ def unfinished(
     return list(todo)
 
 
-def as_set(results: pl.DataFrame, datasets: list[str], seeds: int, setup: Setup) -> pl.DataFrame:
-    """What was measured with the settings as they are now."""
-    tasks = {task for part in PARTS.values() for task in part(datasets, seeds)}
+def as_set(results: pl.DataFrame, datasets: list[str], setup: Setup) -> pl.DataFrame:
+    """What was measured with the settings as they are now, with however many seeds."""
+    most = 1 + int(results["seed"].max() or 0)  # type: ignore[arg-type]  # of an agreement, the number of seeds
+    counts = range(2, max(most, 2) + 1)
+    tasks = {task for part in PARTS.values() for seeds in counts for task in part(datasets, seeds)}
     makers = {needed for task in tasks for needed in needs(task)}
     return results.filter(pl.col("task").is_in([setup.key(task) for task in tasks | makers]))
 
@@ -85,6 +87,10 @@ def measure(todo: list[Task], setup: Setup, path: Path, workers: int, console: C
                 if future.exception() is not None:
                     failed.append(task)
                     console.print(f" failed: {task}: {future.exception()!r}", highlight=False)
+                    without = [other for other in waiting if task in needs(other)]
+                    failed += without
+                    waiting = [other for other in waiting if other not in without]
+                    progress.update(bar, advance=len(without))
                     continue
                 rows = future.result()
                 others = read_results(path).filter(pl.col("task") != rows[0]["task"])
@@ -135,7 +141,7 @@ def main(
         os.environ["OMP_NUM_THREADS"] = "1"  # a core for each task
         failed = measure(todo, setup, results, workers, console)
     known = list(SMOKE_SOURCES if smoke else SOURCES)
-    page.write_text(render(as_set(read_results(results), known, seeds, setup)))
+    page.write_text(render(as_set(read_results(results), known, setup)))
     console.print(f"wrote {page}")
     if failed:
         raise click.ClickException(f"{failed} tasks failed, see above; run again to try them again")

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from datasets import SOURCES, STITCH
 from signals import ABLATIONS, DEFAULT, LITERAL, LITERAL_UPDATES
-from tasks import ABLATED
+from tasks import MIXING
 
 from vaco_curate.evaluation import bootstrap_interval
 
@@ -134,15 +134,15 @@ def _by_weight(results: Results) -> list[float]:
 
 
 def _success(results: Results) -> list[float]:
-    best = math.nan
-    for learner in LEARNERS:
-        kept, everything = (
-            results.policy(STITCH, DEFAULT, "top 50 %", learner),
-            results.everything(STITCH, learner),
-        )
-        if kept and everything and kept.mean >= everything.mean:
-            best = kept.mean if math.isnan(best) else max(best, kept.mean)
-    return [best]
+    """The best of the learners that do no worse than on all rows; 0 where every one does worse."""
+    pairs = (
+        (results.policy(STITCH, DEFAULT, "top 50 %", learner), results.everything(STITCH, learner))
+        for learner in LEARNERS
+    )
+    found = [
+        kept.mean if kept.mean >= everything.mean else 0.0 for kept, everything in pairs if kept and everything
+    ]
+    return [max(found, default=math.nan)]
 
 
 def _share(results: Results) -> list[float]:
@@ -356,7 +356,7 @@ def _ablations(results: Results) -> str:
         row += [number(results.median(STITCH, name, figure)) for figure in STITCHING[:2]]
         cloned_elsewhere = [results.policy(dataset, name, "weights") for dataset in (STITCH, RARE)]
         row += ["" if cloned is None else f"{cloned.mean:.0f}" for cloned in cloned_elsewhere]
-        agreement = [results.median(dataset, name, "rank correlation between seeds") for dataset in ABLATED]
+        agreement = [results.median(dataset, name, "rank correlation between seeds") for dataset in MIXING]
         row.append("" if all(map(math.isnan, agreement)) else number(float(np.nanmin(agreement))))
         rows.append(row)
     head = ["variant"]

@@ -101,8 +101,14 @@ class Setup:
         used = [self.settings(made.score).to_json() for made in makers if made.score != "free"]
         if task.learner:
             used.append({"updates": self.policy_updates(task.learner, task.dataset)})
-        digest = hashlib.sha256(json.dumps(used, sort_keys=True).encode()).hexdigest()
-        return f"{task} | {digest[:8]}"
+        return f"{task} | {_digest(used)}"
+
+    def file(self, dataset: str, score: str, seed: int) -> Path:
+        """Where a score is kept, by the settings that made it."""
+        made = maker(dataset, score, seed)
+        used = [] if made.score == "free" else [self.settings(made.score).to_json()]
+        name = score.replace("/", "over").replace(" ", "_")
+        return self.work / f"{dataset}--{name}--{seed}--{_digest(used)}.npz"
 
     def policy_updates(self, learner: str, dataset: str) -> int:
         """Of a learner; more where values must reach back over the 170 steps of the maze."""
@@ -111,6 +117,10 @@ class Setup:
         if learner == "BC":
             return 20_000
         return 30_000 if dataset.startswith("pointmaze") else 10_000
+
+
+def _digest(facts: Any) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def run(task: Task, setup: Setup) -> list[Row]:
@@ -218,13 +228,9 @@ def _row(task: Task, **columns: Any) -> Row:
     return row | {"value": float(row["value"])}
 
 
-def _file(dataset: str, setup: Setup, score: str, seed: int) -> Path:
-    return setup.work / f"{dataset}--{score.replace('/', 'over').replace(' ', '_')}--{seed}.npz"
-
-
 def _keep(task: Task, setup: Setup, name: str, signal: Signal) -> None:
     arrays = {key: array for key in ("score", "weight") if (array := getattr(signal, key)) is not None}
-    path = _file(task.dataset, setup, name, task.seed)
+    path = setup.file(task.dataset, name, task.seed)
     partial = path.with_name(f"{path.stem}-{os.getpid()}.partial.npz")
     np.savez(partial, **arrays)
     partial.replace(path)
@@ -233,12 +239,12 @@ def _keep(task: Task, setup: Setup, name: str, signal: Signal) -> None:
 def is_kept(task: Task, setup: Setup) -> bool:
     """Whether the scores of a finished task are still there."""
     names = ("return",) if task.score == "free" else (task.score,)
-    return all(_file(task.dataset, setup, name, task.seed).exists() for name in names)
+    return all(setup.file(task.dataset, name, task.seed).exists() for name in names)
 
 
 def _kept(dataset: str, setup: Setup, score: str, seed: int) -> Signal:
     """Scores of a finished task."""
-    with np.load(_file(dataset, setup, score, seed)) as stored:
+    with np.load(setup.file(dataset, score, seed)) as stored:
         return Signal(stored["score"], stored.get("weight"))
 
 
@@ -292,18 +298,19 @@ def protocol(datasets: list[str], seeds: int) -> Iterator[Task]:
                 yield Task("policy", dataset, "Q", seed, selection, learner="BC")
 
 
-BOOTSTRAPPED = (
+MIXING = (
     "hopper-mixed",
     "halfcheetah-mixed",
     "pointmaze-umaze-stitch",
     "hopper-10-percent-best",
     "pendulum",
 )
+"""Datasets of what is too long to measure everywhere: where random and good behavior mix."""
 
 
 def bootstrapped(datasets: list[str], seeds: int) -> Iterator[Task]:
-    """d3rlpy's learners, which cost ten times as much, where random and good behavior mix."""
-    for dataset in (name for name in BOOTSTRAPPED if name in datasets):
+    """d3rlpy's learners, which cost ten times as much."""
+    for dataset in (name for name in MIXING if name in datasets):
         for selection in ("all", "top 50 %", "weights", "top 25 %", "top 10 %"):
             for learner in ("IQL",) if dataset.startswith("pointmaze") else ("IQL", "TD3+BC"):
                 for seed in range(seeds):
@@ -311,19 +318,10 @@ def bootstrapped(datasets: list[str], seeds: int) -> Iterator[Task]:
                     yield Task("policy", dataset, score, seed, selection, learner=learner)
 
 
-ABLATED = (
-    "hopper-mixed",
-    "halfcheetah-mixed",
-    "pointmaze-umaze-stitch",
-    "hopper-10-percent-best",
-    "pendulum",
-)
-
-
 def ablations(datasets: list[str], seeds: int) -> Iterator[Task]:
     """One switch at a time."""
     for name in ABLATIONS:
-        for dataset in (dataset for dataset in ABLATED if dataset in datasets):
+        for dataset in (dataset for dataset in MIXING if dataset in datasets):
             for seed in range(seeds):
                 yield Task("score", dataset, name, seed)
                 yield Task("policy", dataset, name, seed, "weights", learner="BC")

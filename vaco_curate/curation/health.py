@@ -27,7 +27,8 @@ def score_warnings(score: Array, episode_return: Array) -> list[str]:
             f"the weights have collapsed: {share:.1%} of the rows carry them. Ranks may still be usable; "
             "for weights, raise --temperature"
         )
-    tied = 1.0 - len(np.unique(score)) / len(score)
+    counts = np.unique(score, return_counts=True)[1]
+    tied = counts[counts > 1].sum() / len(score)
     if tied > 0.5:
         warnings.append(f"{tied:.0%} of the rows share their score with another row (duplicates in the data?)")
     if len(episode_return) > 1 and np.ptp(episode_return) == 0.0:
