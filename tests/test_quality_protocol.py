@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from rich.console import Console
 
 PROTOCOL = Path(__file__).parents[1] / "benchmarks" / "quality"
 
@@ -74,11 +77,112 @@ def test_the_smoke_protocol_cannot_overwrite_what_the_project_keeps(tmp_path, ke
     assert "--results, --work and --page" in finished.stderr
 
 
-def test_a_mixture_has_the_wanted_share_of_the_best(monkeypatch):
+@pytest.fixture
+def protocol(monkeypatch):
+    """The protocol's modules, by name."""
     monkeypatch.syspath_prepend(str(PROTOCOL))
-    import datasets
+    spec = importlib.util.spec_from_file_location("quality_main", PROTOCOL / "__main__.py")
+    assert spec is not None
+    assert spec.loader is not None
+    main = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(main)
+    return {name: importlib.import_module(name) for name in ("tasks", "signals", "page", "datasets")} | {
+        "main": main
+    }
 
-    mixture = datasets.load("pendulum-50-percent-best", Path())
+
+def setup_of(protocol, folder):
+    return protocol["tasks"].Setup(folder, folder, smoke=False)
+
+
+def measured(protocol, setup, task, value, **columns):
+    """The rows of a finished task: one figure, or the returns of a policy's two episodes."""
+    if task.learner:
+        columns = {"figure": "return", "selection": task.selection, "policy_seed": task.seed} | columns
+        episodes = [
+            protocol["tasks"]._row(task, episode=i, value=value, learner=task.learner, **columns)
+            for i in (0, 1)
+        ]
+    else:
+        episodes = [protocol["tasks"]._row(task, value=value, **columns)]
+    return [row | {"task": setup.key(task)} for row in episodes]
+
+
+def by_hand(protocol, setup, success):
+    """Three seeds of one figure, of an agreement, and of IQL in the maze."""
+    Task = protocol["tasks"].Task  # noqa: N806
+    stitch = protocol["datasets"].STITCH
+    rows = measured(
+        protocol,
+        setup,
+        Task("agreement", "hopper-mixed", "VACO", 3),
+        0.97,
+        figure="rank correlation between seeds",
+    )
+    for seed, value in enumerate((0.91, 0.95, 0.80)):
+        rows += measured(protocol, setup, Task("score", "hopper-mixed", "VACO", seed), value, figure="Pearson")
+        rows += measured(protocol, setup, Task("policy", stitch, "", seed, "all", learner="IQL"), 60.0)
+        kept = Task("policy", stitch, "VACO", seed, "top 50 %", learner="IQL")
+        rows += measured(protocol, setup, kept, success)
+    return pl.DataFrame(rows, schema=protocol["tasks"].SCHEMA)
+
+
+@pytest.mark.parametrize(("success", "found"), [(90.0, "90.00 | reached"), (70.0, "70.00 | **missed**")])
+def test_the_page_tells_goals_by_the_median_of_the_seeds(protocol, tmp_path, success, found):
+    page = protocol["page"].render(by_hand(protocol, setup_of(protocol, tmp_path), success))
+    assert "| Pearson, hopper-mixed | >= 0.90 | 0.91 | reached |" in page
+    assert f"| >= 80 | {found} |" in page
+    assert "| pointmaze-umaze-stitch | 60 (60 to 60) |" in page
+    verdict = "lies above that of all rows in 1, overlaps it in 0, and lies below it in 0"
+    assert verdict in page
+    assert "| Pearson, halfcheetah-mixed | >= 0.98 |  | not measured |" in page
+
+
+def test_a_learner_that_is_worse_on_the_best_half_misses_the_goal(protocol, tmp_path):
+    page = protocol["page"].render(by_hand(protocol, setup_of(protocol, tmp_path), 50.0))
+    assert "| >= 80 | 0.00 | **missed** |" in page
+    assert "lies below it in 1" in page
+
+
+def test_only_what_was_measured_with_the_present_settings_is_shown(protocol, tmp_path):
+    setup = setup_of(protocol, tmp_path)
+    results = by_hand(protocol, setup, 90.0)
+    sources = list(protocol["datasets"].SOURCES)
+    assert protocol["main"].as_set(results, sources, setup).equals(results), (
+        "three seeds, whatever is asked for now"
+    )
+    other = results.with_columns(
+        task=pl.when(pl.col("figure") == "Pearson").then(pl.col("task") + "0").otherwise(pl.col("task"))
+    )
+    left = protocol["main"].as_set(other, sources, setup)
+    assert set(left["figure"]) == {"rank correlation between seeds", "return"}
+
+
+def test_scores_of_other_settings_are_kept_apart(protocol, tmp_path, monkeypatch):
+    setup = setup_of(protocol, tmp_path)
+    before = setup.file("hopper-mixed", "Q", 0)
+    assert before != setup.file("hopper-mixed", "Q", 1)
+    random = setup.file("hopper-mixed", "random", 0)
+    signals = protocol["signals"]
+    changed = signals.altered(signals.VARIANTS["VACO"], {}, {"divergence_coefficient": 3.0})
+    monkeypatch.setitem(signals.VARIANTS, "VACO", changed)
+    assert setup.file("hopper-mixed", "Q", 0) != before
+    assert setup.file("hopper-mixed", "random", 0) == random
+
+
+def test_what_needs_a_failed_score_is_not_measured(protocol, tmp_path):
+    """The datasets are not where they are looked for: no policy is learned from what is missing."""
+    Task = protocol["tasks"].Task  # noqa: N806
+    score = Task("score", "hopper-mixed", "free", 0)
+    todo = [score, Task("policy", "hopper-mixed", "return", 0, "top 10 %", "episode", "BC")]
+    results = tmp_path / "results.parquet"
+    failed = protocol["main"].measure(todo, setup_of(protocol, tmp_path), results, 1, Console(quiet=True))
+    assert failed == 2
+    assert not results.exists()
+
+
+def test_a_mixture_has_the_wanted_share_of_the_best(protocol):
+    mixture = protocol["datasets"].load("pendulum-50-percent-best", Path())
     assert mixture.is_best.mean() == pytest.approx(0.5, abs=0.03)
     assert set(np.unique(mixture.label)) == {mixture.best[0], mixture.names.index("random")}
     assert (mixture.label[mixture.data.episode_start][mixture.episode_is_best] == mixture.best[0]).all()

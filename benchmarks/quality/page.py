@@ -93,7 +93,8 @@ class Policy:
     seeds: int
 
     def __str__(self) -> str:
-        return f"{self.mean:.0f} ({self.low:.0f} to {self.high:.0f})"
+        digits = 0 if abs(self.mean) >= 10 else 1
+        return f"{self.mean:.{digits}f} ({self.low:.{digits}f} to {self.high:.{digits}f})"
 
 
 def number(value: float, digits: int = 2) -> str:
@@ -197,7 +198,7 @@ def render(results_table: pl.DataFrame) -> str:
         (
             HEAD.format(hours=results.seconds / 3600, value=LITERAL_UPDATES[0], bilevel=LITERAL_UPDATES[1]),
             "## Goals\n",
-            "Median of the seeds, for the default (`standard`).\n",
+            GOALS_TEXT,
             table(("figure", "goal", "found", ""), (_goal_row(goal, results) for goal in GOALS)),
             "## Against labels and returns\n",
             RANKING_TEXT,
@@ -235,7 +236,10 @@ reads them. `VACO` is the default (`--preset standard`), `VACO, paper` the liter
 bi-level updates. Q, V, advantage, AWR weight (exp(3 (Q - V)), at most 100) and 1 / Q (Q less its minimum) come from the critics of the default.
 Its settings were chosen on hopper-mixed, halfcheetah-mixed, the maze and, for the center that promises are compared with,
 halfcheetah-medium-expert, the rule for the temperature also on the mixtures with 5 and 10 % of the best: on other trainings, but on the same data. Only
-hopper-medium-expert and the mixtures of halves had no part in it. What the best can reach in the top 10 % is bounded by their share.
+hopper-medium-expert and the mixtures with 50 % of the best had no part in it. What the best can reach in the top 10 % is bounded by their share.
+"""
+GOALS_TEXT = """Median of the seeds, for the default (`standard`). Weights that point to the best alone have an effective sample size of its share: where
+that is 4 to 5 % of the rows, the goal for the effective sample size is at odds with weights that are of use (docs/method.md, "Where the best is rare").
 """
 RANKING_TEXT = """Pearson and Spearman: an episode's mean score with its return. AUC: the two best behaviors (the best where there are
 only two) against the rest. Top 10 %: the share of rows from them. Rank correlation between seeds: of the pair that agrees least. Median of the seeds.

@@ -315,6 +315,16 @@ def test_resume_of_several_members_equals_an_uninterrupted_run(tmp_path):
     assert_same(whole, train(data, settings, members=5, checkpoint=checkpoint, resume=True))
 
 
+@pytest.mark.parametrize("colder", [{"prior_temperature": 0.02}, {"prior_sample_size": 0.2}])
+def test_the_prior_is_fitted_with_the_temperature_and_sample_size_of_the_settings(colder):
+    data = make_transitions(episodes=40)
+    warm = {"prior_temperature": 10.0, "prior_sample_size": 0.6}
+    usual, changed = (train(data, tiny_settings(**given)).scorer.prior for given in (warm, warm | colder))
+    assert usual is not None
+    assert changed is not None
+    assert changed.inverse_temperature[0] > 1.5 * usual.inverse_temperature[0] > 0.0
+
+
 def test_rewards_that_tell_nothing_give_a_uniform_prior():
     data = make_transitions(columns={"reward": np.zeros(120, np.float32)})
     scorer = train(data, tiny_settings(divergence_coefficient=100.0)).scorer

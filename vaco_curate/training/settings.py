@@ -49,7 +49,7 @@ class BilevelSettings:
         score_bound: largest absolute output of the network; None for a linear one.
         normalize_weights: divide weights by their batch mean, so that rows compete.
         standardize_alignment: divide alignments by their deviation in the batch.
-        divergence_coefficient: of KL(w || prior) in the upper level; 0 leaves it out.
+        divergence_coefficient: of KL(prior w || prior) in the upper level; 0 leaves it out.
         prior: the base measure that the network's weight multiplies: "uniform", or "promise": how a row's
             path compares with others from similar starts in what it earned beyond what was promised
             (promise.py).
@@ -59,7 +59,7 @@ class BilevelSettings:
         upper_states: which states the policy's value is averaged over: "data", as in the paper, or "prior".
         prior_temperature: highest temperature of "promise", in mean absolute deviations of what it compares.
         prior_sample_size: the temperature is lowered until the effective sample size of "promise" is at most
-            this share of the rows.
+            this share of the rows (promise.inverse_temperature_for).
         scorer_average: share of itself that the average of the scorer's parameters, which is exported, keeps in
             an update; 0 exports the last scorer.
         merge_value_updates: the paper's appendix: a value update before every bi-level update.
