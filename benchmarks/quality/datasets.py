@@ -19,6 +19,7 @@ from vaco_curate.demo import record_pendulum
 from vaco_curate.transitions import COLUMNS, Array, Transitions
 
 STITCH = "pointmaze-umaze-stitch"
+RARE = "hopper-10-percent-best"
 START_CELLS = ((1, 1), (1, 2))
 GOAL_CELL = (3, 1)
 

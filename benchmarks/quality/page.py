@@ -8,14 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from datasets import SOURCES, STITCH
+from datasets import RARE, SOURCES, STITCH
 from signals import ABLATIONS, DEFAULT, LITERAL, LITERAL_UPDATES
 from tasks import MIXING
 
 from vaco_curate.evaluation import bootstrap_interval
 
 MIXED = ("hopper-mixed", "halfcheetah-mixed")
-RARE = "hopper-10-percent-best"
 RANKING = (
     "share of the best",
     "Pearson",
@@ -254,7 +253,7 @@ BC: 20,000 updates. IQL and TD3+BC are d3rlpy's with its own settings, on scaled
 """
 ABLATION_TEXT = """One setting changed at a time. P / S: Pearson and Spearman; top: share of the best two in the top 10 % of episodes; BC:
 normalized return of cloning by the weights; directed, between: the two AUCs of the maze; seeds: rank correlation between seeds,
-the smallest of the four datasets.
+the smallest of the datasets. The mixture with 10 % of the best, where the prior decides, is only trained on where that is altered.
 """
 
 

@@ -82,6 +82,14 @@ MEMBERS = {f"{DEFAULT}, four members": 4}
 """Of the variants that have several; their seeds have no member in common."""
 
 
+def alters_prior(name: str) -> bool:
+    """Whether an ablation gives the prior another form, or the network another say beside it."""
+    fields = ("prior", "prior_temperature", "prior_sample_size", "path_discount", "longest_path")
+    fields += ("start_bandwidth", "divergence_coefficient")
+    altered_one, default = ABLATIONS[name].bilevel, VARIANTS[DEFAULT].bilevel
+    return any(getattr(altered_one, field) != getattr(default, field) for field in fields)
+
+
 @dataclass(frozen=True)
 class Signal:
     """A score of every row.

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import Labelled, half, load
+from datasets import RARE, STITCH, Labelled, half, load
 from figures import figures, rank_correlation
 from policies import LEARNERS, earned, selection_weight
 from signals import (
@@ -26,6 +26,7 @@ from signals import (
     VARIANTS,
     Signal,
     altered,
+    alters_prior,
     free_signals,
     scaling_of,
     train_signals,
@@ -301,8 +302,8 @@ def protocol(datasets: list[str], seeds: int) -> Iterator[Task]:
 MIXING = (
     "hopper-mixed",
     "halfcheetah-mixed",
-    "pointmaze-umaze-stitch",
-    "hopper-10-percent-best",
+    STITCH,
+    RARE,
     "pendulum",
 )
 """Datasets of what is too long to measure everywhere: where random and good behavior mix."""
@@ -322,6 +323,8 @@ def ablations(datasets: list[str], seeds: int) -> Iterator[Task]:
     """One switch at a time."""
     for name in ABLATIONS:
         for dataset in (dataset for dataset in MIXING if dataset in datasets):
+            if dataset == RARE and not alters_prior(name):
+                continue
             for seed in range(seeds):
                 yield Task("score", dataset, name, seed)
                 yield Task("policy", dataset, name, seed, "weights", learner="BC")
