@@ -83,14 +83,14 @@ def finished_paths(length) -> Paths:
     return Paths(np.cumsum(length) - length, np.asarray(length), np.ones(count, bool), np.zeros(count, bool))
 
 
-def fitted(start, promise, sample_size=0.3, paths=None, temperature=1e6):
+def fitted(start, promise, sample_size=0.3, paths=None, plateau=0.0):
     paths = finished_paths(np.full(len(start), 10)) if paths is None else paths
     prior, log_rho = PathPrior.fit(
         paths,
         start,
         promise[None],
-        temperature=temperature,
         sample_size=sample_size,
+        plateau=plateau,
         discount=DISCOUNT,
         longest_path=1000,
         bandwidth=0.3,
@@ -166,7 +166,7 @@ def test_the_prior_has_the_wanted_sample_size_whatever_the_scale(seed, share, sh
 def test_ties_for_the_best_do_not_collapse_the_prior():
     best_is_center, center_between = np.repeat([0.0, -2.0], 50), np.repeat([1.0, -1.0], 50)
     for signal in (best_is_center, center_between):
-        inverse_temperature = inverse_temperature_for(signal, np.ones(100), 1.0, 0.35)
+        inverse_temperature = inverse_temperature_for(signal, np.ones(100), 0.35, 0.3)
         assert inverse_temperature == pytest.approx(LARGEST_RISE / (signal.max() or 2.0))
 
 
@@ -175,7 +175,7 @@ def test_terrible_paths_do_not_make_all_others_alike(terrible):
     generator = np.random.default_rng(0)
     crashed = np.arange(400) < terrible * 400
     promise = np.where(crashed, -1e4, generator.standard_normal(400))
-    _, log_rho = fitted(np.zeros((400, 2)), promise, 0.15, temperature=1.0)
+    _, log_rho = fitted(np.zeros((400, 2)), promise, 0.15, plateau=0.3)
     assert effective_sample_share(np.exp(log_rho)) == pytest.approx(0.15, abs=0.02)
     assert log_rho[~crashed].std() > 0.5
     assert np.ptp(log_rho) == pytest.approx(LARGEST_RANGE)
@@ -185,65 +185,82 @@ def test_terrible_paths_do_not_make_all_others_alike(terrible):
 def test_one_outlier_does_not_take_all_weight_however_few_the_paths(count):
     promise = np.random.default_rng(0).standard_normal(count)
     promise[3] = 300.0
-    _, log_rho = fitted(np.zeros((count, 2)), promise, 0.15, temperature=1.0)
+    _, log_rho = fitted(np.zeros((count, 2)), promise, 0.15, plateau=0.3)
     assert 0.0 < log_rho[3] - np.delete(log_rho, 3).max() < 4.0
     assert np.ptp(np.delete(log_rho, 3)) > 2.0
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
 def test_a_handful_of_paths_has_a_prior(count):
-    _, log_rho = fitted(np.zeros((count, 2)), np.arange(float(count)), 0.15, temperature=1.0)
+    _, log_rho = fitted(np.zeros((count, 2)), np.arange(float(count)), 0.15, plateau=0.3)
     assert np.isfinite(log_rho).all()
     assert (np.diff(log_rho) > 0).all()
 
 
+@pytest.mark.parametrize("noise", [1.0, 15.0])
 @pytest.mark.parametrize("share", [0.04, 0.1])
-def test_where_the_best_is_rare_the_others_do_not_outweigh_it(share):
-    """As ratios of weight to those of the others, the rarer the best the more; a sample size cannot do that."""
+def test_where_the_best_is_rare_the_others_do_not_outweigh_it(share, noise):
+    """However many the others are and however much they differ: a sample size alone cannot do that."""
     generator = np.random.default_rng(0)
     good = np.arange(500) < share * 500
-    promise = np.where(good, 100.0, 0.0) + generator.standard_normal(500)
-    _, log_rho = fitted(np.zeros((500, 2)), promise, 0.15, temperature=1.0)
-    assert log_rho[good].min() - log_rho[~good].max() > 0.7 / share
-    assert effective_sample_share(np.exp(log_rho)) == pytest.approx(share, rel=0.2)
-    _, log_rho = fitted(np.zeros((500, 2)), promise, 0.15)
-    assert log_rho[good].min() - log_rho[~good].max() < 0.5 / share
+    promise = np.where(good, 100.0 + generator.standard_normal(500), noise * generator.standard_normal(500))
+    _, log_rho = fitted(np.zeros((500, 2)), promise, 0.15, plateau=0.3)
+    weight = np.exp(log_rho)
+    assert weight[good].sum() > 0.99 * weight.sum()
+    assert effective_sample_share(weight) == pytest.approx(share, rel=0.2)
+    weight = np.exp(fitted(np.zeros((500, 2)), promise, 0.15)[1])
+    assert weight[good].sum() < 0.85 * weight.sum()
 
 
-def test_the_temperature_is_the_highest_that_both_bounds_allow():
-    signal = np.random.default_rng(0).standard_normal(1000)
-    rows = np.ones(1000)
-    normal = np.sqrt(-np.log(0.3))  # exp(b z) of a standard normal z has an effective sample size of exp(-b^2)
-    for least, expected in ((0.01, normal), (2.0, 2.0)):
-        assert inverse_temperature_for(signal, rows, least, 0.3) == pytest.approx(expected, rel=0.1)
+@pytest.mark.parametrize("shape", ["normal", "exponential", "four grades", "half and half"])
+def test_without_a_rare_best_the_sample_size_decides(shape):
+    generator = np.random.default_rng(0)
+    noise = generator.standard_normal(400)
+    promise = {
+        "normal": noise,
+        "exponential": generator.exponential(size=400),
+        "four grades": np.arange(400) // 100 + 0.1 * noise,
+        "half and half": np.arange(400) // 200 + 0.03 * noise,
+    }[shape]
+    zeros = np.zeros((400, 2))
+    _, log_rho = fitted(zeros, promise, 0.15, plateau=0.3)
+    assert (log_rho == fitted(zeros, promise, 0.15)[1]).all()
+    assert log_rho.max() - np.median(log_rho) < LARGEST_RISE + 5.0
+
+
+def test_a_standard_normal_promise_has_the_temperature_of_theory():
+    """exp(z / T) has an effective sample size of exp(-1 / T^2)."""
+    signal = np.random.default_rng(0).standard_normal(10_000)
+    found = inverse_temperature_for(signal, np.ones(10_000), 0.3, 0.3)
+    assert found == pytest.approx(np.sqrt(-np.log(0.3)), rel=0.1)
 
 
 def test_a_few_outliers_do_not_rule_the_scale_of_all_others():
     """One path in two hundred far above the others, and one far below."""
     promise = np.random.default_rng(0).standard_normal(200)
-    _, without = fitted(np.zeros((200, 2)), promise, 0.15, temperature=1.0)
+    _, without = fitted(np.zeros((200, 2)), promise, 0.15, plateau=0.3)
     promise[[3, 5]] = 300.0, -300.0
-    _, log_rho = fitted(np.zeros((200, 2)), promise, 0.15, temperature=1.0)
+    _, log_rho = fitted(np.zeros((200, 2)), promise, 0.15, plateau=0.3)
     others = np.delete(np.arange(200), [3, 5])
     assert np.exp(log_rho[3]) / np.exp(log_rho).sum() < 0.15
     assert np.std(log_rho[others]) > 0.5 * np.std(without[others])
     assert (log_rho.argmax(), log_rho.argmin()) == (3, 5)
 
 
-@pytest.mark.parametrize("temperature", [1.0, 0.3])
-def test_rows_get_the_log_rho_that_they_were_fitted_with(temperature):
+@pytest.mark.parametrize("plateau", [0.3, 0.0])
+def test_rows_get_the_log_rho_that_they_were_fitted_with(plateau):
     """Outliers and unequal lengths included; and a path twice is as good as a path with twice the rows."""
     generator = np.random.default_rng(0)
     start, promise = np.zeros((100, 2)), generator.standard_normal(100)
     promise[[3, 5]] = 300.0, -300.0
     length = generator.integers(1, 30, 100)
     paths = finished_paths(length)
-    prior, log_rho = fitted(start, promise, 0.3, paths, temperature)
+    prior, log_rho = fitted(start, promise, 0.3, paths, plateau)
     assert prior.log_rho(paths, start, promise[None])[0] == pytest.approx(log_rho, abs=1e-12)
-    twice = fitted(start, promise, 0.3, finished_paths(2 * length), temperature)[1]
+    twice = fitted(start, promise, 0.3, finished_paths(2 * length), plateau)[1]
     assert twice == pytest.approx(log_rho, rel=1e-9)
     copies = finished_paths(np.tile(length, 2))
-    copied = fitted(np.tile(start, (2, 1)), np.tile(promise, 2), 0.3, copies, temperature)[1]
+    copied = fitted(np.tile(start, (2, 1)), np.tile(promise, 2), 0.3, copies, plateau)[1]
     assert copied == pytest.approx(np.tile(log_rho, 2), rel=1e-9)
 
 
@@ -252,8 +269,8 @@ def test_the_prior_has_no_scale_of_its_own(shift, scale):
     promise = np.random.default_rng(0).standard_normal(60)
     promise[0] = 40.0
     start = np.zeros((60, 2))
-    _, log_rho = fitted(start, promise, 0.3, temperature=1.0)
-    _, moved = fitted(start, shift + scale * promise, 0.3, temperature=1.0)
+    _, log_rho = fitted(start, promise, 0.3, plateau=0.3)
+    _, moved = fitted(start, shift + scale * promise, 0.3, plateau=0.3)
     assert moved == pytest.approx(log_rho, abs=1e-4)
 
 
@@ -327,8 +344,8 @@ def test_identical_behavior_is_judged_alike_however_long_its_recording(reward, h
         paths,
         np.zeros((count, 2)),
         promise[None],
-        temperature=1.0,
         sample_size=0.3,
+        plateau=0.3,
         discount=0.98,
         longest_path=1000,
         bandwidth=0.3,

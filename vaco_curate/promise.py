@@ -189,8 +189,8 @@ class PathPrior:
         start: Array,
         promise: Array,
         *,
-        temperature: float,
         sample_size: float,
+        plateau: float,
         discount: float,
         longest_path: int,
         bandwidth: float,
@@ -200,9 +200,7 @@ class PathPrior:
         Args:
             start: (paths, d), normalized.
             promise: (K, paths) from ``kept_promise``.
-            temperature: the highest that is used, in mean absolute deviations.
-            sample_size: the largest wanted effective sample size of rho as a share of the rows, in (0, 1); the
-                temperature is lowered for it.
+            sample_size, plateau: of ``inverse_temperature_for``.
         """
         horizon = int(paths.length.max())
         chosen = np.sort(np.random.default_rng(0).permutation(len(paths))[:LANDMARKS])
@@ -231,10 +229,7 @@ class PathPrior:
         deviation = np.where(deviation > 0.0, deviation, 1.0)  # 0 where nearly all rows tie
         signals = saturated(standardized, low, high, deviation)
         inverse_temperature = np.array(
-            [
-                inverse_temperature_for(signal, length, 1.0 / (temperature * scale), sample_size)
-                for signal, scale in zip(signals, deviation, strict=True)
-            ]
+            [inverse_temperature_for(signal, length, sample_size, plateau) for signal in signals]
         )
         log_rho = inverse_temperature[:, None] * signals
         highest = log_rho.max(axis=-1)
@@ -342,18 +337,20 @@ def _usual(values: Array, length: Array) -> tuple[float, float]:
     return values[order[min(low, high)]], values[order[max(low, high)]]
 
 
-def inverse_temperature_for(signal: Array, length: Array, least: float, sample_size: float) -> float:
+def inverse_temperature_for(signal: Array, length: Array, sample_size: float, plateau: float) -> float:
     """1 / T such that rho = exp(signal / T) has at most the wanted effective sample size.
 
-    Where few rows are far better than the others, the least inverse temperature alone gives a smaller one: it
-    takes as much for the others not to outweigh them. Where many rows are nearly as good as the best, T is
-    bounded by ``LARGEST_RISE``, for only noise is left to tell the good from the good.
+    Where many rows are nearly as good as the best, T is bounded by ``LARGEST_RISE``, for only noise is left to
+    tell the good from the good. Where few rows are far better than all others, T is lowered further, until
+    the others do not outweigh them wherever they meet: the sample size then hardly falls any more, for it is
+    that of the few. That plateau is looked for down to T / 8, as the first minimum of the elasticity
+    -d log(sample size) / d log(1 / T) that is small.
 
     Args:
         signal: (paths,) larger is better; zero is the center.
         length: (paths,) rows that share a path's signal.
-        least: lower bound of the result.
         sample_size: largest wanted effective sample size as a share of the rows, in (0, 1).
+        plateau: largest elasticity of a plateau; 0 looks for none.
 
     Returns:
         0 when the signal is constant.
@@ -362,18 +359,24 @@ def inverse_temperature_for(signal: Array, length: Array, least: float, sample_s
     span = -centered.min()
     if span == 0.0:
         return 0.0
+
+    def share(inverse_temperature: float) -> float:
+        weight = np.exp(inverse_temperature * centered)
+        total = (length * weight).sum()
+        return float(total**2 / (length.sum() * (length * np.square(weight)).sum()))
+
     above = signal.max()
-    largest = LARGEST_RISE / (above if above > 1e-6 * span else span)
-    low, high = 1e-9 / span, max(least, largest)
+    low, high = 1e-9 / span, LARGEST_RISE / (above if above > 1e-6 * span else span)
     for _ in range(80):
         middle = np.sqrt(low * high)
-        weight = np.exp(middle * centered)
-        total = (length * weight).sum()
-        if total**2 / (length.sum() * (length * np.square(weight)).sum()) > sample_size:
-            low = middle
-        else:
-            high = middle
-    return float(max(low, least))
+        low, high = (middle, high) if share(middle) > sample_size else (low, middle)
+    if share(low) > 1.01 * sample_size:
+        return float(low)
+    candidates = low * 2.0 ** np.arange(0.0, 3.25, 0.25)
+    elasticity = -np.gradient(np.log([share(candidate) for candidate in candidates]), np.log(candidates))
+    before, here, after = elasticity[:-2], elasticity[1:-1], elasticity[2:]
+    found = np.flatnonzero((here <= plateau) & (here < before) & (here <= after))
+    return float(candidates[1 + found[0]] if len(found) else low)
 
 
 def spread_evenly(count: int, wanted: int) -> Array:

@@ -46,7 +46,7 @@ ABLATIONS: dict[str, TrainSettings] = {
         ("KL 1", {}, {"divergence_coefficient": 1.0}),
         ("KL 2", {}, {"divergence_coefficient": 2.0}),
         ("KL 3", {}, {"divergence_coefficient": 3.0}),
-        ("prior's scale by sample size alone", {}, {"prior_temperature": 1e6}),
+        ("sample size of the few not looked for", {}, {"prior_plateau": 0.0}),
         ("sample size 0.35", {}, {"prior_sample_size": 0.35}),
         ("sample size 0.1", {}, {"prior_sample_size": 0.1}),
         ("path discount 0.99", {}, {"path_discount": 0.99}),
@@ -84,7 +84,7 @@ MEMBERS = {f"{DEFAULT}, four members": 4}
 
 def alters_prior(name: str) -> bool:
     """Whether an ablation gives the prior another form, or the network another say beside it."""
-    fields = ("prior", "prior_temperature", "prior_sample_size", "path_discount", "longest_path")
+    fields = ("prior", "prior_sample_size", "prior_plateau", "path_discount", "longest_path")
     fields += ("start_bandwidth", "divergence_coefficient")
     altered_one, default = ABLATIONS[name].bilevel, VARIANTS[DEFAULT].bilevel
     return any(getattr(altered_one, field) != getattr(default, field) for field in fields)

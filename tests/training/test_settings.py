@@ -34,7 +34,7 @@ def test_a_part_of_the_settings_replaces_that_part_only():
         ({"bilevel": {"noise_on": "reward"}}, "state or action"),
         ({"bilevel": {"noise": [0.1]}}, "two values"),
         ({"bilevel": {"merge_value_updates": True}}, "prior is uniform"),
-        ({"bilevel": {"prior_temperature": 0.0}}, "prior_temperature is 0.0, it must be positive"),
+        ({"bilevel": {"prior_plateau": 1.0}}, "prior_plateau is 1.0, it must be in"),
         ({"bilevel": {"prior_sample_size": 1.0}}, "prior_sample_size is 1.0, it must be in"),
         (
             {"bilevel": {"merge_value_updates": True, "prior": "uniform", "standardize_q": False}},

@@ -315,14 +315,24 @@ def test_resume_of_several_members_equals_an_uninterrupted_run(tmp_path):
     assert_same(whole, train(data, settings, members=5, checkpoint=checkpoint, resume=True))
 
 
-@pytest.mark.parametrize("colder", [{"prior_temperature": 0.02}, {"prior_sample_size": 0.2}])
-def test_the_prior_is_fitted_with_the_temperature_and_sample_size_of_the_settings(colder):
+def test_the_prior_is_fitted_with_the_sample_size_of_the_settings():
     data = make_transitions(episodes=40)
-    warm = {"prior_temperature": 10.0, "prior_sample_size": 0.6}
-    usual, changed = (train(data, tiny_settings(**given)).scorer.prior for given in (warm, warm | colder))
-    assert usual is not None
-    assert changed is not None
-    assert changed.inverse_temperature[0] > 1.5 * usual.inverse_temperature[0] > 0.0
+    many, few = (
+        train(data, tiny_settings(prior_sample_size=share)).scorer.prior.inverse_temperature
+        for share in (0.6, 0.2)
+    )
+    assert few[0] > 1.5 * many[0] > 0.0
+
+
+def test_the_prior_finds_the_few_that_are_far_better_where_it_is_told_to():
+    data = make_transitions(episodes=100)
+    reward = np.repeat(np.where(np.arange(100) < 6, 50.0, 0.0), data.episode_length).astype(np.float32)
+    data = dataclasses.replace(data, reward=reward)
+    found, ignored = (
+        train(data, tiny_settings(prior_plateau=plateau)).scorer.prior.inverse_temperature
+        for plateau in (0.9, 0.0)
+    )
+    assert found[0] > 1.5 * ignored[0] > 0.0
 
 
 def test_rewards_that_tell_nothing_give_a_uniform_prior():

@@ -57,9 +57,9 @@ class BilevelSettings:
         longest_path: paths of more steps are cut into several for "promise".
         start_bandwidth: how near starts must be to be compared, in standard deviations of the data.
         upper_states: which states the policy's value is averaged over: "data", as in the paper, or "prior".
-        prior_temperature: highest temperature of "promise", in mean absolute deviations of what it compares.
-        prior_sample_size: the temperature is lowered until the effective sample size of "promise" is at most
-            this share of the rows (promise.inverse_temperature_for).
+        prior_sample_size: largest effective sample size of "promise", as a share of the rows.
+        prior_plateau: where few rows are far better than all others it is theirs: found where this is the
+            largest elasticity of the sample size (promise.inverse_temperature_for); 0 does not look for it.
         scorer_average: share of itself that the average of the scorer's parameters, which is exported, keeps in
             an update; 0 exports the last scorer.
         merge_value_updates: the paper's appendix: a value update before every bi-level update.
@@ -84,8 +84,8 @@ class BilevelSettings:
     path_discount: float = 0.996
     longest_path: int = 1_000
     start_bandwidth: float = 0.3
-    prior_temperature: float = 1.0
     prior_sample_size: float = 0.15
+    prior_plateau: float = 0.3
     upper_states: Literal["data", "prior"] = "prior"
     scorer_average: float = 0.0
     merge_value_updates: bool = False
@@ -269,17 +269,12 @@ def _check(settings: TrainSettings) -> None:
             "true while values still learn (merge_value_updates)",
         ),
         (
-            "bilevel.prior_temperature",
-            bilevel.prior_temperature,
-            0 < bilevel.prior_temperature < math.inf,
-            "positive and finite",
-        ),
-        (
             "bilevel.prior_sample_size",
             bilevel.prior_sample_size,
             0 < bilevel.prior_sample_size < 1,
             "in (0, 1)",
         ),
+        ("bilevel.prior_plateau", bilevel.prior_plateau, 0 <= bilevel.prior_plateau < 1, "in [0, 1)"),
         (
             "matmul_precision",
             settings.matmul_precision,
