@@ -234,7 +234,7 @@ mixtures of random and best behavior made from two of them, with 5, 10 and 50 % 
 reads them. `VACO` is the default (`--preset standard`), `VACO, paper` the literal preset with {value:,} value and {bilevel:,}
 bi-level updates. Q, V, advantage, AWR weight (exp(3 (Q - V)), at most 100) and 1 / Q (Q less its minimum) come from the critics of the default.
 Its settings were chosen on hopper-mixed, halfcheetah-mixed, the maze and, for the center that promises are compared with,
-halfcheetah-medium-expert, the rule for the temperature also on the mixtures with 5 and 10 % of the best: on other trainings, but on the same data. Only
+halfcheetah-medium-expert, the rule for its temperature also on the mixtures with 5 and 10 % of the best: on other trainings, but on the same data. Only
 hopper-medium-expert and the mixtures with 50 % of the best had no part in it. What the best can reach in the top 10 % is bounded by their share.
 """
 GOALS_TEXT = """Median of the seeds, for the default (`standard`). Weights that point to the best alone have an effective sample size of its share: where
