@@ -181,8 +181,23 @@ def test_what_needs_a_failed_score_is_not_measured(protocol, tmp_path):
     assert not results.exists()
 
 
-def test_a_mixture_has_the_wanted_share_of_the_best(protocol):
-    mixture = protocol["datasets"].load("pendulum-50-percent-best", Path())
+def test_a_mixture_has_the_wanted_share_of_the_best(protocol, tmp_path):
+    mixture = protocol["datasets"].load("pendulum-50-percent-best", tmp_path, tmp_path)
     assert mixture.is_best.mean() == pytest.approx(0.5, abs=0.03)
     assert set(np.unique(mixture.label)) == {mixture.best[0], mixture.names.index("random")}
     assert (mixture.label[mixture.data.episode_start][mixture.episode_is_best] == mixture.best[0]).all()
+
+
+def test_lunar_lander_is_recorded_grade_by_grade(protocol, tmp_path):
+    pytest.importorskip("Box2D", reason="the quality extra is not installed")
+    lander = importlib.import_module("lander")
+    lander.record_lander(tmp_path / "lander.hdf5", rows=300)
+    labelled = protocol["datasets"].load("lander-mixed", tmp_path, tmp_path)
+    data, grades = labelled.data, labelled.names
+    assert grades == tuple(lander.GRADES)
+    assert all(labelled.rows_by(grade).sum() >= 300 for grade in grades)
+    assert (np.diff(labelled.label) >= 0).all(), "one grade after the other, whole episodes"
+    assert np.abs(data.action).max() <= 1.0
+    mean = {grade: data.episode_return[labelled.rows_by(grade)[data.episode_start]].mean() for grade in grades}
+    assert data.reference_returns == pytest.approx((mean["random"], mean["heuristic"]))
+    assert mean["random"] < 0.0 < 200.0 < mean["heuristic"]

@@ -6,13 +6,16 @@ Labels say who generated a row. They choose the rows of a mixture and judge scor
 from __future__ import annotations
 
 import dataclasses
+import functools
+import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import h5py
 import numpy as np
+from lander import record_lander
 
 from vaco_curate import Environment, read_dataset
 from vaco_curate.demo import record_pendulum
@@ -51,7 +54,17 @@ SOURCES = {
         for name in ("hopper", "halfcheetah")
         for percent in (5, 10, 50)
     },
+    "lander-mixed": Source("lander", ("heuristic",)),
+    **{
+        f"lander-{percent}-percent-best": Source("lander", ("heuristic",), percent / 100)
+        for percent in (5, 10, 50)
+    },
 }
+RECORDED: dict[str, Callable[[Path], None]] = {
+    "lander": record_lander,
+    "pendulum": functools.partial(record_pendulum, episodes=60, seed=0),
+}
+"""Files that the protocol records itself."""
 SMOKE_SOURCES = {
     "pendulum": Source("pendulum", ("good",)),
     "pendulum-50-percent-best": Source("pendulum", ("good",), 0.5),
@@ -95,20 +108,22 @@ class Labelled:
         return dataclasses.replace(self, data=dataclasses.replace(self.data, **columns), label=self.label[rows])
 
 
-def load(name: str, folder: Path) -> Labelled:
+def load(name: str, folder: Path, work: Path) -> Labelled:
     """A dataset of the protocol by its name.
 
     Args:
-        folder: of the HDF5 files; the pendulum of the smoke protocol is recorded anew.
+        folder: of the HDF5 files.
+        work: where what the protocol records itself is kept.
     """
     source = (SOURCES | SMOKE_SOURCES)[name]
-    if source.file == "pendulum":
-        with TemporaryDirectory() as scratch:
-            path = Path(scratch) / "pendulum.hdf5"
-            record_pendulum(path, episodes=60, seed=0)
-            whole = _read(path, source)
-    else:
-        whole = _read(folder / f"{source.file}.hdf5", source)
+    path = (work if source.file in RECORDED else folder) / f"{source.file}.hdf5"
+    if source.file in RECORDED and not path.exists():
+        partial = path.with_name(f"{path.stem}-{os.getpid()}.partial")  # others may record it, too
+        RECORDED[source.file](partial)
+        partial.replace(path)
+    whole = _read(path, source)
+    if source.file == "lander":
+        whole = _between(whole, "random", "heuristic")
     return whole if source.best_share is None else _mixture(whole, source.best_share)
 
 
@@ -138,6 +153,15 @@ def _read(path: Path, source: Source) -> Labelled:
         )
     best = tuple(names.index(behavior) for behavior in source.best)
     return Labelled(data, label, names, best, environments)
+
+
+def _between(whole: Labelled, lowest: str, highest: str) -> Labelled:
+    """Returns normalized by the means of two behaviors."""
+    references = tuple(
+        float(whole.data.episode_return[whole.rows_by(name)[whole.data.episode_start]].mean())
+        for name in (lowest, highest)
+    )
+    return dataclasses.replace(whole, data=dataclasses.replace(whole.data, reference_returns=references))
 
 
 def _mixture(whole: Labelled, best_share: float) -> Labelled:
