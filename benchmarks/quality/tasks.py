@@ -269,7 +269,7 @@ CURATED = ("top 10 %", "top 25 %", "top 50 %")
 
 
 def protocol(datasets: list[str], seeds: int) -> Iterator[Task]:
-    """All tasks, the most telling first; of LunarLander what tells whether defaults carry over."""
+    """All tasks, the most telling first; of LunarLander only what judges the default."""
     for dataset in datasets:
         for seed in range(seeds):
             yield Task("score", dataset, DEFAULT, seed)
