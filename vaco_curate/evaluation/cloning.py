@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +19,13 @@ from vaco_curate.transitions import Array, Transitions
 
 @dataclass(frozen=True)
 class CloningSettings:
-    """Defaults are the paper's policy network and learning rate."""
+    """Defaults are the paper's policy network and learning rate.
+
+    Attributes:
+        learning_rate: of the first update; it falls to 0 along a half cosine, as IQL's policy has it
+            (Kostrikov et al. 2022, appendix B). Which of the last batches came last then matters little,
+            and clones of several seeds earn more alike.
+    """
 
     updates: int = 20_000
     batch_size: int = 256
@@ -56,9 +63,13 @@ def clone_policy(
         torch.manual_seed(seed)
         network = Policy(data.observation_size, data.action_size, settings.hidden)
     policy = StackedMLP.of([network.layers], device=device)
-    clone = CloningUpdate(policy, Adam([policy], settings.learning_rate), settings.batch_size)
+    optimizer = Adam([policy], settings.learning_rate)
+    clone = CloningUpdate(policy, optimizer, settings.batch_size)
     alike = torch.ones(1, settings.batch_size, device=device)
-    for _ in range(settings.updates):
+    for update in range(settings.updates):
+        optimizer.learning_rate = (
+            settings.learning_rate * (1.0 + math.cos(math.pi * update / settings.updates)) / 2
+        )
         draws = torch.rand(settings.batch_size, generator=generator, device=device, dtype=share.dtype)
         batch = torch.searchsorted(share, draws).clamp_max(len(share) - 1)
         clone(observation.index_select(0, batch)[None], action.index_select(0, batch)[None], alike)
