@@ -188,16 +188,28 @@ def test_a_mixture_has_the_wanted_share_of_the_best(protocol, tmp_path):
     assert (mixture.label[mixture.data.episode_start][mixture.episode_is_best] == mixture.best[0]).all()
 
 
-def test_lunar_lander_is_recorded_grade_by_grade(protocol, tmp_path):
-    pytest.importorskip("Box2D", reason="the quality extra is not installed")
-    lander = importlib.import_module("lander")
-    lander.record_lander(tmp_path / "lander.hdf5", rows=300)
-    labelled = protocol["datasets"].load("lander-mixed", tmp_path, tmp_path)
+@pytest.mark.parametrize(
+    ("name", "random_below", "heuristic_above"),
+    [
+        ("lander", 0.0, 200.0),
+        ("mountain-car", -30.0, 85.0),
+        ("reacher", -30.0, -10.0),
+        ("double-pendulum", 100.0, 9_000.0),
+        ("swimmer", 50.0, 300.0),
+    ],
+)
+def test_a_script_is_recorded_grade_by_grade(protocol, tmp_path, name, random_below, heuristic_above):
+    if name == "lander":
+        pytest.importorskip("Box2D", reason="the quality extra is not installed")
+    scripted = importlib.import_module("scripted")
+    scripted.record_script(tmp_path / f"{name}.hdf5", scripted.SCRIPTS[name], rows=300)
+    labelled = protocol["datasets"].load(f"{name}-mixed", tmp_path, tmp_path)
     data, grades = labelled.data, labelled.names
-    assert grades == tuple(lander.GRADES)
+    assert grades == tuple(scripted.GRADES)
     assert all(labelled.rows_by(grade).sum() >= 300 for grade in grades)
     assert (np.diff(labelled.label) >= 0).all(), "one grade after the other, whole episodes"
     assert np.abs(data.action).max() <= 1.0
     mean = {grade: data.episode_return[labelled.rows_by(grade)[data.episode_start]].mean() for grade in grades}
     assert data.reference_returns == pytest.approx((mean["random"], mean["heuristic"]))
-    assert mean["random"] < 0.0 < 200.0 < mean["heuristic"]
+    assert mean["random"] < random_below
+    assert mean["heuristic"] > heuristic_above

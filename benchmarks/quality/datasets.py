@@ -15,7 +15,7 @@ from typing import Any
 
 import h5py
 import numpy as np
-from lander import record_lander
+from scripted import SCRIPTS, record_script
 
 from vaco_curate import Environment, read_dataset
 from vaco_curate.demo import record_pendulum
@@ -23,6 +23,8 @@ from vaco_curate.transitions import COLUMNS, Array, Transitions
 
 STITCH = "pointmaze-umaze-stitch"
 RARE = "hopper-10-percent-best"
+HELD_BACK = ("mountain-car", "reacher", "double-pendulum", "swimmer")
+"""Environments that were first scored when the defaults were fixed."""
 START_CELLS = ((1, 1), (1, 2))
 GOAL_CELL = (3, 1)
 
@@ -59,9 +61,14 @@ SOURCES = {
         f"lander-{percent}-percent-best": Source("lander", ("heuristic",), percent / 100)
         for percent in (5, 10, 50)
     },
+    **{
+        f"{name}-{mixture}": Source(name, ("heuristic",), share)
+        for name in HELD_BACK
+        for mixture, share in (("mixed", None), ("10-percent-best", 0.1))
+    },
 }
 RECORDED: dict[str, Callable[[Path], None]] = {
-    "lander": record_lander,
+    **{name: functools.partial(record_script, script=script) for name, script in SCRIPTS.items()},
     "pendulum": functools.partial(record_pendulum, episodes=60, seed=0),
 }
 """Files that the protocol records itself."""
@@ -108,6 +115,11 @@ class Labelled:
         return dataclasses.replace(self, data=dataclasses.replace(self.data, **columns), label=self.label[rows])
 
 
+def is_scripted(name: str) -> bool:
+    """Whether a dataset was recorded here from a script."""
+    return (SOURCES | SMOKE_SOURCES)[name].file in SCRIPTS
+
+
 def load(name: str, folder: Path, work: Path) -> Labelled:
     """A dataset of the protocol by its name.
 
@@ -122,7 +134,7 @@ def load(name: str, folder: Path, work: Path) -> Labelled:
         RECORDED[source.file](partial)
         partial.replace(path)
     whole = _read(path, source)
-    if source.file == "lander":
+    if source.file in SCRIPTS:
         whole = _between(whole, "random", "heuristic")
     return whole if source.best_share is None else _mixture(whole, source.best_share)
 

@@ -45,7 +45,7 @@ ABLATIONS: dict[str, TrainSettings] = {
         ("KL 0", {}, {"divergence_coefficient": 0.0}),
         ("KL 1", {}, {"divergence_coefficient": 1.0}),
         ("KL 2", {}, {"divergence_coefficient": 2.0}),
-        ("KL 3", {}, {"divergence_coefficient": 3.0}),
+        ("KL 30", {}, {"divergence_coefficient": 30.0}),
         ("sample size of the few not looked for", {}, {"prior_plateau": 0.0}),
         ("sample size 0.35", {}, {"prior_sample_size": 0.35}),
         ("sample size 0.1", {}, {"prior_sample_size": 0.1}),
@@ -78,6 +78,23 @@ ABLATIONS: dict[str, TrainSettings] = {
 }
 
 
+ATTEMPTS: dict[str, tuple[str, ...]] = {
+    **{
+        f"{name}-5-percent-best": (
+            f"{DEFAULT}, sample size of the few not looked for",
+            f"{DEFAULT}, sample size 0.35",
+            f"{DEFAULT}, KL 1",
+        )
+        for name in ("hopper", "halfcheetah")
+    },
+    "halfcheetah-10-percent-best": (
+        f"{DEFAULT}, four members",
+        f"{DEFAULT}, K1 = 30k",
+        f"{DEFAULT}, K2 = 20k",
+        f"{DEFAULT}, KL 30",
+    ),
+}
+"""What was tried where the default misses a goal."""
 MEMBERS = {f"{DEFAULT}, four members": 4}
 """Of the variants that have several; their seeds have no member in common."""
 

@@ -16,11 +16,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import RARE, STITCH, Labelled, half, load
+from datasets import RARE, STITCH, Labelled, half, is_scripted, load
 from figures import figures, rank_correlation
 from policies import LEARNERS, earned, selection_weight
 from signals import (
     ABLATIONS,
+    ATTEMPTS,
     DEFAULT,
     LITERAL,
     VARIANTS,
@@ -269,7 +270,7 @@ CURATED = ("top 10 %", "top 25 %", "top 50 %")
 
 
 def protocol(datasets: list[str], seeds: int) -> Iterator[Task]:
-    """All tasks, the most telling first; of LunarLander only what judges the default."""
+    """All tasks, the most telling first; of what was recorded here only what judges the default."""
     for dataset in datasets:
         for seed in range(seeds):
             yield Task("score", dataset, DEFAULT, seed)
@@ -279,7 +280,7 @@ def protocol(datasets: list[str], seeds: int) -> Iterator[Task]:
             yield Task("policy", dataset, "", seed, "all", learner="BC")
             for selection in (*CURATED, "weights"):
                 yield Task("policy", dataset, DEFAULT, seed, selection, learner="BC")
-    datasets = [dataset for dataset in datasets if not dataset.startswith("lander")]
+    datasets = [dataset for dataset in datasets if not is_scripted(dataset)]
     for dataset in datasets:
         for seed in range(seeds):
             yield Task("halves", dataset, DEFAULT, seed)
@@ -332,4 +333,15 @@ def ablations(datasets: list[str], seeds: int) -> Iterator[Task]:
             yield Task("agreement", dataset, name, seeds)
 
 
-PARTS = {"protocol": protocol, "bootstrapped": bootstrapped, "ablations": ablations}
+def attempts(datasets: list[str], seeds: int) -> Iterator[Task]:
+    """Other settings where the default misses a goal."""
+    for dataset, names in ATTEMPTS.items():
+        if dataset not in datasets:
+            continue
+        for name in names:
+            yield from (Task("score", dataset, name, seed) for seed in range(seeds))
+            yield Task("agreement", dataset, name, seeds)
+            yield from (Task("policy", dataset, name, seed, "weights", learner="BC") for seed in range(seeds))
+
+
+PARTS = {"protocol": protocol, "bootstrapped": bootstrapped, "attempts": attempts, "ablations": ablations}
