@@ -40,12 +40,12 @@ def _lander(env: Any) -> Controller:
     return lambda observation: np.asarray(heuristic(env, observation), dtype=np.float64)
 
 
-def _mountain_car(env: Any) -> Controller:
+def _mountain_car(_: Any) -> Controller:
     """Full throttle the way the car rolls."""
     return lambda observation: np.array([1.0 if observation[1] >= 0.0 else -1.0])
 
 
-def _reacher(env: Any) -> Controller:
+def _reacher(_: Any) -> Controller:
     """Torques down the gradient of the squared distance to the target, damped."""
 
     def act(observation: Array) -> Array:
@@ -59,11 +59,11 @@ def _reacher(env: Any) -> Controller:
 
 
 PENDULUM_GAINS = np.array([0.087, 1.011, 4.528, 0.179, 0.624, 0.679])
-"""Of position, both angles and their velocities: the linear-quadratic regulator at the upright position, for unit
-costs of the angles and 0.1 of everything else."""
+"""Of position, both angles and their velocities: the linear-quadratic regulator at the upright position, for
+costs of 1 of the angles and 0.1 of all else."""
 
 
-def _double_pendulum(env: Any) -> Controller:
+def _double_pendulum(_: Any) -> Controller:
     def act(observation: Array) -> Array:
         angles = np.arctan2(observation[1:3], observation[3:5])
         return np.array([-PENDULUM_GAINS @ np.concatenate([observation[:1], angles, observation[5:8]])])
@@ -77,7 +77,7 @@ SWIMMER_GAINS = np.array(
 """Found by random search over linear policies (Mania, Guy and Recht 2018)."""
 
 
-def _swimmer(env: Any) -> Controller:
+def _swimmer(_: Any) -> Controller:
     return lambda observation: SWIMMER_GAINS @ observation
 
 
