@@ -233,6 +233,10 @@ def divergence_from_prior(log_weight: Tensor, log_prior: Tensor) -> Tensor:
     With -E[w c] it has the minimum w proportional to rho * exp(c / coefficient): the prior says
     where weight may go at all, the alignment moves it from there, and no row can take everything.
 
+    The upper level has it twice: of the whole weight from rho, and of the network's part from a uniform
+    prior. The first leaves the network free on rows without any prior, where alignments have no say
+    either; the second holds it to a constant there, so that these rows keep the order of the prior.
+
     Args:
         log_weight, log_prior: (..., batch), up to a constant.
 

@@ -40,13 +40,24 @@ ABLATIONS: dict[str, TrainSettings] = {
     f"{DEFAULT}, {name}": altered(PRESETS["standard"], value, bilevel)
     for name, value, bilevel in (
         ("quick", {"updates": PRESETS["quick"].value.updates}, {}),
-        ("uniform prior, KL 1", {}, {"prior": "uniform", "divergence_coefficient": 1.0}),
+        (
+            "uniform prior, KL 1",
+            {},
+            {"prior": "uniform", "divergence_coefficient": 1.0, "data_divergence_coefficient": 0.0},
+        ),
         ("upper level over the data's states", {}, {"upper_states": "data"}),
         ("KL 0", {}, {"divergence_coefficient": 0.0}),
         ("KL 1", {}, {"divergence_coefficient": 1.0}),
         ("KL 2", {}, {"divergence_coefficient": 2.0}),
-        ("KL 30", {}, {"divergence_coefficient": 30.0}),
-        ("sample size of the few not looked for", {}, {"prior_plateau": 0.0}),
+        ("KL over the data 0", {}, {"data_divergence_coefficient": 0.0}),
+        ("KL over the data 10", {}, {"data_divergence_coefficient": 10.0}),
+        ("no plateau", {}, {"prior_plateau": 0.0}),
+        (
+            "sample size 0.1, no plateau",
+            {},
+            {"prior_sample_size": 0.1, "prior_plateau": 0.0},
+        ),
+        ("plateau 0.6", {}, {"prior_plateau": 0.6}),
         ("sample size 0.35", {}, {"prior_sample_size": 0.35}),
         ("sample size 0.1", {}, {"prior_sample_size": 0.1}),
         ("path discount 0.99", {}, {"path_discount": 0.99}),
@@ -79,20 +90,13 @@ ABLATIONS: dict[str, TrainSettings] = {
 
 
 ATTEMPTS: dict[str, tuple[str, ...]] = {
-    **{
-        f"{name}-5-percent-best": (
-            f"{DEFAULT}, sample size of the few not looked for",
-            f"{DEFAULT}, sample size 0.35",
-            f"{DEFAULT}, KL 1",
-        )
-        for name in ("hopper", "halfcheetah")
-    },
-    "halfcheetah-10-percent-best": (
-        f"{DEFAULT}, four members",
-        f"{DEFAULT}, K1 = 30k",
-        f"{DEFAULT}, K2 = 20k",
-        f"{DEFAULT}, KL 30",
-    ),
+    f"{name}-{percent}-percent-best": (
+        f"{DEFAULT}, no plateau",
+        f"{DEFAULT}, sample size 0.1, no plateau",
+        f"{DEFAULT}, plateau 0.6",
+    )
+    for name in ("hopper", "halfcheetah")
+    for percent in (5, 10)
 }
 """What was tried where the default misses a goal."""
 MEMBERS = {f"{DEFAULT}, four members": 4}

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 DISCOUNT, EXPECTILE, POLYAK = 0.99, 0.7, 0.005
-RATE, BOUND, COEFFICIENT = 3e-4, 5.0, 3.0
+RATE, BOUND, COEFFICIENT, COEFFICIENT_OF_DATA = 3e-4, 5.0, 10.0, 1.0
 
 
 def mlp(layers, inputs):
@@ -79,25 +79,30 @@ def bilevel_step(state, twins, batch):
     def errors(layers):
         return ((policy(layers, s) - a) ** 2).sum(axis=1)
 
-    def log_softmax_weights(layers):
-        return jax.nn.log_softmax(scorer(layers, s, a, q_input))
+    log_rho = jax.nn.log_softmax(log_prior)
 
-    weight = len(s) * jnp.exp(jax.lax.stop_gradient(log_softmax_weights(alpha)))
+    def log_weight(layers):
+        return log_prior + scorer(layers, s, a, q_input)
+
+    weight = len(s) * jax.nn.softmax(log_weight(alpha))
     cloning_loss, gradient = jax.value_and_grad(lambda layers: (weight * errors(layers)).mean())(phi)
     moved, phi_adam = adam(phi, gradient, phi_adam)
 
     def objective(layers):
-        return -critic(twins, s, policy(layers, s + noise)).min(axis=0).mean()
+        q_values = critic(twins, s, policy(layers, s + noise)).min(axis=0)
+        return -(len(s) * jnp.exp(log_rho) * q_values).mean()
 
     direction = jax.grad(objective)(moved)
     alignment = jax.jvp(errors, (phi,), (direction,))[1]
     alignment = alignment / alignment.std(ddof=1)
-    log_rho = jax.nn.log_softmax(log_prior)
 
     def upper(layers):
-        log_w = log_softmax_weights(layers)
+        score = log_weight(layers)
+        log_w, log_own = jax.nn.log_softmax(score), jax.nn.log_softmax(score - log_prior)
         divergence = (jnp.exp(log_w) * (log_w - log_rho)).sum()
-        return -(len(s) * jnp.exp(log_w) * alignment).mean() + COEFFICIENT * divergence
+        of_data = (jnp.exp(log_own) * (log_own + jnp.log(len(s)))).sum()
+        alignment_loss = -(len(s) * jnp.exp(log_w) * alignment).mean()
+        return alignment_loss + COEFFICIENT * divergence + COEFFICIENT_OF_DATA * of_data
 
     upper_loss, gradient = jax.value_and_grad(upper)(alpha)
     alpha, alpha_adam = adam(alpha, gradient, alpha_adam)

@@ -104,9 +104,9 @@ def random_rows(*shape):
 
 
 @pytest.mark.parametrize("noise_on", ["state", "action"])
-@pytest.mark.parametrize("coefficient", [0.0, 0.7])
+@pytest.mark.parametrize(("coefficient", "of_data"), [(0.0, 0.0), (0.7, 0.0), (0.7, 0.4)])
 @pytest.mark.parametrize("normalized", [True, False])
-def test_a_bilevel_step_is_gradient_descent_on_both_levels(float64, noise_on, coefficient, normalized):
+def test_a_bilevel_step_is_gradient_descent_on_both_levels(float64, noise_on, coefficient, of_data, normalized):
     """With plain gradient steps in place of Adam, phi and alpha move exactly as the equations say."""
     rate = 0.05
     settings = BilevelSettings(
@@ -115,6 +115,7 @@ def test_a_bilevel_step_is_gradient_descent_on_both_levels(float64, noise_on, co
         normalize_weights=normalized,
         standardize_alignment=False,
         divergence_coefficient=coefficient,
+        data_divergence_coefficient=of_data,
     )
     state = reference_bilevel_state(
         Policy(D, K, (16, 16)), ScorerNetwork(D, K, (16, 16), settings.score_bound), settings
@@ -151,7 +152,12 @@ def test_a_bilevel_step_is_gradient_descent_on_both_levels(float64, noise_on, co
             acted = (functional_call(policy, moved, (batch.observation,)) + perturbation).clamp(-1, 1)
         # the step's own loss is the gradient over eta_1
         value_part = policy_objective(critic(batch.observation, acted), states) / rate
-        return value_part + coefficient * divergence_from_prior(log_weight(values), log_prior)
+        own = log_weight(values) - log_prior
+        return (
+            value_part
+            + coefficient * divergence_from_prior(own + log_prior, log_prior)
+            + of_data * divergence_from_prior(own, torch.zeros(ROWS))
+        )
 
     expected_phi, gradient = after_lower_step(alpha), grad(upper_level)(alpha)
     bilevel_step(state, critic, batch, q_input, log_prior, perturbation, settings)
@@ -229,6 +235,7 @@ BILEVEL_VARIANTS = {
         "normalize_weights": False,
         "standardize_alignment": False,
         "divergence_coefficient": 0.0,
+        "data_divergence_coefficient": 0.0,
     },
     "sigmoid that competes": {"activation": "sigmoid", "divergence_coefficient": 0.5},
 }

@@ -149,6 +149,7 @@ def test_without_the_divergence_weights_run_away_and_with_it_they_do_not():
             scorer_learning_rate=3e-3,
             prior="uniform",
             divergence_coefficient=coefficient,
+            data_divergence_coefficient=0.0,
             score_bound=None,
         )
         return train(data, settings).metrics[-1]["effective_sample_size"]
@@ -156,11 +157,28 @@ def test_without_the_divergence_weights_run_away_and_with_it_they_do_not():
     assert spread(0.0) < 0.2 < 0.5 < spread(3.0)
 
 
+def test_rows_without_prior_weight_are_left_alone_by_the_network():
+    """What it adds there is what no row with weight asks for: the divergence over the data takes it away."""
+    data = make_transitions(episodes=60)
+    good = np.repeat(np.arange(60) < 9, data.episode_length)
+    data = dataclasses.replace(data, reward=np.where(good, 50.0, 0.0).astype(np.float32))
+
+    def added_to_bad_rows(coefficient):
+        settings = tiny_settings(
+            updates=400, divergence_coefficient=3.0, data_divergence_coefficient=coefficient
+        )
+        scorer = train(data, settings).scorer
+        assert scorer.prior is not None
+        return dataclasses.replace(scorer, prior=None).score(data).score[~good].std()
+
+    assert added_to_bad_rows(3.0) < 0.75 * added_to_bad_rows(0.0)
+
+
 def test_the_paper_preset_is_the_published_algorithm():
     paper = PRESETS["paper"]
     assert paper.bilevel.scorer_learning_rate == 3e-5
     assert paper.value.learning_rate == paper.bilevel.policy_learning_rate == 3e-4
-    assert paper.bilevel.divergence_coefficient == 0.0
+    assert paper.bilevel.divergence_coefficient == paper.bilevel.data_divergence_coefficient == 0.0
     assert not paper.bilevel.normalize_weights
     assert (paper.value.expectile, paper.value.discount, paper.value.polyak) == (0.7, 0.99, 0.005)
 

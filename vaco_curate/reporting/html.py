@@ -19,7 +19,7 @@ COLORS = ("#1f6feb", "#d9730d", "#2da44e", "#8250df")
 LEVELS = {
     "Lower level: weighted cloning": ("cloning_loss",),
     "Upper level: value of the cloned policy": ("policy_value",),
-    "Upper level: alignment": ("alignment_loss", "divergence"),
+    "Upper level: alignment": ("alignment_loss", "divergence", "data_divergence"),
     "Effective sample size of the weights, share of a batch": ("effective_sample_size",),
     "Value phase: losses": ("value_loss", "critic_loss"),
     "Value phase: mean value": ("q_value", "value"),

@@ -156,6 +156,7 @@ class BilevelUpdate:
             "policy_value": -policy_objective(q_values, states_weight),
             "alignment_loss": value_alignment_loss(weight, alignment),
             "divergence": divergence_from_prior(log_weight, log_prior),
+            "data_divergence": divergence_from_prior(log_weight - log_prior, torch.zeros_like(log_prior)),
             "effective_sample_size": effective_sample_size(log_weight),
             "mean_score": score.mean(dim=-1),
             "score_spread": score.std(dim=-1),
@@ -187,12 +188,16 @@ class BilevelUpdate:
     def _upper_step(
         self, score: Tensor, log_weight: Tensor, weight: Tensor, alignment: Tensor, log_prior: Tensor
     ) -> None:
-        """Alpha descends J_pi(phi_t) through the lower step, and the divergence from the prior."""
+        """Alpha descends J_pi(phi_t) through the lower step, and the divergences."""
         settings = self.settings
         slope = value_alignment_loss_gradient(weight, alignment, normalized=settings.normalize_weights)
         if settings.divergence_coefficient:
             divergence = divergence_from_prior_gradient(log_weight, log_prior)
             slope += settings.divergence_coefficient * divergence
+        if settings.data_divergence_coefficient:
+            own = log_weight - log_prior
+            divergence = divergence_from_prior_gradient(own, torch.zeros_like(own))
+            slope += settings.data_divergence_coefficient * divergence
         slope *= LOG_WEIGHT_GRADIENT[settings.activation](score)
         if settings.score_bound is not None:
             slope *= bounded_gradient(score, settings.score_bound)

@@ -19,6 +19,7 @@ PRESETS: Mapping[str, TrainSettings] = {
             normalize_weights=False,
             standardize_alignment=False,
             divergence_coefficient=0.0,
+            data_divergence_coefficient=0.0,
             prior="uniform",
             upper_states="data",
             settled_at=None,

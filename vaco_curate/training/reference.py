@@ -138,13 +138,20 @@ def bilevel_step(
     if settings.standardize_alignment:
         alignment = standardized_alignment(alignment)
     divergence = divergence_from_prior(log_weight, log_prior)
+    data_divergence = divergence_from_prior(log_weight - log_prior, torch.zeros_like(log_prior))
     alignment_loss = value_alignment_loss(weight, alignment)
-    descend(state.scorer_optimizer, alignment_loss + settings.divergence_coefficient * divergence)
+    descend(
+        state.scorer_optimizer,
+        alignment_loss
+        + settings.divergence_coefficient * divergence
+        + settings.data_divergence_coefficient * data_divergence,
+    )
     return {
         "cloning_loss": cloning_loss.detach(),
         "policy_value": -objective,
         "alignment_loss": alignment_loss.detach(),
         "divergence": divergence.detach(),
+        "data_divergence": data_divergence.detach(),
     }
 
 

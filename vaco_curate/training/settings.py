@@ -50,6 +50,8 @@ class BilevelSettings:
         normalize_weights: divide weights by their batch mean, so that rows compete.
         standardize_alignment: divide alignments by their deviation in the batch.
         divergence_coefficient: of KL(prior w || prior) in the upper level; 0 leaves it out.
+        data_divergence_coefficient: of KL(w || 1), over all rows of the data alike: holds w to one on rows that
+            the prior leaves without weight; 0 leaves it out.
         prior: the base measure that the network's weight multiplies: "uniform", or "promise": how a row's
             path compares with others from similar starts in what it earned beyond what was promised
             (promise.py).
@@ -80,6 +82,7 @@ class BilevelSettings:
     normalize_weights: bool = True
     standardize_alignment: bool = True
     divergence_coefficient: float = 10.0
+    data_divergence_coefficient: float = 1.0
     prior: Literal["promise", "uniform"] = "promise"
     path_discount: float = 0.996
     longest_path: int = 1_000
@@ -230,6 +233,12 @@ def _check(settings: TrainSettings) -> None:
             "bilevel.divergence_coefficient",
             bilevel.divergence_coefficient,
             bilevel.divergence_coefficient >= 0,
+            ">= 0",
+        ),
+        (
+            "bilevel.data_divergence_coefficient",
+            bilevel.data_divergence_coefficient,
+            bilevel.data_divergence_coefficient >= 0,
             ">= 0",
         ),
         ("bilevel.prior", bilevel.prior, bilevel.prior in ("promise", "uniform"), "promise or uniform"),
