@@ -36,7 +36,16 @@ def test_every_part_of_the_protocol_gives_finite_figures(folder):
     results = pl.read_parquet(folder / "results.parquet")
     assert results["value"].is_finite().all()
     assert set(results["learner"].unique()) == {"", "BC", "IQL", "TD3+BC"}
-    for score in ("VACO", "VACO, paper", "VACO, sigmoid", "Q", "AWR weight", "1 / Q", "return", "random"):
+    for score in (
+        "VACO",
+        "VACO, paper",
+        "VACO, sigmoid, unbounded",
+        "Q",
+        "AWR weight",
+        "1 / Q",
+        "return",
+        "random",
+    ):
         figures = results.filter((pl.col("score") == score) & (pl.col("dataset") == "pendulum"))
         assert {"Pearson", "AUC, rows", "best in top 10 %, episodes"} <= set(figures["figure"]), score
         assert set(figures["seed"]) >= {0, 1}, score
@@ -129,7 +138,9 @@ def by_hand(protocol, setup, success):
 
 @pytest.mark.parametrize(("success", "found"), [(90.0, "90.00 | reached"), (70.0, "70.00 | **missed**")])
 def test_the_page_tells_goals_by_the_median_of_the_seeds(protocol, tmp_path, success, found):
-    page = protocol["page"].render(by_hand(protocol, setup_of(protocol, tmp_path), success))
+    page = protocol["page"].render(
+        by_hand(protocol, setup_of(protocol, tmp_path), success), list(protocol["datasets"].SOURCES)
+    )
     assert "| Pearson, hopper-mixed | >= 0.90 | 0.91 | reached |" in page
     assert f"| >= 80 | {found} |" in page
     assert "| pointmaze-umaze-stitch | 60 (60 to 60) |" in page
@@ -139,7 +150,9 @@ def test_the_page_tells_goals_by_the_median_of_the_seeds(protocol, tmp_path, suc
 
 
 def test_a_learner_that_is_worse_on_the_best_half_misses_the_goal(protocol, tmp_path):
-    page = protocol["page"].render(by_hand(protocol, setup_of(protocol, tmp_path), 50.0))
+    page = protocol["page"].render(
+        by_hand(protocol, setup_of(protocol, tmp_path), 50.0), list(protocol["datasets"].SOURCES)
+    )
     assert "| >= 80 | 0.00 | **missed** |" in page
     assert "lies below it in 1" in page
 

@@ -19,10 +19,24 @@ TOP = 0.1
 
 def figures(labelled: Labelled, signal: Signal) -> dict[str, float]:
     """All figures that make sense for a dataset; nan where one is not defined."""
-    found = {} if signal.weight is None else {"effective sample size": effective_sample_share(signal.weight)}
+    found = {}
+    if signal.weight is not None:
+        found = {
+            "effective sample size": effective_sample_share(signal.weight),
+            "weight on the best": float(signal.weight[labelled.is_best].sum() / signal.weight.sum()),
+        }
     if "to_middle" in labelled.names:
         return found | _stitch(labelled, signal.score)
     return found | _ranking(labelled, signal.score)
+
+
+def sizes(labelled: Labelled) -> dict[str, float]:
+    """Of a dataset."""
+    return {
+        "rows": len(labelled.data),
+        "episodes": len(labelled.data.episode_start),
+        "episodes by the best": int(labelled.episode_is_best.sum()),
+    }
 
 
 def rank_correlation(left: Array, right: Array) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
 import logging
 import warnings
 from collections.abc import Callable
@@ -70,6 +71,13 @@ def earned(labelled: Labelled, policy: Any, seed: int) -> Array:
 def clone(data: Transitions, weight: Array, scaling: Scaling, updates: int, seed: int) -> Any:
     """Behavior cloning."""
     return clone_policy(data, weight, scaling, CloningSettings(updates=updates), seed=seed)
+
+
+def policy_facts(learner: str) -> dict[str, Any]:
+    """What decides a policy beside its data, its updates and its seed."""
+    if learner == "BC":
+        return {**dataclasses.asdict(CloningSettings()), "schedule": "cosine to 0"}
+    return {"d3rlpy": importlib.metadata.version("d3rlpy")}
 
 
 def d3rlpy_learner(name: str) -> Callable[[Transitions, Array, Scaling, int, int], Any]:

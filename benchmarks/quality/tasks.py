@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import RARE, STITCH, Labelled, half, is_scripted, load
-from figures import figures, rank_correlation
-from policies import LEARNERS, earned, selection_weight
+from figures import figures, rank_correlation, sizes
+from policies import EPISODES, LEARNERS, earned, policy_facts, selection_weight
 from signals import (
     ABLATIONS,
     ATTEMPTS,
@@ -49,6 +49,11 @@ SCHEMA = {
     "episode": int,
     "value": float,
 }
+
+
+RESULTS_VERSION = 1
+"""Raised where the code makes other numbers of the same settings: the rule for the prior, what is recorded,
+how policies are trained or rolled out."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,14 @@ class Setup:
         makers = needs(task) or ([task] if task.kind in ("score", "halves") else [])
         used = [self.settings(made.score).to_json() for made in makers if made.score != "free"]
         if task.learner:
-            used.append({"updates": self.policy_updates(task.learner, task.dataset)})
+            used.append(
+                {
+                    "updates": self.policy_updates(task.learner, task.dataset),
+                    "episodes": EPISODES,
+                    "settings": policy_facts(task.learner),
+                }
+            )
+        used.append(RESULTS_VERSION)
         return f"{task} | {_digest(used)}"
 
     def file(self, dataset: str, score: str, seed: int) -> Path:
@@ -160,11 +172,16 @@ def _score(task: Task, setup: Setup) -> list[Row]:
         signals = train_signals(labelled.data, task.score, setup.settings(task.score), task.seed)
     for name, signal in signals.items():
         _keep(task, setup, name, signal)
-    return [
+    rows = [
         _row(task, score=name, figure=figure, value=value)
         for name, signal in signals.items()
         for figure, value in figures(labelled, signal).items()
     ]
+    if task.score == "free":
+        rows += [
+            _row(task, score="return", figure=name, value=value) for name, value in sizes(labelled).items()
+        ]
+    return rows
 
 
 def _halves(task: Task, setup: Setup) -> list[Row]:
@@ -289,7 +306,7 @@ def protocol(datasets: list[str], seeds: int) -> Iterator[Task]:
             yield Task("policy", dataset, "return", seed, "top 10 %", "episode", "BC")
             yield Task("policy", dataset, "Q", seed, "top 10 %", learner="BC")
             yield Task("policy", dataset, "AWR weight", seed, "weights", learner="BC")
-    for dataset in datasets:
+    for dataset in (dataset for dataset in datasets if dataset in MIXING):
         for seed in range(seeds):
             yield Task("score", dataset, LITERAL, seed)
             yield Task("policy", dataset, LITERAL, seed, "weights", learner="BC")
@@ -334,7 +351,7 @@ def ablations(datasets: list[str], seeds: int) -> Iterator[Task]:
 
 
 def attempts(datasets: list[str], seeds: int) -> Iterator[Task]:
-    """Other settings where the default misses a goal."""
+    """Other settings where the best is rare."""
     for dataset, names in ATTEMPTS.items():
         if dataset not in datasets:
             continue

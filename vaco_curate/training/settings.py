@@ -20,7 +20,7 @@ MEASURE_EVERY = 10
 class ValueSettings:
     """Value phase: IQL's expectile TD learning. Defaults are IQL's for locomotion."""
 
-    updates: int = 30_000  # K1, not published; early stop ends it before (docs/quality.md)
+    updates: int = 30_000  # K1, not published; early stop ends it before (docs/performance.md)
     batch_size: int = 256
     learning_rate: float = 3e-4
     expectile: float = 0.7
