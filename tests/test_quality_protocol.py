@@ -72,8 +72,12 @@ def test_what_is_finished_is_not_done_again_and_what_is_missing_is(folder):
 
 def test_the_page_holds_what_was_measured_and_says_what_was_not(folder):
     page = (folder / "page.md").read_text()
-    assert "| rank correlation between seeds, every dataset | >= 0.9 |  | not measured |" in page
-    assert page.count("## ") >= 7
+    assert "| Pearson, hopper-mixed | >= 0.90 |  | not measured |" in page
+    for measured in ("**pendulum**", "| pendulum-50-percent-best, plateau 0.6 |", "| VACO, paper |"):
+        assert measured in page
+    for table in ("Datasets", "Scorers of half the episodes", "BC", "IQL", "TD3+BC"):
+        assert page.split(f"# {table}\n")[1].split("\n#")[0].count("\n| pendulum |") == 1, table
+    assert page.count(", 2 seeds)") > 4, "the smoke protocol has fewer seeds than wanted, and the page says so"
 
 
 @pytest.mark.parametrize("kept", ["--results", "--work", "--page"])
@@ -147,6 +151,45 @@ def test_the_page_tells_goals_by_the_median_of_the_seeds(protocol, tmp_path, suc
     verdict = "lies above that of all rows in 1, overlaps it in 0, and lies below it in 0"
     assert verdict in page
     assert "| Pearson, halfcheetah-mixed | >= 0.98 |  | not measured |" in page
+
+
+def test_what_not_all_seeds_have_measured_counts_for_no_goal_and_no_verdict(protocol, tmp_path):
+    setup = setup_of(protocol, tmp_path)
+    rows = by_hand(protocol, setup, 90.0)
+    rows = rows.filter(~((pl.col("seed") == 2) & (pl.col("selection") == "top 50 %")))
+    page = protocol["page"].render(rows, list(protocol["datasets"].SOURCES))
+    assert "| 60 (60 to 60) |  |  | 90 (90 to 90, 2 seeds) |" in page
+    assert "| >= 80 |  | not measured |" in page
+    assert "Of 0 comparisons" in page
+
+
+def test_seeds_agree_as_the_most_of_them_do(protocol, tmp_path):
+    setup = setup_of(protocol, tmp_path)
+    Task = protocol["tasks"].Task  # noqa: N806
+    figure = "rank correlation between seeds"
+    rows = []
+    for seeds, value in ((2, 0.99), (3, 0.85)):
+        task = Task("agreement", "hopper-mixed", "VACO", seeds)
+        rows += measured(protocol, setup, task, value, figure=figure)
+    results = pl.DataFrame(rows, schema=protocol["tasks"].SCHEMA)
+    sources = list(protocol["datasets"].SOURCES)
+    page = protocol["page"].render(protocol["main"].as_set(results, sources, setup), sources)
+    assert f"| {figure}, every dataset | >= 0.9 | 0.85 | **missed** (1 of 23 measured) |" in page
+
+
+def test_an_ablation_has_a_row_of_its_own(protocol, tmp_path):
+    setup = setup_of(protocol, tmp_path)
+    Task = protocol["tasks"].Task  # noqa: N806
+    rows = []
+    for name, value in (("VACO", 0.97), ("VACO, KL 0", 0.5)):
+        for dataset in ("hopper-mixed", "halfcheetah-mixed", protocol["datasets"].STITCH):
+            task = Task("agreement", dataset, name, 3)
+            rows += measured(protocol, setup, task, value, figure="rank correlation between seeds")
+    page = protocol["page"].render(
+        pl.DataFrame(rows, schema=protocol["tasks"].SCHEMA), list(protocol["datasets"].SOURCES)
+    )
+    assert "| default |  |  |  |  |  |  |  |  |  |  | 0.97 |  |" in page
+    assert "| KL 0 |  |  |  |  |  |  |  |  |  |  | 0.50 |  |" in page
 
 
 def test_a_learner_that_is_worse_on_the_best_half_misses_the_goal(protocol, tmp_path):
