@@ -1,0 +1,102 @@
+"""What the default is measured by."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from datasets import STITCH
+from results import Results, complete
+from signals import DEFAULT
+
+MIXED = ("hopper-mixed", "halfcheetah-mixed")
+CURATED = ("top 10 %", "top 25 %", "top 50 %", "weights")
+LEARNERS = ("BC", "IQL", "TD3+BC")
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What the default is measured by; ``found`` by dataset."""
+
+    text: str
+    wanted: str
+    found: Callable[[Results], dict[str, float]]
+    holds: Callable[[float], bool]
+
+
+def _medians(figure: str, *datasets: str) -> Callable[[Results], dict[str, float]]:
+    """Of the named datasets, or of all."""
+    return lambda results: {
+        dataset: results.median(dataset, DEFAULT, figure) for dataset in datasets or results.datasets
+    }
+
+
+def _best_cloned(results: Results) -> dict[str, float]:
+    found = [results.policy(MIXED[0], DEFAULT, selection) for selection in CURATED[:3]]
+    return {MIXED[0]: max((policy.median for policy in found if complete(policy)), default=math.nan)}
+
+
+def _by_weight(results: Results) -> dict[str, float]:
+    found = results.policy(MIXED[0], DEFAULT, "weights")
+    return {MIXED[0]: found.median if complete(found) else math.nan}
+
+
+def _success(results: Results) -> dict[str, float]:
+    """The best of the learners that do no worse than on all rows; 0 where every one does worse."""
+    pairs = (
+        (results.policy(STITCH, DEFAULT, "top 50 %", learner), results.everything(STITCH, learner))
+        for learner in LEARNERS
+    )
+    found = [
+        kept.median if kept.median >= everything.median else 0.0
+        for kept, everything in pairs
+        if complete(kept) and complete(everything)
+    ]
+    return {STITCH: max(found, default=math.nan)}
+
+
+GOALS = (
+    Goal("Pearson, halfcheetah-mixed", ">= 0.98", _medians("Pearson", MIXED[1]), lambda x: x >= 0.98),
+    Goal("Pearson, hopper-mixed", ">= 0.90", _medians("Pearson", MIXED[0]), lambda x: x >= 0.90),
+    Goal("Spearman, hopper-mixed", ">= 0.95", _medians("Spearman", MIXED[0]), lambda x: x >= 0.95),
+    Goal(
+        "best two behaviors in the top 10 % of episodes, both mixed sets",
+        ">= 0.9",
+        _medians("best in top 10 %, episodes", *MIXED),
+        lambda x: x >= 0.9,
+    ),
+    Goal(
+        "maze: AUC of the directed rows against the random ones",
+        ">= 0.85",
+        _medians("AUC, directed against random", STITCH),
+        lambda x: x >= 0.85,
+    ),
+    Goal(
+        "maze: AUC between the two directed behaviors",
+        "0.35 to 0.65",
+        _medians("AUC, second against first", STITCH),
+        lambda x: 0.35 <= x <= 0.65,
+    ),
+    Goal(
+        "maze: success in % from the start cells on the top 50 %, the best learner "
+        "(0 for one that does better on all rows)",
+        ">= 80",
+        _success,
+        lambda x: x >= 80,
+    ),
+    Goal("hopper-mixed: BC on the best of the top 10, 25, 50 %", ">= 95", _best_cloned, lambda x: x >= 95),
+    Goal("hopper-mixed: BC by the weights", ">= 60", _by_weight, lambda x: x >= 60),
+    Goal(
+        "effective sample size of the weights, every dataset",
+        "0.1 to 0.9",
+        _medians("effective sample size"),
+        lambda x: 0.1 <= x <= 0.9,
+    ),
+    Goal(
+        "rank correlation between seeds, every dataset",
+        ">= 0.9",
+        _medians("rank correlation between seeds"),
+        lambda x: x >= 0.9,
+    ),
+)
