@@ -57,7 +57,7 @@ ABLATIONS: dict[str, TrainSettings] = {
             {},
             {"prior_sample_size": 0.1, "prior_plateau": 0.0},
         ),
-        ("plateau 0.6", {}, {"prior_plateau": 0.6}),
+        ("plateau 0.3", {}, {"prior_plateau": 0.3}),
         ("sample size 0.35", {}, {"prior_sample_size": 0.35}),
         ("sample size 0.1", {}, {"prior_sample_size": 0.1}),
         ("path discount 0.99", {}, {"path_discount": 0.99}),
@@ -93,14 +93,14 @@ ATTEMPTS: dict[str, tuple[str, ...]] = {
     f"{name}-{percent}-percent-best": (
         f"{DEFAULT}, no plateau",
         f"{DEFAULT}, sample size 0.1, no plateau",
-        f"{DEFAULT}, plateau 0.6",
+        f"{DEFAULT}, plateau 0.3",
     )
     for name in ("hopper", "halfcheetah", "lander", "reacher")
     for percent in (5, 10)
     if (name, percent) != ("reacher", 5)
 }
 ATTEMPTS["halfcheetah-10-percent-best"] += (f"{DEFAULT}, KL over the data 0",)
-ATTEMPTS["pendulum-50-percent-best"] = (f"{DEFAULT}, plateau 0.6",)
+ATTEMPTS["pendulum-50-percent-best"] = (f"{DEFAULT}, plateau 0.3",)
 """What was tried where the best is rare; and for the smoke protocol."""
 MEMBERS = {f"{DEFAULT}, four members": 4}
 """Of the variants that have several; their seeds have no member in common."""

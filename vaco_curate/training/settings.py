@@ -88,7 +88,7 @@ class BilevelSettings:
     longest_path: int = 1_000
     start_bandwidth: float = 0.3
     prior_sample_size: float = 0.15
-    prior_plateau: float = 0.3
+    prior_plateau: float = 0.5
     upper_states: Literal["data", "prior"] = "prior"
     scorer_average: float = 0.0
     merge_value_updates: bool = False
