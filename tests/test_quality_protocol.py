@@ -200,6 +200,35 @@ def test_a_learner_that_is_worse_on_the_best_half_misses_the_goal(protocol, tmp_
     assert "lies below it in 1" in page
 
 
+@pytest.mark.parametrize(
+    ("by_weights", "gain", "worse"),
+    [
+        ((70.0, 70.0, 70.0), "10.00 | reached", "0.00 | reached"),
+        ((70.0, 60.0, 62.0), "4.00 | reached", "0.00 | reached"),
+        ((40.0, 50.0, 50.0), "-13.33 | **missed**", "1.00 | **missed**"),
+    ],
+)
+def test_gain_and_harm_are_told_by_dataset(protocol, tmp_path, by_weights, gain, worse):
+    """Gain by the learner that makes most of all rows, here IQL; harm by any."""
+    setup = setup_of(protocol, tmp_path)
+    Task = protocol["tasks"].Task  # noqa: N806
+    rows = []
+    for seed, value in enumerate(by_weights):
+        for score, selection, learner, earned in (
+            ("", "all", "IQL", 60.0),
+            ("VACO", "weights", "IQL", value),
+            ("", "all", "BC", 20.0),
+            ("VACO", "weights", "BC", 80.0),
+        ):
+            task = Task("policy", "hopper-mixed", score, seed, selection, learner=learner)
+            rows += measured(protocol, setup, task, earned)
+    page = protocol["page"].render(
+        pl.DataFrame(rows, schema=protocol["tasks"].SCHEMA), list(protocol["datasets"].SOURCES)
+    )
+    assert f"makes most of all rows | > 0 | {gain} (1 of 23 measured) |" in page
+    assert f"all learners | 0 | {worse} (1 of 23 measured) |" in page
+
+
 def test_only_what_was_measured_with_the_present_settings_is_shown(protocol, tmp_path):
     setup = setup_of(protocol, tmp_path)
     results = by_hand(protocol, setup, 90.0)

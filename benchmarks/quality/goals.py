@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from datasets import STITCH
-from results import Results, complete
+from results import Policy, Results, complete
 from signals import DEFAULT
 
 MIXED = ("hopper-mixed", "halfcheetah-mixed")
@@ -56,6 +56,58 @@ def _success(results: Results) -> dict[str, float]:
     return {STITCH: max(found, default=math.nan)}
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """What policies earn that a learner made of a selection, and of all rows alike."""
+
+    learner: str
+    dataset: str
+    selection: str
+    everything: Policy
+    curated: Policy
+
+    @property
+    def is_better(self) -> bool:
+        """By more than the intervals."""
+        return self.curated.low > self.everything.high
+
+    @property
+    def is_worse(self) -> bool:
+        """By more than the intervals."""
+        return self.curated.high < self.everything.low
+
+
+def comparisons(results: Results) -> Iterator[Comparison]:
+    """All that were measured with all seeds."""
+    for learner in LEARNERS:
+        for dataset in results.datasets:
+            everything = results.everything(dataset, learner)
+            for selection in CURATED:
+                curated = results.policy(dataset, DEFAULT, selection, learner)
+                if complete(curated) and complete(everything):
+                    yield Comparison(learner, dataset, selection, everything, curated)
+
+
+def _gain(results: Results) -> dict[str, float]:
+    """Of the weights over all rows, by the learner that makes most of all rows."""
+    gain, best = dict.fromkeys(results.datasets, math.nan), dict.fromkeys(results.datasets, -math.inf)
+    for found in comparisons(results):
+        if found.selection == "weights" and found.everything.mean > best[found.dataset]:
+            best[found.dataset] = found.everything.mean
+            gain[found.dataset] = found.curated.mean - found.everything.mean
+    return gain
+
+
+def _harm(results: Results) -> dict[str, float]:
+    """Selections that are worse than all rows by more than the intervals, over the learners."""
+    measured = list(comparisons(results))
+    return {
+        dataset: float(sum(one.is_worse for one in of_dataset)) if of_dataset else math.nan
+        for dataset in results.datasets
+        for of_dataset in [[one for one in measured if one.dataset == dataset]]
+    }
+
+
 GOALS = (
     Goal("Pearson, halfcheetah-mixed", ">= 0.98", _medians("Pearson", MIXED[1]), lambda x: x >= 0.98),
     Goal("Pearson, hopper-mixed", ">= 0.90", _medians("Pearson", MIXED[0]), lambda x: x >= 0.90),
@@ -87,6 +139,18 @@ GOALS = (
     ),
     Goal("hopper-mixed: BC on the best of the top 10, 25, 50 %", ">= 95", _best_cloned, lambda x: x >= 95),
     Goal("hopper-mixed: BC by the weights", ">= 60", _by_weight, lambda x: x >= 60),
+    Goal(
+        "gain of the weights over all rows, every dataset, by the learner that makes most of all rows",
+        "> 0",
+        _gain,
+        lambda x: x > 0,
+    ),
+    Goal(
+        "selections worse than all rows by more than the intervals, every dataset, all learners",
+        "0",
+        _harm,
+        lambda x: x == 0,
+    ),
     Goal(
         "effective sample size of the weights, every dataset",
         "0.1 to 0.9",

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 import polars as pl
 from datasets import HELD_BACK, RARE, STITCH
-from goals import CURATED, GOALS, LEARNERS, MIXED, Goal
-from results import Results, complete
+from goals import CURATED, GOALS, LEARNERS, MIXED, Goal, comparisons
+from results import Results
 from signals import ABLATIONS, ATTEMPTS, DEFAULT, LITERAL, LITERAL_UPDATES
 
 RANKING = (
@@ -81,7 +81,7 @@ def render(results_table: pl.DataFrame, datasets: list[str]) -> str:
             _others(results),
             "### Where curated data was worse than all of it\n",
             _verdicts(results),
-            "## What was tried where the best is rare\n",
+            "## What was tried where a goal is missed\n",
             ATTEMPTS_TEXT,
             _attempts(results),
             "## Ablations\n",
@@ -105,7 +105,8 @@ reads them. `VACO` is the default (`--preset standard`), `VACO, paper` the liter
 bi-level updates, ten times the default's for a tenth of its rate, and a fraction of the preset's own million. Q, V, advantage, AWR weight (exp(3 (Q - V)), at most 100) and 1 / Q (Q less its minimum) come from the critics of the default.
 Its settings were chosen on hopper-mixed, halfcheetah-mixed, the maze and, for the center that promises are compared with,
 halfcheetah-medium-expert: on other trainings, but on the same data. The rule for its temperature was chosen by what cloning earned on the mixtures with 5 and 10 % of the
-best and on throw-away recordings of LunarLander, where an earlier rule had failed (on LunarLander as recorded here it does not act, see the weight on the best); its two bounds (0.3, 15 nats) with the sample sizes of these datasets in view. Held back are {held_back}: they were first scored with the defaults as they are, and nothing was changed since. The scores of mountain-car and reacher
+best and on recordings of LunarLander, where two earlier rules had failed; its two bounds (0.5, 15 nats) with the sample sizes of all datasets but those held back in view. Held back are {held_back}: their sets of all grades were first scored when the bound was 0.3,
+and come out the same bit for bit; their mixtures with 10 % of the best were first scored with the default as it is, and nothing was changed since. The scores of mountain-car and reacher
 were seen before the divergence over the data became part of the default, which was decided by how seeds agree on halfcheetah-10-percent-best. Mixtures are small: "Datasets" below says how few episodes of the best they have; they
 were drawn once, and no interval knows of that. What the best can reach in the top 10 % is bounded by their share.
 """
@@ -124,7 +125,8 @@ Mean, and in brackets a percentile bootstrap of 95 % over seeds of scorer and po
 reaches beyond the lowest and the highest of them, and covers the mean of many seeds in about three quarters of the cases.
 BC: 20,000 updates. IQL and TD3+BC are d3rlpy's with its own settings, on scaled rewards: 10,000 updates, 30,000 in the maze.
 """
-ATTEMPTS_TEXT = """One thing changed at a time. Normalized return of cloning by the weights; median of the seeds for the rest.
+ATTEMPTS_TEXT = """One thing changed at a time. Normalized return of cloning by the weights; median of the seeds for the rest. The top 25 % of a mixture with 5 % of the best hold four random rows for each of the best, whatever
+the score; in mountain-car-mixed all grades but the random one reach the flag, and cloning all rows earns as much as the heuristic.
 """
 ABLATION_TEXT = """One thing changed at a time (K1 and K2 without ending early). P / S: Pearson and Spearman; top: share of the best two in the top 10 % of episodes; BC:
 normalized return of cloning by the weights; directed, between: the two AUCs of the maze; seeds: rank correlation between seeds,
@@ -204,23 +206,16 @@ def _others(results: Results) -> str:
 
 
 def _verdicts(results: Results) -> str:
-    worse, better, between = [], 0, 0
-    for learner in LEARNERS:
-        for dataset in results.datasets:
-            everything = results.everything(dataset, learner)
-            for selection in CURATED:
-                curated = results.policy(dataset, DEFAULT, selection, learner)
-                if not (complete(curated) and complete(everything)):
-                    continue
-                if curated.low > everything.high:
-                    better += 1
-                elif curated.high < everything.low:
-                    worse.append([f"{learner}, {dataset}, {selection}", str(everything), str(curated)])
-                else:
-                    between += 1
+    found = list(comparisons(results))
+    better = sum(one.is_better for one in found)
+    worse = [
+        [f"{one.learner}, {one.dataset}, {one.selection}", str(one.everything), str(one.curated)]
+        for one in found
+        if one.is_worse
+    ]
     text = (
-        f"Of {better + between + len(worse)} comparisons the interval of the curated data lies above that of all rows in "
-        f"{better}, overlaps it in {between}, and lies below it in {len(worse)}"
+        f"Of {len(found)} comparisons the interval of the curated data lies above that of all rows in "
+        f"{better}, overlaps it in {len(found) - better - len(worse)}, and lies below it in {len(worse)}"
     )
     return (
         f"{text}.\n"

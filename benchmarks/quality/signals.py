@@ -100,8 +100,13 @@ ATTEMPTS: dict[str, tuple[str, ...]] = {
     if (name, percent) != ("reacher", 5)
 }
 ATTEMPTS["halfcheetah-10-percent-best"] += (f"{DEFAULT}, KL over the data 0",)
+ATTEMPTS["mountain-car-mixed"] = (
+    f"{DEFAULT}, sample size 0.35",
+    f"{DEFAULT}, sample size 0.1",
+    f"{DEFAULT}, KL 1",
+)
 ATTEMPTS["pendulum-50-percent-best"] = (f"{DEFAULT}, plateau 0.3",)
-"""What was tried where the best is rare; and for the smoke protocol."""
+"""What was tried where a goal is missed: mostly where the best is rare; and for the smoke protocol."""
 MEMBERS = {f"{DEFAULT}, four members": 4}
 """Of the variants that have several; their seeds have no member in common."""
 
