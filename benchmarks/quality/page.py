@@ -254,8 +254,8 @@ def _ablations(results: Results) -> str:
             cloned = results.policy(dataset, name, "weights")
             row.append("" if cloned is None else f"{cloned.mean:.0f}")
         row += [number(results.median(STITCH, name, figure)) for figure in STITCHING[:2]]
-        cloned_elsewhere = [results.policy(dataset, name, "weights") for dataset in (STITCH, RARE)]
-        row += ["" if cloned is None else f"{cloned.mean:.0f}" for cloned in cloned_elsewhere]
+        cloned = results.policy(RARE, name, "weights")
+        row.append("" if cloned is None else f"{cloned.mean:.0f}")
         agreement = [results.median(dataset, name, RANKING[-1]) for dataset in (*MIXED, STITCH)]
         row.append("" if any(map(math.isnan, agreement)) else number(min(agreement)))
         row.append(number(results.median(RARE, name, RANKING[-1])))
@@ -263,6 +263,4 @@ def _ablations(results: Results) -> str:
     head = ["variant"]
     for dataset in ("hopper", "halfcheetah"):
         head += [f"{dataset} P / S", "top", "BC"]
-    return table(
-        (*head, "directed", "between", "maze BC", "hopper 10 % BC", "seeds", "hopper 10 % seeds"), rows
-    )
+    return table((*head, "directed", "between", "hopper 10 % BC", "seeds", "hopper 10 % seeds"), rows)
