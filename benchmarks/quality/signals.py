@@ -100,6 +100,7 @@ ATTEMPTS: dict[str, tuple[str, ...]] = {
     if (name, percent) != ("reacher", 5)
 }
 ATTEMPTS["halfcheetah-10-percent-best"] += (f"{DEFAULT}, KL over the data 0",)
+ATTEMPTS["halfcheetah-mixed"] = ATTEMPTS["hopper-5-percent-best"]
 ATTEMPTS["mountain-car-mixed"] = (
     f"{DEFAULT}, sample size 0.35",
     f"{DEFAULT}, sample size 0.1",
