@@ -226,18 +226,20 @@ def _verdicts(results: Results) -> str:
 
 
 def _attempts(results: Results) -> str:
+    learners = ("BC", "TD3+BC")
     rows = []
     for dataset, names in ATTEMPTS.items():
         for name in (DEFAULT, *names):
-            cloned = results.policy(dataset, name, "weights")
+            learned = (results.policy(dataset, name, "weights", learner) for learner in learners)
             rows.append(
                 [
                     f"{dataset}, {_variant(name)}",
                     *(number(results.median(dataset, name, figure)) for figure in RANKING[-3:]),
-                    "" if cloned is None else str(cloned),
+                    *("" if policy is None else str(policy) for policy in learned),
                 ]
             )
-    return table(("dataset, variant", *RANKING[-3:], "BC by the weights"), rows)
+    head = ("dataset, variant", *RANKING[-3:], *(f"{learner} by the weights" for learner in learners))
+    return table(head, rows)
 
 
 def _variant(name: str) -> str:
