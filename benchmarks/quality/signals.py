@@ -106,11 +106,18 @@ ATTEMPTS["mountain-car-mixed"] = (
     f"{DEFAULT}, sample size 0.1",
     f"{DEFAULT}, KL 1",
 )
-ATTEMPTS["pointmaze-umaze-stitch"] = (f"{DEFAULT}, KL 1",)
+ATTEMPTS["pointmaze-umaze-stitch"] = (
+    f"{DEFAULT}, KL 1",
+    f"{DEFAULT}, KL 0",
+    f"{DEFAULT}, uniform prior, KL 1",
+)
 ATTEMPTS["pendulum-50-percent-best"] = (f"{DEFAULT}, plateau 0.3",)
 """What was tried where a goal is missed: mostly where the best is rare; and for the smoke protocol."""
-ATTEMPT_LEARNERS = {"halfcheetah-mixed": ("BC", "TD3+BC")}
-"""Who learns from the weights of attempts, where it is not cloning alone."""
+ATTEMPT_POLICIES = {
+    "halfcheetah-mixed": (("weights", "TD3+BC"),),
+    "pointmaze-umaze-stitch": (("top 10 %", "IQL"),),
+}
+"""Selection and learner that a goal is missed with, beside cloning by the weights."""
 MEMBERS = {f"{DEFAULT}, four members": 4}
 """Of the variants that have several; their seeds have no member in common."""
 

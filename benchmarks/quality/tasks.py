@@ -21,7 +21,7 @@ from figures import figures, rank_correlation, sizes
 from policies import EPISODES, LEARNERS, earned, policy_facts, selection_weight
 from signals import (
     ABLATIONS,
-    ATTEMPT_LEARNERS,
+    ATTEMPT_POLICIES,
     ATTEMPTS,
     DEFAULT,
     LITERAL,
@@ -360,9 +360,9 @@ def attempts(datasets: list[str], seeds: int) -> Iterator[Task]:
         for name in names:
             yield from (Task("score", dataset, name, seed) for seed in range(seeds))
             yield Task("agreement", dataset, name, seeds)
-            for learner in ATTEMPT_LEARNERS.get(dataset, ("BC",)):
+            for selection, learner in (("weights", "BC"), *ATTEMPT_POLICIES.get(dataset, ())):
                 for seed in range(seeds):
-                    yield Task("policy", dataset, name, seed, "weights", learner=learner)
+                    yield Task("policy", dataset, name, seed, selection, learner=learner)
 
 
 PARTS = {"protocol": protocol, "bootstrapped": bootstrapped, "attempts": attempts, "ablations": ablations}
