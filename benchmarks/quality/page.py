@@ -131,7 +131,7 @@ the score; the default's top 10 % of the maze hold 94 % of the first half and no
 """
 ABLATION_TEXT = """One thing changed at a time (K1 and K2 without ending early). P / S: Pearson and Spearman; top: share of the best two in the top 10 % of episodes; BC:
 normalized return of cloning by the weights; directed, between: the two AUCs of the maze; seeds: rank correlation between seeds,
-the smallest of hopper-mixed, halfcheetah-mixed and the maze. The mixture with 10 % of the best, where the prior decides, is only trained on where that is altered.
+the smallest of hopper-mixed, halfcheetah-mixed and the maze. The mixture with 10 % of the best, where the prior decides, is only trained on where that is altered; the rule for the plateau only where it acts.
 """
 
 

@@ -130,6 +130,11 @@ def alters_prior(name: str) -> bool:
     return any(getattr(altered_one, field) != getattr(default, field) for field in fields)
 
 
+def alters_plateau(name: str) -> bool:
+    """Whether an ablation changes the rule for the plateau, which acts only where the best is rare."""
+    return ABLATIONS[name].bilevel.prior_plateau != VARIANTS[DEFAULT].bilevel.prior_plateau
+
+
 @dataclass(frozen=True)
 class Signal:
     """A score of every row.

@@ -28,6 +28,7 @@ from signals import (
     VARIANTS,
     Signal,
     altered,
+    alters_plateau,
     alters_prior,
     free_signals,
     scaling_of,
@@ -312,7 +313,7 @@ def protocol(datasets: list[str], seeds: int) -> Iterator[Task]:
             yield Task("score", dataset, LITERAL, seed)
             yield Task("policy", dataset, LITERAL, seed, "weights", learner="BC")
         yield Task("agreement", dataset, LITERAL, seeds)
-    for dataset in datasets:
+    for dataset in (dataset for dataset in datasets if dataset in MIXING):
         for seed in range(seeds):
             for selection in ("top 25 %", "top 50 %"):
                 yield Task("policy", dataset, "return", seed, selection, "episode", "BC")
@@ -344,6 +345,8 @@ def ablations(datasets: list[str], seeds: int) -> Iterator[Task]:
     for name in ABLATIONS:
         for dataset in (dataset for dataset in MIXING if dataset in datasets):
             if dataset == RARE and not alters_prior(name):
+                continue
+            if alters_plateau(name) and name not in ATTEMPTS.get(dataset, ()):
                 continue
             for seed in range(seeds):
                 yield Task("score", dataset, name, seed)
