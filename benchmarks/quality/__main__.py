@@ -1,10 +1,10 @@
 """The quality protocol: scores judged by labels, returns and the policies learned from what they choose.
 
-    python benchmarks/quality ../shared/data          # all of it: about eight hours on two cores, resumable
+    python benchmarks/quality ../shared/data          # all of it: about nine hours on two cores, resumable
     python benchmarks/quality --smoke --results r.parquet --work w --page p.md   # a pendulum, a few updates
 
-Results are one Parquet table, a row for each figure and each episode; finished tasks are not done again. The
-page is rendered from the table after every run, whatever it holds.
+Results are one Parquet table, a row for each figure and each episode; finished tasks are not done again. After
+every run the table is rid of what other settings gave, and the page is rendered from it, whatever it holds.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import click
@@ -43,7 +44,7 @@ def unfinished(
 
 def as_set(results: pl.DataFrame, datasets: list[str], setup: Setup) -> pl.DataFrame:
     """What was measured with the settings as they are now, with however many seeds; agreement of the most."""
-    most = 1 + int(results["seed"].max() or 0)  # type: ignore[arg-type]  # of an agreement, the number of seeds
+    most = 1 + int(results["seed"].max() or 0)  # type: ignore[arg-type]
     counts = range(2, max(most, 2) + 1)
     tasks = {task for part in PARTS.values() for seeds in counts for task in part(datasets, seeds)}
     makers = {needed for task in tasks for needed in needs(task)}
@@ -77,8 +78,8 @@ def measure(todo: list[Task], setup: Setup, path: Path, workers: int, console: C
         running: dict[Future[list[Row]], Task] = {}
         while waiting or running:
             while waiting and len(running) < workers:
-                unfinished = {*waiting, *running.values()}
-                ready = (i for i, task in enumerate(waiting) if not any(n in unfinished for n in needs(task)))
+                ahead = {*waiting, *running.values()}
+                ready = (i for i, task in enumerate(waiting) if not any(n in ahead for n in needs(task)))
                 position = next(ready, None)
                 if position is None:
                     break
@@ -142,9 +143,17 @@ def main(
         done = set(read_results(results)["task"].unique())
         todo = unfinished(parts or tuple(PARTS), chosen, seeds, setup, done)
         os.environ["OMP_NUM_THREADS"] = "1"  # a core for each task
-        failed = measure(todo, setup, results, workers, console)
+        try:
+            failed = measure(todo, setup, results, workers, console)
+        except BrokenProcessPool:
+            raise click.ClickException(
+                "a worker was killed, perhaps for want of memory; what is finished is kept: "
+                "run again, with fewer --workers if it was memory"
+            ) from None
     known = list(SMOKE_SOURCES if smoke else SOURCES)
-    page.write_text(render(as_set(read_results(results), known, setup), known))
+    current = as_set(read_results(results), known, setup)
+    write_results(current, results)
+    page.write_text(render(current, known))
     console.print(f"wrote {page}")
     if failed:
         raise click.ClickException(f"{failed} tasks failed, see above; run again to try them again")

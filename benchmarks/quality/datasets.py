@@ -25,7 +25,7 @@ STITCH = "pointmaze-umaze-stitch"
 RARE = "hopper-10-percent-best"
 RECORDED_LATER = ("mountain-car", "reacher", "double-pendulum", "swimmer")
 HELD_BACK = RECORDED_LATER[2:]
-"""Environments that were first scored with the defaults as they are."""
+"""Environments that nothing was changed for after their scores had been seen."""
 START_CELLS = ((1, 1), (1, 2))
 GOAL_CELL = (3, 1)
 
@@ -36,6 +36,7 @@ class Source:
 
     Attributes:
         file: without its suffix.
+        about: who made it; of a mixture, of the file that it is drawn from.
         best: behaviors that the figures look for, the best first.
         best_share: a mixture of the best behavior and ``random`` with this share of its rows from the best;
             None for the file as it is.
@@ -43,30 +44,53 @@ class Source:
 
     file: str
     best: tuple[str, ...]
+    about: str
     best_share: float | None = None
 
+    @property
+    def made_of(self) -> str:
+        """Its behaviors."""
+        if self.best_share is None:
+            return self.about
+        return f"{self.best_share:.0%} {self.best[0]}, the rest random, of {self.about.split(': ')[0]}"
 
+
+GRADED = "random actions and five grades of a script"
 SOURCES = {
-    "hopper-mixed": Source("hopper-mixed", ("tqc", "trpo")),
-    "halfcheetah-mixed": Source("halfcheetah-mixed", ("tqc", "sac")),
-    "hopper-medium-expert": Source("hopper-medium-expert", ("tqc",)),
-    "halfcheetah-medium-expert": Source("halfcheetah-medium-expert", ("tqc",)),
-    STITCH: Source(STITCH, ("to_middle", "middle_to_goal")),
+    "hopper-mixed": Source("hopper-mixed", ("tqc", "trpo"), "Hopper-v5: random, a2c, sac, ppo, trpo, tqc"),
+    "halfcheetah-mixed": Source(
+        "halfcheetah-mixed", ("tqc", "sac"), "HalfCheetah-v5: random, a2c, trpo, ppo, sac, tqc"
+    ),
+    "hopper-medium-expert": Source("hopper-medium-expert", ("tqc",), "Hopper-v5: half ppo, half tqc"),
+    "halfcheetah-medium-expert": Source(
+        "halfcheetah-medium-expert", ("tqc",), "HalfCheetah-v5: half ppo, half tqc"
+    ),
+    STITCH: Source(
+        STITCH,
+        ("to_middle", "middle_to_goal"),
+        "PointMaze_UMaze-v3: 60 % first half of the way, 20 % second half, 20 % random",
+    ),
     **{
-        f"{name}-{percent}-percent-best": Source(f"{name}-mixed", ("tqc",), percent / 100)
+        f"{name}-{percent}-percent-best": Source(f"{name}-mixed", ("tqc",), f"{name}-mixed", percent / 100)
         for name in ("hopper", "halfcheetah")
         for percent in (5, 10, 50)
     },
-    "lander-mixed": Source("lander", ("heuristic",)),
+    "lander-mixed": Source("lander", ("heuristic",), f"LunarLanderContinuous-v3: {GRADED}"),
     **{
-        f"lander-{percent}-percent-best": Source("lander", ("heuristic",), percent / 100)
+        f"lander-{percent}-percent-best": Source("lander", ("heuristic",), "lander-mixed", percent / 100)
         for percent in (5, 10, 50)
     },
     **{
-        f"{name}-mixed": Source(name, ("weak", "noisy") if name == "mountain-car" else ("heuristic",))
+        f"{name}-mixed": Source(
+            name,
+            ("weak", "noisy") if name == "mountain-car" else ("heuristic",),
+            f"{SCRIPTS[name].environment}: {GRADED}",
+        )
         for name in RECORDED_LATER
     },
-    **{f"{name}-10-percent-best": Source(name, ("heuristic",), 0.1) for name in RECORDED_LATER},
+    **{
+        f"{name}-10-percent-best": Source(name, ("heuristic",), f"{name}-mixed", 0.1) for name in RECORDED_LATER
+    },
 }
 RECORDED: dict[str, Callable[[Path], None]] = {
     **{name: functools.partial(record_script, script=script) for name, script in SCRIPTS.items()},
@@ -74,8 +98,8 @@ RECORDED: dict[str, Callable[[Path], None]] = {
 }
 """Files that the protocol records itself."""
 SMOKE_SOURCES = {
-    "pendulum": Source("pendulum", ("good",)),
-    "pendulum-50-percent-best": Source("pendulum", ("good",), 0.5),
+    "pendulum": Source("pendulum", ("good",), "Pendulum-v1: random and good"),
+    "pendulum-50-percent-best": Source("pendulum", ("good",), "pendulum", 0.5),
 }
 
 

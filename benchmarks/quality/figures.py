@@ -73,11 +73,14 @@ def _ranking(labelled: Labelled, score: Array) -> dict[str, float]:
 def _stitch(labelled: Labelled, score: Array) -> dict[str, float]:
     first, second, random = (labelled.rows_by(name) for name in ("to_middle", "middle_to_goal", "random"))
     directed = first | second
-    top_half = np.argsort(-score, kind="stable")[: len(score) // 2]
+    order = np.argsort(-score, kind="stable")
+    top_half, top = order[: len(score) // 2], order[: round(TOP * len(score))]
     return {
         "AUC, directed against random": roc_auc_score(directed, score),
         "AUC, second against first": roc_auc_score(second[directed], score[directed]),
         "first half in top 50 %": float(first[top_half].mean()),
         "second half in top 50 %": float(second[top_half].mean()),
         "random in top 50 %": float(random[top_half].mean()),
+        "second half in top 10 %": float(second[top].mean()),
+        "random in top 10 %": float(random[top].mean()),
     }

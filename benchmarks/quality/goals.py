@@ -17,12 +17,13 @@ LEARNERS = ("BC", "IQL", "TD3+BC")
 
 @dataclass(frozen=True)
 class Goal:
-    """What the default is measured by; ``found`` by dataset."""
+    """What the default is measured by; ``found`` by dataset, shown with so many ``digits``."""
 
     text: str
     wanted: str
     found: Callable[[Results], dict[str, float]]
     holds: Callable[[float], bool]
+    digits: int = 3
 
 
 def _medians(figure: str, *datasets: str) -> Callable[[Results], dict[str, float]]:
@@ -132,24 +133,27 @@ GOALS = (
     ),
     Goal(
         "maze: success in % from the start cells on the top 50 %, the best learner "
-        "(0 for one that does better on all rows)",
+        "(a learner that does better on all rows counts as 0)",
         ">= 80",
         _success,
         lambda x: x >= 80,
+        0,
     ),
-    Goal("hopper-mixed: BC on the best of the top 10, 25, 50 %", ">= 95", _best_cloned, lambda x: x >= 95),
-    Goal("hopper-mixed: BC by the weights", ">= 60", _by_weight, lambda x: x >= 60),
+    Goal("hopper-mixed: BC on the best of the top 10, 25, 50 %", ">= 95", _best_cloned, lambda x: x >= 95, 0),
+    Goal("hopper-mixed: BC by the weights", ">= 60", _by_weight, lambda x: x >= 60, 0),
     Goal(
         "gain of the weights over all rows, every dataset, by the learner that makes most of all rows",
         "> 0",
         _gain,
         lambda x: x > 0,
+        2,
     ),
     Goal(
         "selections worse than all rows by more than the intervals, every dataset, all learners",
         "0",
         _harm,
         lambda x: x == 0,
+        0,
     ),
     Goal(
         "effective sample size of the weights, every dataset",

@@ -70,7 +70,7 @@ class Policy:
     seeds: int
 
     def __str__(self) -> str:
-        digits = 0 if abs(self.mean) >= 10 else 1
+        digits = 0 if abs(self.mean) >= 10 else 1 if self.high - self.low >= 0.5 else 2
         partly = "" if self.seeds >= WANTED_SEEDS else f", {self.seeds} seed{'s' * (self.seeds > 1)}"
         return f"{self.mean:.{digits}f} ({self.low:.{digits}f} to {self.high:.{digits}f}{partly})"
 

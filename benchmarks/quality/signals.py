@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from datasets import STITCH
 
 from vaco_curate import PRESETS, TrainSettings
 from vaco_curate.curation.weights import weights_from_scores
@@ -31,7 +32,7 @@ def altered(base: TrainSettings, value: Mapping[str, Any], bilevel: Mapping[str,
     )
 
 
-DEFAULT, LITERAL = "VACO", "VACO, paper"
+DEFAULT, LITERAL, PRIOR_ALONE = "VACO", "VACO, paper", "VACO, prior alone"
 VARIANTS: dict[str, TrainSettings] = {
     DEFAULT: PRESETS["standard"],
     LITERAL: altered(PRESETS["paper"], {"updates": LITERAL_UPDATES[0]}, {"updates": LITERAL_UPDATES[1]}),
@@ -40,6 +41,7 @@ ABLATIONS: dict[str, TrainSettings] = {
     f"{DEFAULT}, {name}": altered(PRESETS["standard"], value, bilevel)
     for name, value, bilevel in (
         ("quick", {"updates": PRESETS["quick"].value.updates}, {}),
+        ("prior alone", {}, {"score_bound": 1e-6}),
         (
             "uniform prior, KL 1",
             {},
@@ -48,19 +50,12 @@ ABLATIONS: dict[str, TrainSettings] = {
         ("upper level over the data's states", {}, {"upper_states": "data"}),
         ("KL 0", {}, {"divergence_coefficient": 0.0}),
         ("KL 1", {}, {"divergence_coefficient": 1.0}),
-        ("KL 2", {}, {"divergence_coefficient": 2.0}),
         ("KL over the data 0", {}, {"data_divergence_coefficient": 0.0}),
-        ("KL over the data 10", {}, {"data_divergence_coefficient": 10.0}),
         ("no plateau", {}, {"prior_plateau": 0.0}),
-        (
-            "sample size 0.1, no plateau",
-            {},
-            {"prior_sample_size": 0.1, "prior_plateau": 0.0},
-        ),
-        ("plateau 0.3", {}, {"prior_plateau": 0.3}),
+        ("sample size 0.12, no plateau", {}, {"prior_sample_size": 0.12, "prior_plateau": 0.0}),
+        ("sample size 0.1, no plateau", {}, {"prior_sample_size": 0.1, "prior_plateau": 0.0}),
         ("sample size 0.35", {}, {"prior_sample_size": 0.35}),
         ("sample size 0.1", {}, {"prior_sample_size": 0.1}),
-        ("path discount 0.99", {}, {"path_discount": 0.99}),
         ("path discount 1", {}, {"path_discount": 1.0}),
         ("all starts alike", {}, {"start_bandwidth": 1e6}),
         ("paths of 100 steps", {}, {"longest_path": 100}),
@@ -89,41 +84,63 @@ ABLATIONS: dict[str, TrainSettings] = {
 }
 
 
-ATTEMPTS: dict[str, tuple[str, ...]] = {
-    f"{name}-{percent}-percent-best": (
-        f"{DEFAULT}, no plateau",
-        f"{DEFAULT}, sample size 0.1, no plateau",
-        f"{DEFAULT}, plateau 0.3",
-    )
-    for name in ("hopper", "halfcheetah", "lander", "reacher")
-    for percent in (5, 10)
-    if (name, percent) != ("reacher", 5)
-}
-ATTEMPTS["halfcheetah-10-percent-best"] += (f"{DEFAULT}, KL over the data 0",)
-ATTEMPTS["halfcheetah-mixed"] = ATTEMPTS["hopper-5-percent-best"]
-ATTEMPTS["mountain-car-mixed"] = (
-    f"{DEFAULT}, sample size 0.35",
-    f"{DEFAULT}, sample size 0.1",
-    f"{DEFAULT}, KL 1",
+@dataclass(frozen=True)
+class Attempt:
+    """What was tried on a dataset where the default misses a goal.
+
+    Attributes:
+        variants: of ``ABLATIONS``.
+        policies: selection and learner by which a goal is missed, beside cloning by the weights.
+    """
+
+    variants: tuple[str, ...]
+    policies: tuple[tuple[str, str], ...] = ()
+
+
+LARGER_SAMPLE = tuple(
+    f"{DEFAULT}, {name}"
+    for name in ("no plateau", "sample size 0.12, no plateau", "sample size 0.1, no plateau")
 )
-ATTEMPTS["pointmaze-umaze-stitch"] = (
-    f"{DEFAULT}, KL 1",
-    f"{DEFAULT}, KL 0",
-    f"{DEFAULT}, uniform prior, KL 1",
-)
-ATTEMPTS["pendulum-50-percent-best"] = (f"{DEFAULT}, plateau 0.3",)
-"""What was tried where a goal is missed: mostly where the best is rare; and for the smoke protocol."""
-ATTEMPT_POLICIES = {
-    "halfcheetah-mixed": (("weights", "TD3+BC"),),
-    "pointmaze-umaze-stitch": (("top 10 %", "IQL"),),
+ATTEMPTS = {
+    **{
+        f"{name}-{percent}-percent-best": Attempt(LARGER_SAMPLE)
+        for name in ("hopper", "lander")
+        for percent in (5, 10)
+    },
+    "halfcheetah-5-percent-best": Attempt(LARGER_SAMPLE, (("top 25 %", "BC"),)),
+    "halfcheetah-10-percent-best": Attempt((*LARGER_SAMPLE, f"{DEFAULT}, KL over the data 0")),
+    "mountain-car-10-percent-best": Attempt(LARGER_SAMPLE),
+    "halfcheetah-mixed": Attempt(LARGER_SAMPLE, (("weights", "TD3+BC"),)),
+    "mountain-car-mixed": Attempt(
+        tuple(f"{DEFAULT}, {name}" for name in ("sample size 0.35", "sample size 0.1", "KL 1")),
+        (("top 10 %", "BC"), ("top 25 %", "BC")),
+    ),
+    STITCH: Attempt(
+        tuple(f"{DEFAULT}, {name}" for name in ("KL 1", "KL 0", "uniform prior, KL 1")), (("top 10 %", "IQL"),)
+    ),
+    "pendulum-50-percent-best": Attempt(LARGER_SAMPLE[:1], (("top 10 %", "BC"),)),
 }
-"""Selection and learner that a goal is missed with, beside cloning by the weights."""
+"""By dataset; the last is for the smoke protocol."""
 MEMBERS = {f"{DEFAULT}, four members": 4}
 """Of the variants that have several; their seeds have no member in common."""
 
 
+def changes(name: str) -> dict[str, Any]:
+    """What a variant sets otherwise than the default, by name."""
+    settings = (VARIANTS | ABLATIONS)[name]
+    found = {"members": MEMBERS[name]} if name in MEMBERS else {}
+    for phase in ("value", "bilevel"):
+        default = dataclasses.asdict(getattr(VARIANTS[DEFAULT], phase))
+        for field, value in dataclasses.asdict(getattr(settings, phase)).items():
+            if value != default[field]:
+                found[f"{phase}.{field}"] = value
+    return found
+
+
 def alters_prior(name: str) -> bool:
     """Whether an ablation gives the prior another form, or the network another say beside it."""
+    if name == PRIOR_ALONE:
+        return True
     fields = ("prior", "prior_sample_size", "prior_plateau", "path_discount", "longest_path")
     fields += ("start_bandwidth", "divergence_coefficient", "data_divergence_coefficient")
     altered_one, default = ABLATIONS[name].bilevel, VARIANTS[DEFAULT].bilevel

@@ -21,7 +21,6 @@ from figures import figures, rank_correlation, sizes
 from policies import EPISODES, LEARNERS, earned, policy_facts, selection_weight
 from signals import (
     ABLATIONS,
-    ATTEMPT_POLICIES,
     ATTEMPTS,
     DEFAULT,
     LITERAL,
@@ -109,11 +108,13 @@ class Setup:
         makers = needs(task) or ([task] if task.kind in ("score", "halves") else [])
         used = [self.settings(made.score).to_json() for made in makers if made.score != "free"]
         if task.learner:
+            scaling = self.settings(DEFAULT).value
             used.append(
                 {
                     "updates": self.policy_updates(task.learner, task.dataset),
                     "episodes": EPISODES,
                     "settings": policy_facts(task.learner),
+                    "scaling": [scaling.reward_shift, scaling.reward_horizon],
                 }
             )
         used.append(RESULTS_VERSION)
@@ -195,10 +196,8 @@ def _halves(task: Task, setup: Setup) -> list[Row]:
         scores.append(train(data, setup.settings(task.score), seed=task.seed).scorer.score(labelled.data).score)
     found = {"rank correlation between halves": rank_correlation(*scores)}
     unseen = half(labelled, 1, task.seed)
-    order = np.isin(labelled.data.episode_id, unseen.data.episode_id)
-    found |= {
-        f"{name}, unseen half": value for name, value in figures(unseen, Signal(scores[0][order])).items()
-    }
+    rows = np.isin(labelled.data.episode_id, unseen.data.episode_id)
+    found |= {f"{name}, unseen half": value for name, value in figures(unseen, Signal(scores[0][rows])).items()}
     return [_row(task, figure=name, value=value) for name, value in found.items()]
 
 
@@ -294,7 +293,8 @@ def protocol(datasets: list[str], seeds: int) -> Iterator[Task]:
         for seed in range(seeds):
             yield Task("score", dataset, DEFAULT, seed)
             yield Task("score", dataset, "free", seed)
-        yield Task("agreement", dataset, DEFAULT, seeds)
+        for score in (DEFAULT, "Q", "V", "advantage", "AWR weight"):
+            yield Task("agreement", dataset, score, seeds)
         for seed in range(seeds):
             yield Task("policy", dataset, "", seed, "all", learner="BC")
             for selection in (*CURATED, "weights"):
@@ -313,11 +313,15 @@ def protocol(datasets: list[str], seeds: int) -> Iterator[Task]:
             yield Task("score", dataset, LITERAL, seed)
             yield Task("policy", dataset, LITERAL, seed, "weights", learner="BC")
         yield Task("agreement", dataset, LITERAL, seeds)
-    for dataset in (dataset for dataset in datasets if dataset in MIXING):
+    for dataset in (dataset for dataset in datasets if dataset in MIXING or "percent" not in dataset):
         for seed in range(seeds):
             for selection in ("top 25 %", "top 50 %"):
                 yield Task("policy", dataset, "return", seed, selection, "episode", "BC")
                 yield Task("policy", dataset, "Q", seed, selection, learner="BC")
+    for dataset in (dataset for dataset in datasets if dataset in MIXING):
+        for seed in range(seeds):
+            yield Task("policy", dataset, "advantage", seed, "top 10 %", learner="BC")
+            yield Task("policy", dataset, "1 / Q", seed, "weights", learner="BC")
 
 
 MIXING = (
@@ -330,8 +334,8 @@ MIXING = (
 """Datasets of what is too long to measure everywhere: where random and good behavior mix."""
 
 
-def bootstrapped(datasets: list[str], seeds: int) -> Iterator[Task]:
-    """d3rlpy's learners, which cost ten times as much."""
+def bootstrapping(datasets: list[str], seeds: int) -> Iterator[Task]:
+    """d3rlpy's learners of values, several times as slow."""
     for dataset in (name for name in MIXING if name in datasets):
         for selection in ("all", "top 50 %", "weights", "top 25 %", "top 10 %"):
             for learner in ("IQL",) if dataset.startswith("pointmaze") else ("IQL", "TD3+BC"):
@@ -341,31 +345,35 @@ def bootstrapped(datasets: list[str], seeds: int) -> Iterator[Task]:
 
 
 def ablations(datasets: list[str], seeds: int) -> Iterator[Task]:
-    """One switch at a time; in the maze cloning by the default's weights earns nothing that could be lost."""
+    """One switch at a time.
+
+    In the maze cloning by the weights of the default earns nothing that could be lost. What alters the network
+    alone, whose say is small, is cloned on hopper-mixed only, where clones of the same data are more alike.
+    """
     for name in ABLATIONS:
         for dataset in (dataset for dataset in MIXING if dataset in datasets):
             if dataset == RARE and not alters_prior(name):
                 continue
-            if alters_plateau(name) and name not in ATTEMPTS.get(dataset, ()):
+            if alters_plateau(name) and not (dataset in ATTEMPTS and name in ATTEMPTS[dataset].variants):
                 continue
             for seed in range(seeds):
                 yield Task("score", dataset, name, seed)
-                if dataset != STITCH:
+                if dataset != STITCH and (alters_prior(name) or dataset != "halfcheetah-mixed"):
                     yield Task("policy", dataset, name, seed, "weights", learner="BC")
             yield Task("agreement", dataset, name, seeds)
 
 
 def attempts(datasets: list[str], seeds: int) -> Iterator[Task]:
     """Other settings where a goal is missed."""
-    for dataset, names in ATTEMPTS.items():
+    for dataset, attempt in ATTEMPTS.items():
         if dataset not in datasets:
             continue
-        for name in names:
+        for name in attempt.variants:
             yield from (Task("score", dataset, name, seed) for seed in range(seeds))
             yield Task("agreement", dataset, name, seeds)
-            for selection, learner in (("weights", "BC"), *ATTEMPT_POLICIES.get(dataset, ())):
+            for selection, learner in (("weights", "BC"), *attempt.policies):
                 for seed in range(seeds):
                     yield Task("policy", dataset, name, seed, selection, learner=learner)
 
 
-PARTS = {"protocol": protocol, "bootstrapped": bootstrapped, "attempts": attempts, "ablations": ablations}
+PARTS = {"protocol": protocol, "bootstrapping": bootstrapping, "attempts": attempts, "ablations": ablations}
