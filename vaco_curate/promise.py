@@ -94,11 +94,11 @@ def kept_promise(
 ) -> Array:
     """What each path has earned and still promises, less what was promised at its start.
 
-    For a path of T steps from s_0 to s_T,
+    For a path of n steps from s_0 to s_n,
 
-        sum_{k<T} discount^k r_k + discount^T V(s_T) - V(s_0),
+        sum_{k<n} discount^k r_k + discount^n V(s_n) - V(s_0),
 
-    with V(s_T) = 0 after a true end; where the state after the last row is unknown, the path ends one step
+    with V(s_n) = 0 after a true end; where the state after the last row is unknown, the path ends one step
     earlier. ``discount`` is that of paths, nearer to one than that of V: V tells where a path leads and what
     was to be had at its start, the path itself what it earned beyond the horizon of V.
 
