@@ -1,6 +1,6 @@
 """The quality protocol: scores judged by labels, returns and the policies learned from what they choose.
 
-    python benchmarks/quality ../shared/data          # all of it: about nine hours on two cores, resumable
+    python benchmarks/quality ../shared/data          # all of it, for many hours; resumable
     python benchmarks/quality --smoke --results r.parquet --work w --page p.md   # a pendulum, a few updates
 
 Results are one Parquet table, a row for each figure and each episode; finished tasks are not done again. After
@@ -44,7 +44,7 @@ def unfinished(
 
 def as_set(results: pl.DataFrame, datasets: list[str], setup: Setup) -> pl.DataFrame:
     """What was measured with the settings as they are now, with however many seeds; agreement of the most."""
-    most = 1 + int(results["seed"].max() or 0)  # type: ignore[arg-type]
+    most = 1 + int(results["seed"].max() or 0)  # type: ignore[arg-type]  # of an agreement, the number of seeds
     counts = range(2, max(most, 2) + 1)
     tasks = {task for part in PARTS.values() for seeds in counts for task in part(datasets, seeds)}
     makers = {needed for task in tasks for needed in needs(task)}
