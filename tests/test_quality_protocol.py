@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import multiprocessing
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from click.testing import CliRunner
 from rich.console import Console
 
 PROTOCOL = Path(__file__).parents[1] / "benchmarks" / "quality"
@@ -313,6 +317,38 @@ def test_what_needs_a_failed_score_is_not_measured(protocol, tmp_path):
     failed = protocol["main"].measure(todo, setup_of(protocol, tmp_path), results, 1, Console(quiet=True))
     assert failed == 2
     assert not results.exists()
+
+
+def test_a_killed_worker_ends_with_what_to_do_and_keeps_what_is_finished(protocol, tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # the command sets it for its workers; it is put back afterwards
+    results = tmp_path / "results.parquet"
+
+    def kill_a_worker_once_something_is_finished():
+        while running.is_set():
+            if results.exists() and (workers := multiprocessing.active_children()):
+                workers[0].kill()
+                return
+            time.sleep(0.01)
+
+    running = threading.Event()
+    running.set()
+    killer = threading.Thread(target=kill_a_worker_once_something_is_finished)
+    killer.start()
+    places = {"--results": results, "--work": tmp_path / "work", "--page": tmp_path / "page.md"}
+    arguments = [str(part) for place in places.items() for part in place]
+    try:
+        ended = CliRunner().invoke(
+            protocol["main"].main, ["--smoke", "--seeds", "2", "--workers", "1", *arguments]
+        )
+    finally:
+        running.clear()
+        killer.join()
+    assert ended.exit_code == 1, ended.output
+    assert "a worker was killed" in ended.output
+    assert "run again" in ended.output
+    kept = pl.read_parquet(results)
+    assert len(kept)
+    assert kept["value"].is_finite().all()
 
 
 def test_a_mixture_has_the_wanted_share_of_the_best(protocol, tmp_path):
