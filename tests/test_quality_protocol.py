@@ -383,3 +383,51 @@ def test_a_script_is_recorded_grade_by_grade(protocol, tmp_path, name, random_be
     assert data.reference_returns == pytest.approx((mean["random"], mean["heuristic"]))
     assert mean["random"] < random_below
     assert mean["heuristic"] > heuristic_above
+
+
+def test_variants_that_share_the_values_of_the_default_have_the_scores_of_their_own_training(
+    protocol, tmp_path
+):
+    """Every ablation that begins where the default's value phase has ended, against one from the start."""
+    Task, signals = protocol["tasks"].Task, protocol["signals"]  # noqa: N806
+    setup = setup_of(protocol, tmp_path)
+    data = protocol["datasets"].load("pendulum", tmp_path, tmp_path).data
+    values = tmp_path / "values"
+    few = {"batch_size": 32, "hidden": (8, 8), "settled_at": None}
+
+    def scores(name, values):
+        settings = signals.VARIANTS.get(name) or signals.ABLATIONS[name]
+        updates = 30 if name == "VACO, K2 = 20k" else 20
+        settings = signals.altered(settings, few | {"updates": 20}, few | {"updates": updates})
+        return signals.train_scorer(data, settings, 0, 1, values).score(data).score
+
+    default = scores(signals.DEFAULT, values)
+    assert values.exists()
+    sharing = [name for name in signals.ABLATIONS if setup.values_file(Task("score", "hopper-mixed", name, 0))]
+    assert len(sharing) > 15
+    differ = 0
+    for name in sharing:
+        shared, own = scores(name, values), scores(name, None)
+        assert np.array_equal(shared, own), name
+        differ += not np.array_equal(own, default)
+    assert differ > 10, "hardly a variant changes anything here, and nothing is shown"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "VACO, paper",
+        "VACO, prior alone",
+        "VACO, uniform prior, KL 1",
+        "VACO, path discount 1",
+        "VACO, paths of 100 steps",
+        "VACO, without s",
+        "VACO, K1 = 8k",
+        "VACO, expectile 0.9",
+        "VACO, reward horizon 1000",
+        "VACO, four members",
+    ],
+)
+def test_a_variant_with_values_or_networks_of_its_own_shares_none(protocol, tmp_path, name):
+    Task = protocol["tasks"].Task  # noqa: N806
+    assert setup_of(protocol, tmp_path).values_file(Task("score", "hopper-mixed", name, 0)) is None

@@ -110,7 +110,12 @@ def measure(todo: list[Task], setup: Setup, path: Path, workers: int, console: C
 @click.option("--seeds", type=click.IntRange(min=2), default=3, show_default=True)
 @click.option("--workers", type=click.IntRange(min=1), default=os.cpu_count(), show_default="one a core")
 @click.option("--results", type=click.Path(path_type=Path), default=RESULTS)
-@click.option("--work", type=click.Path(path_type=Path), default=WORK, help="Scores for the policies.")
+@click.option(
+    "--work",
+    type=click.Path(path_type=Path),
+    default=WORK,
+    help="Scores for the policies, and values for the ablations.",
+)
 @click.option("--page", type=click.Path(path_type=Path), default=PAGE)
 @click.option("--render-only", is_flag=True, help="Only write the page.")
 @click.option(

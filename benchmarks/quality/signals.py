@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +18,8 @@ from vaco_curate import PRESETS, TrainSettings
 from vaco_curate.curation.weights import weights_from_scores
 from vaco_curate.losses import advantage_weight
 from vaco_curate.scaling import Scaling, fit_scaling
-from vaco_curate.training import train
+from vaco_curate.scorer import Scorer
+from vaco_curate.training import Progress, train
 from vaco_curate.transitions import Array, Transitions
 
 LITERAL_UPDATES = (30_000, 60_000)
@@ -152,6 +156,35 @@ def alters_plateau(name: str) -> bool:
     return ABLATIONS[name].bilevel.prior_plateau != VARIANTS[DEFAULT].bilevel.prior_plateau
 
 
+AFTER_VALUES = (
+    "updates",
+    "settled_at",
+    "activation",
+    "divergence_coefficient",
+    "data_divergence_coefficient",
+    "upper_states",
+    "prior_sample_size",
+    "prior_plateau",
+    "start_bandwidth",
+    "normalize_weights",
+    "standardize_q",
+    "standardize_alignment",
+    "policy_learning_rate",
+    "scorer_learning_rate",
+    "scorer_average",
+    "noise",
+    "noise_on",
+)
+"""Bi-level settings that decide neither the first networks nor when the value phase ends."""
+
+
+def values_of(settings: TrainSettings, members: int) -> dict[str, Any]:
+    """What, with data and seed, decides the state of a training at the end of its value phase."""
+    facts: dict[str, Any] = settings.to_json()
+    bilevel = {name: value for name, value in facts["bilevel"].items() if name not in AFTER_VALUES}
+    return facts | {"bilevel": bilevel, "members": members}
+
+
 @dataclass(frozen=True)
 class Signal:
     """A score of every row.
@@ -165,10 +198,42 @@ class Signal:
     weight: Array | None = None
 
 
-def train_signals(data: Transitions, name: str, settings: TrainSettings, seed: int) -> dict[str, Signal]:
-    """The scores of one training, and with the default the plain signals of the same critics."""
+def train_scorer(
+    data: Transitions, settings: TrainSettings, seed: int, members: int, values: Path | None
+) -> Scorer:
+    """Train; if ``values`` holds the state at the end of the value phase, begin there, and else leave it there.
+
+    The scorer is the same either way, bit for bit.
+    """
+    if values is None:
+        return train(data, settings, seed=seed, members=members).scorer
+    with tempfile.TemporaryDirectory(dir=values.parent) as folder:
+        checkpoint = Path(folder) / "checkpoint"
+        if values.exists():
+            shutil.copyfile(values, checkpoint)
+
+        def leave(progress: Progress) -> None:
+            if progress.phase == "bilevel" and progress.update == 0 and not values.exists():
+                copy = Path(folder) / "values"
+                shutil.copyfile(checkpoint, copy)
+                copy.replace(values)
+
+        training = train(
+            data, settings, seed=seed, members=members, checkpoint=checkpoint, resume=True, on_progress=leave
+        )
+    return training.scorer
+
+
+def train_signals(
+    data: Transitions, name: str, settings: TrainSettings, seed: int, values: Path | None
+) -> dict[str, Signal]:
+    """The scores of one training, and with the default the plain signals of the same critics.
+
+    Args:
+        values: as for ``train_scorer``.
+    """
     members = MEMBERS.get(name, 1)
-    scorer = train(data, settings, seed=members * seed, members=members).scorer
+    scorer = train_scorer(data, settings, members * seed, members, values)
     scores = scorer.score(data)
     signals = {name: Signal(scores.score, weights_from_scores(scores.score, 1.0))}
     if name == DEFAULT:

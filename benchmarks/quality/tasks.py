@@ -24,6 +24,7 @@ from signals import (
     ATTEMPTS,
     DEFAULT,
     LITERAL,
+    MEMBERS,
     VARIANTS,
     Signal,
     altered,
@@ -32,6 +33,7 @@ from signals import (
     free_signals,
     scaling_of,
     train_signals,
+    values_of,
 )
 
 from vaco_curate import TrainSettings
@@ -87,7 +89,8 @@ class Setup:
 
     Attributes:
         folder: of the datasets.
-        work: where scores are kept for the policies that are learned from them.
+        work: where scores are kept for the policies that are learned from them, and values for the variants
+            that share them.
         smoke: a few updates of everything.
     """
 
@@ -126,6 +129,14 @@ class Setup:
         used = [] if made.score == "free" else [self.settings(made.score).to_json()]
         name = score.replace("/", "over").replace(" ", "_")
         return self.work / f"{dataset}--{name}--{seed}--{_digest(used)}.npz"
+
+    def values_file(self, task: Task) -> Path | None:
+        """Where the end of the default's value phase is kept; None for what has values of its own."""
+        values = values_of(self.settings(task.score), MEMBERS.get(task.score, 1))
+        if values != values_of(self.settings(DEFAULT), 1):
+            return None
+        used = [values, RESULTS_VERSION]
+        return self.work / f"{task.dataset}--values--{task.seed}--{_digest(used)}.safetensors"
 
     def policy_updates(self, learner: str, dataset: str) -> int:
         """Of a learner; more where values must reach back over the 170 steps of the maze."""
@@ -172,7 +183,9 @@ def _score(task: Task, setup: Setup) -> list[Row]:
     if task.score == "free":
         signals = free_signals(labelled.data, task.seed)
     else:
-        signals = train_signals(labelled.data, task.score, setup.settings(task.score), task.seed)
+        signals = train_signals(
+            labelled.data, task.score, setup.settings(task.score), task.seed, setup.values_file(task)
+        )
     for name, signal in signals.items():
         _keep(task, setup, name, signal)
     rows = [
