@@ -114,7 +114,7 @@ ATTEMPTS = {
     "halfcheetah-5-percent-best": Attempt(LARGER_SAMPLE, (("top 25 %", "BC"),)),
     "halfcheetah-10-percent-best": Attempt((*LARGER_SAMPLE, f"{DEFAULT}, KL over the data 0")),
     "mountain-car-10-percent-best": Attempt(LARGER_SAMPLE),
-    "halfcheetah-mixed": Attempt(LARGER_SAMPLE, (("weights", "TD3+BC"),)),
+    "halfcheetah-mixed": Attempt(LARGER_SAMPLE, (("weights", "TD3+BC"), ("top 25 %", "TD3+BC"))),
     "mountain-car-mixed": Attempt(
         tuple(f"{DEFAULT}, {name}" for name in ("sample size 0.35", "sample size 0.1", "KL 1")),
         (("top 10 %", "BC"), ("top 25 %", "BC")),

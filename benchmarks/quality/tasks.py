@@ -114,7 +114,7 @@ class Setup:
             scaling = self.settings(DEFAULT).value
             used.append(
                 {
-                    "updates": self.policy_updates(task.learner, task.dataset),
+                    "updates": self.policy_updates(task.learner),
                     "episodes": EPISODES,
                     "settings": policy_facts(task.learner),
                     "scaling": [scaling.reward_shift, scaling.reward_horizon],
@@ -138,13 +138,11 @@ class Setup:
         used = [values, RESULTS_VERSION]
         return self.work / f"{task.dataset}--values--{task.seed}--{_digest(used)}.safetensors"
 
-    def policy_updates(self, learner: str, dataset: str) -> int:
-        """Of a learner; more where values must reach back over the 170 steps of the maze."""
+    def policy_updates(self, learner: str) -> int:
+        """Of a learner."""
         if self.smoke:
             return 300 if learner == "BC" else 30
-        if learner == "BC":
-            return 20_000
-        return 30_000 if dataset.startswith("pointmaze") else 10_000
+        return {"BC": 20_000, "IQL": 30_000, "TD3+BC": 10_000}[learner]
 
 
 def _digest(facts: Any) -> str:
@@ -226,7 +224,7 @@ def _policy(task: Task, setup: Setup) -> list[Row]:
     signal = None if task.selection == "all" else _kept(task.dataset, setup, task.score, task.seed)
     weight = selection_weight(labelled.data, signal, task.selection, task.level)
     scaling = scaling_of(labelled.data, setup.settings(DEFAULT))
-    updates = setup.policy_updates(task.learner, task.dataset)
+    updates = setup.policy_updates(task.learner)
     policy = LEARNERS[task.learner](labelled.data, weight, scaling, updates, task.seed)
     values = earned(labelled, policy, task.seed)
     selection = f"{task.selection} of episodes" if task.level == "episode" else task.selection
@@ -348,7 +346,7 @@ MIXING = (
 
 
 def bootstrapping(datasets: list[str], seeds: int) -> Iterator[Task]:
-    """d3rlpy's learners of values, several times as slow."""
+    """d3rlpy's learners of values, five to twenty times as slow."""
     for dataset in (name for name in MIXING if name in datasets):
         for selection in ("all", "top 50 %", "weights", "top 25 %", "top 10 %"):
             for learner in ("IQL",) if dataset.startswith("pointmaze") else ("IQL", "TD3+BC"):
