@@ -122,6 +122,26 @@ class TestD3rlpy:
                 assert (drawn.next_observation == source.next_observation[row]).all()
         assert len(seen) > (30 if kind == "half" else 5)
 
+    @pytest.mark.parametrize("kind", ["half", "weighted"])
+    def test_a_batch_is_what_d3rlpy_makes_of_the_same_draws(self, kind, request):
+        from d3rlpy.dataset import TransitionMiniBatch
+
+        buffer = request.getfixturevalue(kind).d3rlpy_replay_buffer()
+        np.random.seed(0)
+        batch = buffer.sample_transition_batch(600)
+        expected = TransitionMiniBatch.from_transitions(self.drawn(buffer))
+        if kind == "half":
+            assert 0 < expected.terminals.sum() < 600, "the test says something where both kinds are drawn"
+        for name in ("observations", "actions", "rewards", "next_observations", "next_actions"):
+            assert getattr(batch, name).dtype == np.float32
+            assert (getattr(batch, name) == getattr(expected, name)).all(), name
+        assert (batch.terminals == expected.terminals).all()
+        assert (batch.intervals == expected.intervals).all()
+        assert len(batch.transitions) == 600
+        for made, wanted in zip(batch.transitions[7:9], expected.transitions[7:9], strict=True):
+            assert (made.observation == wanted.observation).all()
+            assert (made.rewards_to_go == wanted.rewards_to_go).all()
+
     def test_it_holds_every_row_that_has_a_target_and_no_other(self, half):
         buffer = half.d3rlpy_replay_buffer()
         assert buffer.transition_count == half.transitions.is_learnable.sum()
