@@ -1,4 +1,4 @@
-"""Builders that many tests share."""
+"""Builders and places that many tests share."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from vaco_curate.training import PRESETS, BilevelSettings, TrainSettings, ValueS
 from vaco_curate.transitions import Transitions
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+PROTOCOL = Path(__file__).parents[1] / "benchmarks" / "quality"
 
 
 def make_transitions(
