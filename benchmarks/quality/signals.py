@@ -106,6 +106,10 @@ LARGER_SAMPLE = tuple(
     for name in ("no plateau", "sample size 0.12, no plateau", "sample size 0.1, no plateau")
 )
 ATTEMPTS = {
+    "hopper-mixed": Attempt(
+        tuple(f"{DEFAULT}, {name}" for name in ("KL 0", "path discount 1", "paths of 100 steps")),
+        (("top 25 %", "IQL"),),
+    ),
     **{
         f"{name}-{percent}-percent-best": Attempt(LARGER_SAMPLE)
         for name in ("hopper", "lander")
