@@ -97,38 +97,37 @@ class Attempt:
         policies: selection and learner by which a goal is missed, beside cloning by the weights.
     """
 
+    dataset: str
     variants: tuple[str, ...]
     policies: tuple[tuple[str, str], ...] = ()
 
 
-LARGER_SAMPLE = tuple(
-    f"{DEFAULT}, {name}"
-    for name in ("no plateau", "sample size 0.12, no plateau", "sample size 0.1, no plateau")
-)
-ATTEMPTS = {
-    "hopper-mixed": Attempt(
-        tuple(f"{DEFAULT}, {name}" for name in ("KL 0", "path discount 1", "paths of 100 steps")),
-        (("top 25 %", "IQL"),),
-    ),
-    **{
-        f"{name}-{percent}-percent-best": Attempt(LARGER_SAMPLE)
-        for name in ("hopper", "lander")
-        for percent in (5, 10)
-    },
-    "halfcheetah-5-percent-best": Attempt(LARGER_SAMPLE, (("top 25 %", "BC"),)),
-    "halfcheetah-10-percent-best": Attempt((*LARGER_SAMPLE, f"{DEFAULT}, KL over the data 0")),
-    "mountain-car-10-percent-best": Attempt(LARGER_SAMPLE),
-    "halfcheetah-mixed": Attempt(LARGER_SAMPLE, (("weights", "TD3+BC"), ("top 25 %", "TD3+BC"))),
-    "mountain-car-mixed": Attempt(
-        tuple(f"{DEFAULT}, {name}" for name in ("sample size 0.35", "sample size 0.1", "KL 1")),
+def _variants(*names: str) -> tuple[str, ...]:
+    return tuple(f"{DEFAULT}, {name}" for name in names)
+
+
+LARGER_SAMPLE = _variants("no plateau", "sample size 0.12, no plateau", "sample size 0.1, no plateau")
+OTHER_ROWS = _variants("KL 0", "path discount 1", "paths of 100 steps")
+ATTEMPTS = (
+    Attempt("hopper-mixed", OTHER_ROWS, (("top 25 %", "IQL"),)),
+    Attempt("halfcheetah-mixed", LARGER_SAMPLE, (("weights", "TD3+BC"),)),
+    Attempt("halfcheetah-mixed", OTHER_ROWS, (("top 25 %", "IQL"), ("top 25 %", "TD3+BC"))),
+    Attempt(STITCH, _variants("KL 1", "KL 0", "uniform prior, KL 1"), (("top 10 %", "IQL"),)),
+    Attempt("hopper-5-percent-best", LARGER_SAMPLE),
+    Attempt("hopper-10-percent-best", LARGER_SAMPLE),
+    Attempt("lander-5-percent-best", LARGER_SAMPLE),
+    Attempt("lander-10-percent-best", LARGER_SAMPLE),
+    Attempt("halfcheetah-5-percent-best", LARGER_SAMPLE, (("top 25 %", "BC"),)),
+    Attempt("halfcheetah-10-percent-best", (*LARGER_SAMPLE, *_variants("KL over the data 0"))),
+    Attempt("mountain-car-10-percent-best", LARGER_SAMPLE),
+    Attempt(
+        "mountain-car-mixed",
+        _variants("sample size 0.35", "sample size 0.1", "KL 1"),
         (("top 10 %", "BC"), ("top 25 %", "BC")),
     ),
-    STITCH: Attempt(
-        tuple(f"{DEFAULT}, {name}" for name in ("KL 1", "KL 0", "uniform prior, KL 1")), (("top 10 %", "IQL"),)
-    ),
-    "pendulum-50-percent-best": Attempt(LARGER_SAMPLE[:1], (("top 10 %", "BC"),)),
-}
-"""By dataset; the last is for the smoke protocol."""
+    Attempt("pendulum-50-percent-best", LARGER_SAMPLE[:1], (("top 10 %", "BC"),)),
+)
+"""The last is for the smoke protocol."""
 MEMBERS = {f"{DEFAULT}, four members": 4}
 """Of the variants that have several; their seeds have no member in common."""
 

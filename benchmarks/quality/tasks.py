@@ -367,7 +367,8 @@ def ablations(datasets: list[str], seeds: int) -> Iterator[Task]:
         for dataset in (dataset for dataset in MIXING if dataset in datasets):
             if dataset in (RARE, "halfcheetah-mixed") and not alters_prior(name):
                 continue
-            if alters_plateau(name) and not (dataset in ATTEMPTS and name in ATTEMPTS[dataset].variants):
+            tried = any(attempt.dataset == dataset and name in attempt.variants for attempt in ATTEMPTS)
+            if alters_plateau(name) and not tried:
                 continue
             for seed in range(seeds):
                 yield Task("score", dataset, name, seed)
@@ -378,7 +379,8 @@ def ablations(datasets: list[str], seeds: int) -> Iterator[Task]:
 
 def attempts(datasets: list[str], seeds: int) -> Iterator[Task]:
     """Other settings where a goal is missed."""
-    for dataset, attempt in ATTEMPTS.items():
+    for attempt in ATTEMPTS:
+        dataset = attempt.dataset
         if dataset not in datasets:
             continue
         for name in attempt.variants:
