@@ -52,7 +52,7 @@ def earned(labelled: Labelled, policy: Any, seed: int) -> Array:
     """(episodes,) normalized returns; success in percent in a maze; else plain returns.
 
     Args:
-        seed: of the policy; its episodes start like no other's.
+        seed: of the policy; its episodes start like those of no other policy.
     """
     returns = np.concatenate(
         [

@@ -18,7 +18,7 @@ def protocol(monkeypatch):
     assert spec.loader is not None
     main = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(main)
-    names = ("tasks", "signals", "page", "datasets", "scripted")
+    names = ("tasks", "signals", "results", "goals", "page", "datasets", "scripted")
     return {name: importlib.import_module(name) for name in names} | {"main": main}
 
 
