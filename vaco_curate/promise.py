@@ -340,11 +340,11 @@ def _usual(values: Array, length: Array) -> tuple[float, float]:
 def inverse_temperature_for(signal: Array, length: Array, sample_size: float, plateau: float) -> float:
     """1 / T such that rho = exp(signal / T) has the wanted effective sample size.
 
-    Where many rows are nearly as good as the best, it has a larger one: T is bounded by ``LARGEST_RISE``, for only
-    noise is left to tell the good from the good. Where few rows are far better than all others, T is lowered further, until
-    the others do not outweigh them wherever they meet: the sample size then hardly falls any more, for it is
-    that of the few. That plateau is looked for down to T / 8, as the first minimum of the elasticity
-    -d log(sample size) / d log(1 / T) that is small.
+    Where many rows are nearly as good as the best, it has a larger one: T is bounded by ``LARGEST_RISE``, for
+    only noise is left to tell the good from the good. Where few rows are far better than all others, T is
+    lowered further, until the others do not outweigh them wherever they meet: the sample size then hardly falls
+    any more, for it is that of the few. That plateau is looked for down to T / 8, as the first minimum of the
+    elasticity -d log(sample size) / d log(1 / T) that is small.
 
     Args:
         signal: (paths,) larger is better; zero is the center.

@@ -59,8 +59,8 @@ class BilevelSettings:
         longest_path: paths of more steps are cut into several for "promise".
         start_bandwidth: how near starts must be to be compared, in standard deviations of the data.
         upper_states: which states the policy's value is averaged over: "data", as in the paper, or "prior".
-        prior_sample_size: effective sample size of "promise", as a share of the rows; larger where many rows are
-            nearly as good as the best (promise.inverse_temperature_for).
+        prior_sample_size: effective sample size of "promise", as a share of the rows; larger where many rows
+            are nearly as good as the best (promise.inverse_temperature_for).
         prior_plateau: where few rows are far better than all others it is theirs: found where this is the
             largest elasticity of the sample size (promise.inverse_temperature_for); 0 does not look for it.
         scorer_average: share of itself that the average of the scorer's parameters, which is exported, keeps in
