@@ -1,6 +1,6 @@
 """The quality protocol: scores judged by labels, returns and the policies learned from what they choose.
 
-    python benchmarks/quality FOLDER                  # all of it, for many hours; resumable
+    python benchmarks/quality FOLDER                  # all of it, ten hours on two cores; resumable
     python benchmarks/quality --smoke --results r.parquet --work w --page p.md   # a pendulum, a few updates
 
 Results are one Parquet table, a row for each figure and each episode; finished tasks are not done again. After

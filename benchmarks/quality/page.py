@@ -132,8 +132,8 @@ Made by
     pip install '.[quality]'
     python benchmarks/quality FOLDER
 
-which measures what is not in [its table of results](../benchmarks/quality/results.parquet) yet ({hours:.1f} hours of one core)
-and renders this page from it. A blank was not measured, or is not defined. FOLDER holds the five HDF5 files under "Datasets", which are not part of this repository.
+which measures what is not in [its table of results](../benchmarks/quality/results.parquet) yet and renders this page from it: on two cores all of it would take some 7 hours, and what was tried where a goal is missed
+(`--part attempts`) 2.5 more, by the times of single tasks ({hours:.0f} hours of one core as recorded, partly beside other work). A blank was not measured, or is not defined. FOLDER holds the five HDF5 files under "Datasets", which are not part of this repository.
 
 **What is compared.** `VACO` is the default (`--preset standard`). `VACO, paper` is the literal preset with {value:,} value and {bilevel:,}
 bi-level updates, these ten times the default's for a tenth of its rate, and both a fraction of the preset's own million; it was measured on three datasets. Q, V, advantage, AWR weight (exp(3 (Q - V)), at most 100)
