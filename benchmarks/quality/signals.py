@@ -93,6 +93,7 @@ class Attempt:
     """What was tried on a dataset where the default misses a goal.
 
     Attributes:
+        dataset: one may have several attempts.
         variants: of ``ABLATIONS``.
         policies: selection and learner by which a goal is missed, beside cloning by the weights.
     """

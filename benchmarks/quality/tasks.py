@@ -346,7 +346,7 @@ MIXING = (
 
 
 def bootstrapping(datasets: list[str], seeds: int) -> Iterator[Task]:
-    """d3rlpy's learners of values, the slowest of all; IQL, the slower of the two, on what is whole."""
+    """d3rlpy's learners of values, the slowest of all; of the mixture with few of the best TD3+BC alone."""
     for dataset in (name for name in MIXING if name in datasets):
         learners = [*(["IQL"] if dataset != RARE else []), *(["TD3+BC"] if dataset != STITCH else [])]
         for selection in ("all", "top 50 %", "weights", "top 25 %", "top 10 %"):
