@@ -7,8 +7,12 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pyarrow as pa
 
 from vaco_curate.columns import transitions_from_columns
+from vaco_curate.formats.tables import write_table
+from vaco_curate.scorer import RowScores
+from vaco_curate.scores import ScoreTable, score_batch
 from vaco_curate.training import PRESETS, BilevelSettings, TrainSettings, ValueSettings
 from vaco_curate.transitions import Transitions
 
@@ -40,6 +44,12 @@ def make_transitions(
     }
     columns |= facts.pop("columns", {})
     return transitions_from_columns(columns, source="test", format_name="test", **facts)
+
+
+def write_scores(file: Path, data: Transitions, scores: RowScores, *, reward_scale: float = 1.0) -> ScoreTable:
+    """Scores of a dataset in one file."""
+    write_table(file, pa.Table.from_batches([score_batch(data, scores)]))
+    return ScoreTable((file,), data.fingerprint, data.source, reward_scale)
 
 
 def tiny_settings(**bilevel) -> TrainSettings:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
@@ -54,7 +54,7 @@ def load_tensors(folder: Path, name: str, into: Mapping[str, Tensor]) -> None:
     """
     path = folder / f"{name}.safetensors"
     try:
-        stored = load_file(path)
+        stored = from_bytes(path.read_bytes())
         if stored.keys() != into.keys():
             raise ValueError(f"it holds {', '.join(sorted(stored))}, not {', '.join(sorted(into))}")
         with torch.no_grad():

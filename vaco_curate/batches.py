@@ -1,4 +1,4 @@
-"""Datasets as one tensor on the training device, and the rows of a minibatch taken from it."""
+"""Datasets as one tensor, and the rows of a minibatch taken from it to the training device."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ class Rows:
     """Transitions side by side in one tensor, so that a minibatch is one gather.
 
     Attributes:
-        values: (..., rows, 2 d + k + 2): observation, action, next observation, reward, terminated.
+        values: (..., rows, 2 d + k + 2): observation, action, next observation, reward, terminated; on the
+            training device, or in a mapped file.
         observation_size, action_size: d and k.
+        device: where minibatches are wanted.
     """
 
     values: Tensor
     observation_size: int
     action_size: int
+    device: torch.device
 
     @classmethod
     def of(
@@ -28,12 +31,12 @@ class Rows:
         """Pack columns; observations normalized, actions in [-1, 1], rewards scaled, terminated bool."""
         ends = torch.stack([reward, terminated.to(reward.dtype)], dim=-1)
         values = torch.cat([observation, action, next_observation, ends], dim=-1)
-        return cls(values, observation.shape[-1], action.shape[-1])
+        return cls(values, observation.shape[-1], action.shape[-1], values.device)
 
     def take(self, rows: Tensor) -> Rows:
-        """The given rows of a dataset, (..., batch) int64."""
-        values = self.values.index_select(0, rows.flatten()).view(*rows.shape, -1)
-        return Rows(values, self.observation_size, self.action_size)
+        """The given rows of a dataset, (..., batch) int64, on the training device."""
+        taken = self.values.index_select(0, rows.flatten().to(self.values.device)).view(*rows.shape, -1)
+        return Rows(taken.to(self.device), self.observation_size, self.action_size, self.device)
 
     @property
     def observation(self) -> Tensor:

@@ -1,23 +1,28 @@
-"""From the columns that a source has to ``Transitions``: types, flags, episodes and successors."""
+"""From the columns that a source has to ``Transitions``: types, flags, episodes and successors.
+
+A source is read some rows at a time. ``checked_columns`` gives a batch the types of ``Transitions``,
+``EpisodeNumbers`` tells its episodes apart, ``whole_episodes`` holds back what is not complete yet, and
+``transitions_from_columns`` derives steps and successors of what is.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, NoReturn
 
 import numpy as np
 
 from vaco_curate.errors import DatasetError
 from vaco_curate.transitions import Array, Transitions, check_same_length
 
+Columns = Mapping[str, Array]
+"""Columns of ``Transitions`` by name, of one length: ``observation``, ``action``, ``reward``, and others."""
+
 
 def transitions_from_columns(
-    columns: Mapping[str, Array],
-    *,
-    source: str,
-    format_name: str,
-    max_episode_steps: int | None = None,
-    **facts: Any,
+    columns: Columns, *, source: str, format_name: str, max_episode_steps: int | None = None, **facts: Any
 ) -> Transitions:
     """Build ``Transitions`` from what a source has, deriving what it lacks.
 
@@ -32,72 +37,256 @@ def transitions_from_columns(
     Raises:
         DatasetError: a column is missing, of the wrong length or type, or holds NaN or infinity.
     """
+    facts["notes"] = (*facts.get("notes", ()), *notes_on_episodes(columns, max_episode_steps))
+    checked = checked_columns(columns, source)
+    if not len(checked["reward"]):
+        raise DatasetError(f"{source}: the dataset has zero rows")
+    numbered = EpisodeNumbers(0, step_limit(columns, max_episode_steps)).of(checked)
+    return transitions_of_episodes(numbered, source=source, format_name=format_name, **facts)
+
+
+def step_limit(columns: Container[str], max_episode_steps: int | None) -> int | None:
+    """The step limit, for a source whose columns tell neither episodes nor time limits; None for any other."""
+    return None if "episode_id" in columns or "truncated" in columns else max_episode_steps
+
+
+def notes_on_episodes(columns: Container[str], max_episode_steps: int | None) -> list[str]:
+    """What has to be assumed about the episodes of a source that has these columns, in plain words."""
+    if "episode_id" in columns or "truncated" in columns:
+        told = "the source tells where its episodes end: --max-episode-steps is not used"
+        return [told] if max_episode_steps is not None else []
+    if max_episode_steps is None:
+        return [
+            "no time-limit flags: episodes end at terminals only; "
+            "name the environment's step limit with --max-episode-steps if it has one"
+        ]
+    return [f"no time-limit flags: episodes end at terminals or after {max_episode_steps} steps"]
+
+
+def checked_columns(columns: Columns, source: str, first_row: int = 0) -> dict[str, Array]:
+    """Columns in the types of ``Transitions``, and all flags.
+
+    Args:
+        first_row: number of the first row in the source, for messages.
+
+    Raises:
+        DatasetError: a column is missing, or of the wrong length or type.
+    """
     for name in ("observation", "action", "reward"):
         if name not in columns:
             raise DatasetError(f"{source}: no column for {name}", details=(f"found: {', '.join(columns)}",))
-    reward = _float_column(columns["reward"], "reward", source, ndim=1)
-    count = len(reward)
-    if count == 0:
-        raise DatasetError(f"{source}: the dataset has zero rows")
-    observation = _float_column(columns["observation"], "observation", source, ndim=2)
-    action = _action_column(columns["action"], source)
-    notes = list(facts.pop("notes", ()))
-    terminated = _flag_column(columns.get("terminated"), "terminated", count, source)
-    truncated = _flag_column(columns.get("truncated"), "truncated", count, source)
-    check_same_length(
-        source,
-        observation=observation,
-        action=action,
-        reward=reward,
-        terminated=terminated,
-        truncated=truncated,
-    )
-
-    if "episode_id" in columns:
-        episode_id = _whole_numbers(columns["episode_id"], "episode_id", source)
-    else:
-        if "truncated" not in columns:
-            truncated = _step_limit(terminated, max_episode_steps)
-            notes.append(_note_on_missing_time_limits(max_episode_steps))
-        ends = terminated | truncated
-        episode_id = np.concatenate([[0], np.cumsum(ends[:-1])]).astype(np.int64)
-    check_same_length(source, reward=reward, episode_id=episode_id)
-    if "step_index" in columns:
-        step_index = _whole_numbers(columns["step_index"], "step_index", source)
-    else:
-        step_index = _steps(episode_id)
-    check_same_length(source, reward=reward, step_index=step_index)
-
+    checked = {
+        "observation": _float_column(columns["observation"], "observation", source, ndim=2),
+        "action": _action_column(columns["action"], source),
+        "reward": _float_column(columns["reward"], "reward", source, ndim=1),
+    }
+    count = len(checked["reward"])
+    for name in ("terminated", "truncated"):
+        checked[name] = flag_column(columns.get(name), name, count, source, first_row)
+    for name in ("episode_id", "step_index"):
+        if name in columns:
+            checked[name] = _whole_numbers(columns[name], name, source, first_row)
     if "next_observation" in columns:
-        next_observation = _float_column(columns["next_observation"], "next_observation", source, ndim=2)
-        has_successor = _flag_column(
-            columns.get("has_successor", np.ones(count, bool)), "has_successor", count, source
+        checked["next_observation"] = _float_column(
+            columns["next_observation"], "next_observation", source, ndim=2
         )
-        check_same_length(source, reward=reward, next_observation=next_observation, has_successor=has_successor)
-    else:
-        next_observation, has_successor = _next_rows(
-            observation, terminated | truncated, episode_id, step_index
+        known = columns.get("has_successor", np.ones(count, bool))
+        checked["has_successor"] = flag_column(known, "has_successor", count, source, first_row)
+    check_same_length(source, **checked)
+    return checked
+
+
+class EpisodeNumbers:
+    """Gives the rows of a recording, batch by batch, episode numbers that no other recording has.
+
+    Where a source tells episodes, its numbers are shifted. Elsewhere episodes are counted: they end at flags,
+    after the step limit, and where the recording ends.
+
+    Args:
+        shift: added to the source's numbers; the first number where episodes are counted.
+        max_episode_steps: of episodes told by true ends alone, in a source without time limits.
+    """
+
+    def __init__(self, shift: int = 0, max_episode_steps: int | None = None) -> None:
+        self.shift, self.max_episode_steps = shift, max_episode_steps
+        self._current, self._steps = shift, 0
+
+    def of(self, columns: dict[str, Array]) -> dict[str, Array]:
+        """The next rows of the recording, at least one, with ``episode_id`` and ends at the step limit."""
+        if "episode_id" in columns:
+            return columns | {"episode_id": columns["episode_id"] + self.shift}
+        if self.max_episode_steps is not None:
+            limit = _step_limit(columns["terminated"], self.max_episode_steps, self._steps)
+            columns = columns | {"truncated": columns["truncated"] | limit}
+        ends = columns["terminated"] | columns["truncated"]
+        episode_id = self._current + np.concatenate([[0], np.cumsum(ends[:-1])]).astype(np.int64)
+        self._current = int(episode_id[-1]) + int(ends[-1])
+        last_ends = np.flatnonzero(ends)
+        self._steps = len(ends) - 1 - int(last_ends[-1]) if last_ends.size else self._steps + len(ends)
+        return columns | {"episode_id": episode_id}
+
+
+@dataclass(frozen=True)
+class EpisodeIds:
+    """A recording's own episode numbers, and how it begins and ends.
+
+    Attributes:
+        numbers: (episodes,) int64, those that occur, ascending.
+        first, last: numbers of the first and the last row.
+        first_step, last_step: of these rows, None where steps are not told.
+        ended: whether the last row has a flag of an end, None where there are no flags.
+    """
+
+    numbers: Array
+    first: int
+    last: int
+    first_step: int | None
+    last_step: int | None
+    ended: bool | None
+
+    @classmethod
+    def of(cls, batches: Iterable[Columns]) -> EpisodeIds | None:
+        """Of ``episode_id``, and of steps and flags if there are any, some rows at a time; None for no rows."""
+        found: list[Array] = []
+        first: dict[str, int] = {}
+        last: dict[str, int] = {}
+        for columns in batches:
+            if len(columns["episode_id"]):
+                with np.errstate(invalid="ignore"):  # what is no whole number is refused when it is read
+                    numbers = columns["episode_id"].astype(np.int64)
+                found = [np.unique(np.concatenate([*found, numbers]))]
+                last = {name: int(values[-1]) for name, values in columns.items()}
+                first = first or {name: int(values[0]) for name, values in columns.items()}
+        if not found:
+            return None
+        flags = [last[name] for name in ("terminated", "truncated") if name in last]
+        return cls(
+            numbers=found[0],
+            first=first["episode_id"],
+            last=last["episode_id"],
+            first_step=first.get("step_index"),
+            last_step=last.get("step_index"),
+            ended=any(flags) if flags else None,
         )
-    if _ends_in_a_row(terminated, episode_id):
-        notes.append(
-            "terminated rows follow one another: the flag may mark success rather than an end, "
-            "as in AntMaze; every one of them ends an episode here"
+
+    def goes_on_in(self, other: EpisodeIds) -> bool:
+        """Whether the first row of another recording belongs to the last episode of this one.
+
+        Its number must be the same, and the steps must go on; where they are not told, there must be flags, and
+        none at the end.
+        """
+        if self.last != other.first or self.ended:
+            return False
+        if self.last_step is not None and other.first_step is not None:
+            return other.first_step == self.last_step + 1
+        return self.ended is not None
+
+
+def shifts_of(ids: Sequence[EpisodeIds | None], rows: Sequence[int], source: str) -> tuple[int, ...]:
+    """What is added to the episode numbers of each recording, so that none occurs in two.
+
+    Nothing, where none does but that of an episode that goes on in the next recording.
+
+    Args:
+        ids: None where a recording counts its episodes from 0.
+        rows: of each recording.
+
+    Raises:
+        DatasetError: numbers so far apart that they cannot be shifted.
+    """
+    told = [found for found, count in zip(ids, rows, strict=True) if count]
+    if None not in told and _unique([found for found in told if found is not None]):
+        return (0,) * len(ids)
+    shifts, free = [], 0
+    for found, count in zip(ids, rows, strict=True):
+        lowest, highest = (0, count - 1) if found is None else (int(found.numbers[0]), int(found.numbers[-1]))
+        shifts.append(free - lowest)
+        free += highest - lowest + 1
+    if free > np.iinfo(np.int64).max:
+        raise DatasetError(
+            f"{source}: the same episode numbers occur in several files, too far apart to be shifted",
+            fix="number the episodes anew",
         )
-    _drop_bounds_of_another_size(facts, action.shape[1], notes)
-    return Transitions(
-        observation=observation,
-        action=action,
-        reward=reward,
-        terminated=terminated,
-        truncated=truncated,
-        next_observation=next_observation,
-        has_successor=has_successor,
-        episode_id=episode_id,
-        step_index=step_index,
-        source=source,
-        format=format_name,
-        notes=tuple(notes),
-        **facts,
+    return tuple(shifts)
+
+
+def _unique(ids: Sequence[EpisodeIds]) -> bool:
+    numbers = [found.numbers for found in ids]
+    for position, (one, other) in enumerate(pairwise(ids)):
+        if one.goes_on_in(other):  # counted once, with the recording in which it began
+            numbers[position + 1] = np.setdiff1d(other.numbers, [other.first])
+    together = np.concatenate(numbers) if numbers else np.empty(0, np.int64)
+    return len(np.unique(together)) == len(together)
+
+
+def whole_episodes(batches: Iterable[dict[str, Array]], source: str) -> Iterator[dict[str, Array]]:
+    """The same rows in batches that end where an episode ends.
+
+    Args:
+        batches: with ``episode_id``, in order.
+
+    Raises:
+        DatasetError: within an episode, a batch has other columns than the one before, or of other types.
+    """
+    held: list[dict[str, Array]] = []
+    for batch in batches:
+        last = held[-1]["episode_id"][-1:] if held else batch["episode_id"][:1]
+        if held and layout(held[0]) != layout(batch):
+            if last == batch["episode_id"][:1]:
+                refuse_other_columns(source, layout(held[0]), layout(batch))
+            yield {name: np.concatenate([part[name] for part in held]) for name in held[0]}
+            held, last = [], batch["episode_id"][:1]
+        changes = np.flatnonzero(np.diff(batch["episode_id"], prepend=last))
+        if not changes.size:
+            held.append(batch)
+            continue
+        cut = int(changes[-1])
+        complete = [*held, {name: values[:cut] for name, values in batch.items()}]
+        yield {name: np.concatenate([part[name] for part in complete]) for name in batch}
+        held = [{name: values[cut:] for name, values in batch.items()}]
+    if held:
+        yield {name: np.concatenate([part[name] for part in held]) for name in held[0]}
+
+
+def transitions_of_episodes(columns: Columns, *, source: str, format_name: str, **facts: Any) -> Transitions:
+    """Build ``Transitions`` from checked columns of whole episodes.
+
+    Args:
+        facts: as for ``transitions_from_columns``.
+
+    Raises:
+        DatasetError: contents that ``Transitions`` refuses.
+    """
+    fields: dict[str, Any] = dict(columns) | facts
+    if "step_index" not in fields:
+        fields["step_index"] = _steps(fields["episode_id"])
+    if "next_observation" not in fields:
+        fields["next_observation"], fields["has_successor"] = _next_rows(
+            fields["observation"],
+            fields["terminated"] | fields["truncated"],
+            fields["episode_id"],
+            fields["step_index"],
+        )
+    _drop_bounds_of_another_size(fields)
+    return Transitions(source=source, format=format_name, **fields)
+
+
+def layout(columns: Columns) -> dict[str, str]:
+    """Type and width of each column, in words."""
+    return {name: f"{values.dtype} {values.shape[1:]}" for name, values in columns.items()}
+
+
+def refuse_other_columns(source: str, before: Mapping[str, str], after: Mapping[str, str]) -> NoReturn:
+    """Refuse rows of another ``layout`` than those before them.
+
+    Raises:
+        DatasetError: always.
+    """
+    differ = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+    raise DatasetError(
+        f"{source}: {', '.join(differ)} of another type than in what comes before",
+        details=tuple(f"{name}: {before.get(name)}, then {after.get(name)}" for name in differ),
+        fix="the files of a dataset must hold the same columns",
     )
 
 
@@ -132,8 +321,15 @@ def _action_column(values: Array, source: str) -> Array:
     return _float_column(values, "action", source, ndim=2)
 
 
-def _flag_column(values: Array | None, name: str, count: int, source: str) -> Array:
-    """A bool column from bools, 0/1 integers or 0.0/1.0 floats, (n,) or (n, 1)."""
+def flag_column(values: Array | None, name: str, count: int, source: str, first_row: int = 0) -> Array:
+    """A bool column from bools, 0/1 integers or 0.0/1.0 floats, (n,) or (n, 1); all false for None.
+
+    Args:
+        first_row: number of the first row in the source, for messages.
+
+    Raises:
+        DatasetError: of another shape, or other numbers.
+    """
     if values is None:
         return np.zeros(count, dtype=bool)
     flat = values.reshape(len(values)) if values.ndim == 2 and values.shape[1] == 1 else values
@@ -141,53 +337,39 @@ def _flag_column(values: Array | None, name: str, count: int, source: str) -> Ar
         raise DatasetError(f"{source}: {name} has shape {values.shape}, expected (rows,) or (rows, 1)")
     odd = np.flatnonzero((flat != 0) & (flat != 1))
     if odd.size:
-        raise DatasetError(f"{source}: {name} is {flat[odd[0]]} in row {odd[0]}; only 0 and 1 are flags")
+        raise DatasetError(
+            f"{source}: {name} is {flat[odd[0]]} in row {first_row + odd[0]}; only 0 and 1 are flags"
+        )
     return flat.astype(bool)
 
 
-def _whole_numbers(values: Array, name: str, source: str) -> Array:
+def _whole_numbers(values: Array, name: str, source: str, first_row: int) -> Array:
     if values.dtype.kind == "f" and not (np.isfinite(values).all() and (values == np.round(values)).all()):
         row = int(np.flatnonzero(~np.isfinite(values) | (values != np.round(values)))[0])
-        raise DatasetError(f"{source}: {name} is {values[row]} in row {row}, not a whole number")
+        raise DatasetError(f"{source}: {name} is {values[row]} in row {first_row + row}, not a whole number")
     if values.dtype.kind == "u" and (values > np.iinfo(np.int64).max).any():
         raise DatasetError(f"{source}: {name} exceeds 2**63 - 1")
     return values.astype(np.int64)
 
 
-def _ends_in_a_row(terminated: Array, episode_id: Array) -> bool:
-    """Whether some true end directly follows another, as no simulator that resets would record often."""
-    one_step = terminated[1:] & terminated[:-1]
-    return bool(one_step.sum() > 0.01 * len(np.unique(episode_id)) + 1)
+def _drop_bounds_of_another_size(fields: dict[str, Any]) -> None:
+    low, high, shape = fields.get("action_low"), fields.get("action_high"), fields["action"].shape[1:]
+    if low is not None and high is not None and (np.shape(low) == np.shape(high) == shape):
+        return
+    if low is not None and high is not None:
+        note = f"the action space of {fields.get('env_id')} has another size than the actions: not used"
+        fields["notes"] = (*fields.get("notes", ()), note)
+    fields["action_low"] = fields["action_high"] = None
 
 
-def _drop_bounds_of_another_size(facts: dict[str, Any], action_size: int, notes: list[str]) -> None:
-    low, high = facts.get("action_low"), facts.get("action_high")
-    if low is None or high is None:
-        facts["action_low"] = facts["action_high"] = None
-    elif np.shape(low) != (action_size,) or np.shape(high) != (action_size,):
-        notes.append(f"the action space of {facts.get('env_id')} has another size than the actions: not used")
-        facts["action_low"] = facts["action_high"] = None
-
-
-def _step_limit(terminated: Array, limit: int | None) -> Array:
-    """Time-limit flags for a file without them: every ``limit`` steps since the last end."""
+def _step_limit(terminated: Array, limit: int, steps_before: int) -> Array:
+    """Time-limit flags for a source without them: every ``limit`` steps since the last end."""
     truncated = np.zeros_like(terminated)
-    if limit is None:
-        return truncated
-    start = 0
+    start = -steps_before
     for end in [*np.flatnonzero(terminated).tolist(), len(terminated) - 1]:
         truncated[start + limit - 1 : end + 1 : limit] = True
         start = end + 1
     return truncated & ~terminated
-
-
-def _note_on_missing_time_limits(limit: int | None) -> str:
-    if limit is None:
-        return (
-            "no time-limit flags: episodes end at terminals only; "
-            "name the environment's step limit with --max-episode-steps if it has one"
-        )
-    return f"no time-limit flags: episodes end at terminals or after {limit} steps"
 
 
 def _steps(episode_id: Array) -> Array:

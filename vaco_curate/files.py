@@ -1,8 +1,69 @@
-"""Writing a file so that readers see the old contents or the new, never a part."""
+"""Files: paths here and in object stores, atomic replacement, and the user's cache folder."""
 
 from __future__ import annotations
 
+import atexit
+import os
+import shutil
+import tempfile
 from pathlib import Path
+from typing import Any, cast
+
+from vaco_curate.errors import CurateError
+
+
+def place(address: str | Path) -> Path:
+    """The path of an address: of a file here, or in an object store (``s3://bucket/rows``, ``gs://...``).
+
+    A path in a store does what a path here does, but for moving files and removing folders; ``move`` and
+    ``remove`` do it for both.
+
+    Raises:
+        CurateError: the package for the store is not installed.
+    """
+    if not isinstance(address, str):
+        return address
+    if "://" not in address:
+        return Path(address)
+    try:
+        from upath import UPath  # deferred: optional
+
+        return cast(Path, UPath(address))
+    except (ImportError, ValueError) as error:
+        raise CurateError(
+            f"{address}: no package for this kind of store is installed",
+            details=(str(error),),
+            fix="pip install 'vaco-curate[s3]' or 'vaco-curate[gcs]'",
+        ) from error
+
+
+def is_local(path: Path) -> bool:
+    """Whether a path is one of this machine's file system."""
+    return isinstance(path, Path)
+
+
+def move(source: Path, target: Path) -> None:
+    """Give a file another name in the same folder or below; in a store by a copy that appears at once."""
+    if is_local(source):
+        source.replace(target)
+    else:
+        store = cast(Any, source)
+        store.fs.mv(store.path, cast(Any, target).path)
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder and what is in it, if it is there."""
+    if is_local(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+    elif folder.exists():
+        store = cast(Any, folder)
+        store.fs.rm(store.path, recursive=True)
+
+
+def lies_in(path: Path, folder: Path) -> bool:
+    """Whether a path is a folder, or somewhere in it."""
+    inner, outer = str(path.resolve()), str(folder.resolve()).rstrip("/")
+    return inner == outer or inner.startswith(f"{outer}/")
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -11,10 +72,28 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     Raises:
         OSError: the disk is full, or the folder cannot be written to.
     """
+    encoded = content.encode() if isinstance(content, str) else content
+    if not is_local(path):
+        path.write_bytes(encoded)  # in a store, an object appears when it is complete
+        return
     unfinished = path.with_name(f"{path.name}.partial")
     try:
-        unfinished.write_bytes(content.encode() if isinstance(content, str) else content)
+        unfinished.write_bytes(encoded)
         unfinished.replace(path)
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
+
+
+def user_cache() -> Path:
+    """The user's cache folder, or where it cannot be written to, one that ends with the process."""
+    try:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vaco-curate"
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return folder
+    except (OSError, RuntimeError):  # no home directory is a RuntimeError
+        pass
+    temporary = tempfile.mkdtemp(prefix="vaco-curate-")
+    atexit.register(shutil.rmtree, temporary, ignore_errors=True)
+    return Path(temporary)

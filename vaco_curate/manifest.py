@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 import json
 import platform
+from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,16 @@ def hash_source(path: Path) -> dict[str, Any]:
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
     root = path if path.is_dir() else path.parent
     return {"path": str(path.resolve()), "files": [hash_file(file, relative_to=root) for file in files]}
+
+
+def hash_folder(folder: Path, *, without: Collection[str] = ()) -> list[dict[str, Any]]:
+    """Names, sizes and SHA-256 of all files in a folder but its manifest.
+
+    Args:
+        without: names of further files to leave out.
+    """
+    files = sorted((path for path in folder.rglob("*") if path.is_file()), key=str)
+    return [hash_file(path, relative_to=folder) for path in files if path.name not in {FILE_NAME, *without}]
 
 
 def hash_file(path: Path, *, relative_to: Path) -> dict[str, Any]:

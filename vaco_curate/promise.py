@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from vaco_curate.transitions import Array, Transitions
+from vaco_curate.transitions import BLOCK, Array, Transitions
 
 LARGEST_RANGE = 50.0
 """Largest difference of log priors, in nats: what is worse counts as this much worse."""
@@ -113,15 +113,28 @@ def kept_promise(
 
     Source: ours (docs/method.md); the n-step advantage of a whole path with a discount of its own.
     """
-    steps = np.arange(paths.length.sum()) - np.repeat(np.cumsum(paths.length) - paths.length, paths.length)
-    rows = steps + np.repeat(paths.start, paths.length)
-    earned = np.add.reduceat(
-        discount**steps * reward[rows].astype(np.float64), np.cumsum(paths.length) - paths.length
-    )
+    earned = np.concatenate([_discounted(some, reward, discount) for some in _some_paths(paths)])
     steps_taken = paths.steps()
     earned -= np.where(steps_taken < paths.length, discount**steps_taken * reward[paths.last], 0.0)
     ahead = np.where(paths.terminated, 0.0, last_value)
     return np.asarray(earned + discount**steps_taken * ahead - first_value)
+
+
+def _discounted(paths: Paths, reward: Array, discount: float) -> Array:
+    """(paths,) discounted sums of rewards."""
+    begin = np.cumsum(paths.length) - paths.length
+    steps = np.arange(paths.length.sum()) - np.repeat(begin, paths.length)
+    rows = steps + np.repeat(paths.start, paths.length)
+    return np.asarray(np.add.reduceat(discount**steps * reward[rows].astype(np.float64), begin))
+
+
+def _some_paths(paths: Paths) -> Iterator[Paths]:
+    """Paths in groups of about ``BLOCK`` rows, or one longer path."""
+    start, rows = 0, np.concatenate([[0], np.cumsum(paths.length)])
+    while start < len(paths):
+        stop = max(start + 1, int(np.searchsorted(rows, rows[start] + BLOCK, side="right")) - 1)
+        yield paths.take(np.arange(start, stop))
+        start = stop
 
 
 OF_MEMBERS = (

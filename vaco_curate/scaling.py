@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from vaco_curate.transitions import Array, Transitions
+from vaco_curate.transitions import Array, Transitions, blocks
 
 
 @dataclass(frozen=True)
@@ -75,10 +75,10 @@ def fit_scaling(data: Transitions, *, reward_shift: float, reward_horizon: int |
 
     Source: IQL (arXiv:2110.06169), appendix B, for the constant 1000 and AntMaze's shift of -1.
     """
-    std = data.observation.std(axis=0, dtype=np.float64)
+    mean, std = mean_and_deviation(data.observation)
     low, high, bounds_from = _action_bounds(data)
     return Scaling(
-        observation_mean=data.observation.mean(axis=0, dtype=np.float64),
+        observation_mean=mean,
         observation_std=np.where(std > 1e-6, std, 1.0),
         action_low=low,
         action_high=high,
@@ -86,6 +86,18 @@ def fit_scaling(data: Transitions, *, reward_shift: float, reward_horizon: int |
         reward_shift=reward_shift,
         reward_scale=_reward_scale(data, reward_horizon),
     )
+
+
+def mean_and_deviation(values: Array) -> tuple[Array, Array]:
+    """Mean and standard deviation of each column, in float64; some rows at a time.
+
+    Args:
+        values: (n, d).
+    """
+    count, parts = len(values), list(blocks(len(values)))
+    mean = sum(np.add.reduce(values[rows], axis=0, dtype=np.float64) for rows in parts) / count
+    squares = sum(np.square(values[rows] - mean).sum(axis=0) for rows in parts)
+    return np.asarray(mean), np.sqrt(np.asarray(squares) / count)
 
 
 def _reward_scale(data: Transitions, horizon: int | None) -> float:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +19,11 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Transitions:
-    """All rows of an offline dataset, in the order of the source, checked once on construction.
+    """Rows of an offline dataset, in the order of the source, checked once on construction.
 
-    Row ``i`` is raw row ``i`` of the source: nothing is dropped or reordered, so that scores and
-    selections can be joined back to it. Rows of an episode are contiguous.
+    All of them, or a piece of whole episodes. Row ``i`` is raw row ``first_row + i`` of the source: nothing is
+    dropped or reordered, so that scores and selections can be joined back to it. Rows of an episode are
+    contiguous.
 
     Attributes:
         observation: (n, d) floats, as stored.
@@ -35,12 +36,14 @@ class Transitions:
         episode_id: (n,) int64.
         step_index: (n,) int64, position in the episode.
         source: what the user called the dataset, for messages.
-        path: the file or folder that was read, None for rows made in memory.
         format: name of the reader.
+        first_row: raw row number of row 0: 0 but for a piece of a larger dataset.
         env_id: Gymnasium environment, when the dataset names one.
         env_kwargs: for ``gymnasium.make``, when the dataset has them.
         action_low, action_high: (k,) bounds of the action space, when known.
         reference_returns: returns of a random and of an expert policy, when the dataset has them.
+        observation_parts: (name, size) of the parts that an observation concatenates, in order; empty where
+            the source holds one vector.
         notes: what the reader had to assume, in plain words.
     """
 
@@ -55,12 +58,13 @@ class Transitions:
     step_index: Array
     source: str
     format: str
-    path: Path | None = None
+    first_row: int = 0
     env_id: str | None = None
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
     action_low: Array | None = None
     action_high: Array | None = None
     reference_returns: tuple[float, float] | None = None
+    observation_parts: tuple[tuple[str, int], ...] = ()
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -121,19 +125,90 @@ class Transitions:
         follows = (self.episode_id[1:] == self.episode_id[:-1]) & (np.diff(self.step_index) == 1)
         follows &= self.has_successor[:-1] & ~self.terminated[:-1]
         tolerance = SAME_STATE * deviation + 1e-6
-        jump = np.abs(self.next_observation[:-1] - self.observation[1:])
-        follows &= (jump <= tolerance).all(axis=1)
+        for rows in blocks(len(follows)):
+            following = slice(rows.start + 1, rows.stop + 1)
+            jump = np.abs(self.next_observation[rows] - self.observation[following])
+            follows[rows] &= (jump <= tolerance).all(axis=1)
         return np.concatenate([[0], np.flatnonzero(~follows) + 1])
+
+    def pieces(self) -> Iterator[Transitions]:
+        """The same rows in pieces of whole episodes: about ``BLOCK`` rows each, or one longer episode."""
+        for episodes in _some_episodes(self):
+            first = int(self.episode_start[episodes][0])
+            last = int(self.episode_start[episodes][-1] + self.episode_length[episodes][-1])
+            columns: dict[str, Any] = {name: getattr(self, name)[first:last] for name in COLUMNS}
+            yield dataclasses.replace(self, first_row=self.first_row + first, **columns)
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the columns' contents: equal for equal rows, whatever file they came from."""
-        digest = hashlib.sha256()
-        for name in COLUMNS:
-            column = getattr(self, name)
-            digest.update(f"{name} {column.dtype} {column.shape}\n".encode())
-            digest.update(np.ascontiguousarray(column).view(np.uint8).data)
-        return digest.hexdigest()
+        """``Fingerprint`` of these rows alone: equal for equal rows, whatever file they came from."""
+        fingerprint = Fingerprint()
+        fingerprint.add(self)
+        return fingerprint.hexdigest()
+
+
+class Fingerprint:
+    """What identifies the rows of a dataset, whatever files they lie in: made of its pieces, in any order.
+
+    The sum, modulo 2**256, of the SHA-256 of every episode: of its raw row number, and of the bytes of its rows
+    in all columns. Sums of pieces add up to that of the whole, so that pieces can be read anywhere.
+    """
+
+    def __init__(self) -> None:
+        self.rows, self.total, self._layout = 0, 0, b""
+
+    def add(self, piece: Transitions) -> None:
+        """Take in the rows of a piece."""
+        columns = {name: getattr(piece, name).reshape(len(piece), -1) for name in COLUMNS}
+        self._layout = repr([(name, str(c.dtype), c.shape[1]) for name, c in columns.items()]).encode()
+        width = sum(column.itemsize * column.shape[1] for column in columns.values())
+        for episodes in _some_episodes(piece):
+            starts, lengths = piece.episode_start[episodes], piece.episode_length[episodes]
+            first, last = int(starts[0]), int(starts[-1] + lengths[-1])
+            rows, at = np.empty((last - first, width), np.uint8), 0
+            for column in columns.values():
+                part = np.ascontiguousarray(column[first:last]).view(np.uint8)
+                rows[:, at : at + part.shape[1]] = part
+                at += part.shape[1]
+            for start, length in zip(starts.tolist(), lengths.tolist(), strict=True):
+                digest = hashlib.sha256((piece.first_row + start).to_bytes(8, "little"))
+                digest.update(rows[start - first : start - first + length].data)
+                self.total += int.from_bytes(digest.digest(), "little")
+        self.total %= 2**256
+        self.rows += len(piece)
+
+    def to_json(self) -> dict[str, str]:
+        """What it takes to add it to others, as JSON can hold it."""
+        return {"rows": str(self.rows), "total": str(self.total), "layout": self._layout.decode()}
+
+    def add_json(self, facts: Mapping[str, str]) -> None:
+        """Take in what ``to_json`` gave of another piece."""
+        self.rows += int(facts["rows"])
+        self.total = (self.total + int(facts["total"])) % 2**256
+        self._layout = facts["layout"].encode()
+
+    def hexdigest(self) -> str:
+        """SHA-256 of the sum, the number of rows and the columns' types, in hexadecimal."""
+        return hashlib.sha256(self._layout + f" {self.rows} {self.total}".encode()).hexdigest()
+
+
+def _some_episodes(data: Transitions) -> Iterator[slice]:
+    """Episodes in groups of about ``BLOCK`` rows, or one longer episode."""
+    start, rows = 0, np.concatenate([[0], np.cumsum(data.episode_length)])
+    while start < len(data.episode_start):
+        stop = max(start + 1, int(np.searchsorted(rows, rows[start] + BLOCK, side="right")) - 1)
+        yield slice(start, stop)
+        start = stop
+
+
+BLOCK = 1 << 18
+"""Rows that a computation over all rows takes at a time, where the dataset may be larger than memory."""
+
+
+def blocks(count: int) -> Iterator[slice]:
+    """Slices of at most ``BLOCK`` rows that cover ``count`` rows in order."""
+    for start in range(0, count, BLOCK):
+        yield slice(start, min(start + BLOCK, count))
 
 
 LARGEST = 1e15
@@ -180,46 +255,65 @@ def _check_shapes(data: Transitions) -> None:
 
 
 def _check_numbers(data: Transitions) -> None:
-    for name in ("observation", "action", "reward", "next_observation"):
-        column = getattr(data, name)
-        finite = np.isfinite(column).reshape(len(data), -1).all(axis=1)
-        if not finite.all():
-            row = int(np.flatnonzero(~finite)[0])
-            raise DatasetError(
-                f"{data.source}: {name} is NaN or infinite in {(~finite).sum()} row(s), first in row {row}",
-                details=(f"{name}[{row}] = {column[row]}",),
-                fix="remove or repair the episodes that hold these rows",
-            )
+    _refuse_rows(
+        data,
+        lambda values: ~np.isfinite(values),
+        "is NaN or infinite",
+        "remove or repair the episodes that hold these rows",
+    )
 
 
 def _check_range(data: Transitions) -> None:
     """Networks compute in float32; squares of observations must fit as well."""
+    _refuse_rows(
+        data,
+        lambda values: np.abs(values) > LARGEST,
+        f"exceeds {LARGEST:g}",
+        "repair these rows: such values are damage, or need other units",
+    )
+
+
+def _refuse_rows(data: Transitions, is_bad: Callable[[Array], Array], what: str, fix: str) -> None:
     for name in ("observation", "action", "reward", "next_observation"):
-        column = getattr(data, name)
-        huge = (np.abs(column) > LARGEST).reshape(len(data), -1).any(axis=1)
-        if huge.any():
-            row = int(np.flatnonzero(huge)[0])
+        column, count, first = getattr(data, name), 0, -1
+        for rows in blocks(len(data)):
+            bad = np.flatnonzero(is_bad(column[rows]).reshape(rows.stop - rows.start, -1).any(axis=1))
+            first = rows.start + int(bad[0]) if bad.size and not count else first
+            count += bad.size
+        if count:
+            row, last = data.first_row + first, data.first_row + len(data) - 1
+            more = f" and {count - 1} more up to row {last}" if count > 1 else ""
             raise DatasetError(
-                f"{data.source}: {name} exceeds {LARGEST:g} in {huge.sum()} row(s), first in row {row}",
-                details=(f"{name}[{row}] = {column[row]}",),
-                fix="repair these rows: such values are damage, or need other units",
+                f"{data.source}: {name} {what} in row {row}{more}",
+                details=(f"{name}[{row}] = {column[first]}",),
+                fix=fix,
             )
 
 
 def _check_episodes(data: Transitions) -> None:
-    if len(np.unique(data.episode_id)) != len(data.episode_start):
-        _, first = np.unique(data.episode_id[data.episode_start], return_index=True)
+    _, first = np.unique(data.episode_id[data.episode_start], return_index=True)
+    if len(first) != len(data.episode_start):
         repeated = np.setdiff1d(np.arange(len(data.episode_start)), first)[0]
-        row = int(data.episode_start[repeated])
-        raise DatasetError(
-            f"{data.source}: episode {data.episode_id[row]} has rows apart, again at row {row}",
-            fix="sort the rows by episode and step",
-        )
+        refuse_rows_apart(data, int(repeated))
     inside = data.episode_id[1:] == data.episode_id[:-1]
     backwards = np.flatnonzero(inside & (np.diff(data.step_index) <= 0))
     if backwards.size:
         row = int(backwards[0]) + 1
         raise DatasetError(
-            f"{data.source}: step_index does not increase at row {row} (episode {data.episode_id[row]})",
+            f"{data.source}: step_index does not increase at row {data.first_row + row} "
+            f"(episode {data.episode_id[row]})",
             fix="sort the rows by episode and step",
         )
+
+
+def refuse_rows_apart(data: Transitions, episode: int) -> NoReturn:
+    """Refuse a dataset one of whose episodes, the given one of ``data``, has begun before.
+
+    Raises:
+        DatasetError: always.
+    """
+    row = int(data.episode_start[episode])
+    raise DatasetError(
+        f"{data.source}: episode {data.episode_id[row]} has rows apart, again at row {data.first_row + row}",
+        fix="sort the rows by episode and step",
+    )

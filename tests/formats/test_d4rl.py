@@ -5,7 +5,7 @@ import pytest
 from helpers import make_transitions, write_d4rl
 
 from vaco_curate.errors import DatasetError
-from vaco_curate.formats import read_dataset
+from vaco_curate.formats import open_dataset, read_dataset
 
 
 def test_the_arrays_of_the_file_are_read_bit_for_bit(tmp_path):
@@ -60,12 +60,108 @@ def test_an_environment_of_another_action_size_is_noted_and_not_used(tmp_path):
     assert "another size" in read.notes[0]
 
 
-def test_terminals_that_follow_one_another_are_noted(tmp_path):
-    """AntMaze marks success near the goal without ending the trajectory."""
+def antmaze(path, *, timeouts):
+    """Three trajectories of a body that walks from 0 towards 8 and stays at the goal a while."""
+    length, walked = 240, 200
+    position = np.minimum(np.arange(length), walked) * 0.04
+    position[walked:] += 0.01 * np.arange(length - walked)
+    observation = np.zeros((3 * length, 4), np.float32)
+    observation[:, 0] = np.tile(position, 3)
+    terminals = np.tile(np.arange(length) >= walked, 3).astype(np.float32)
+    data = make_transitions(length=length, episodes=3, columns={"observation": observation})
+    return write_d4rl(path, data, terminals=terminals, timeouts=timeouts, rewards=terminals)
+
+
+def test_antmaze_terminals_mark_the_goal_and_do_not_end_a_trajectory(tmp_path):
+    timeouts = np.arange(720) % 240 == 239
+    data = read_dataset(str(antmaze(tmp_path / "d.hdf5", timeouts=timeouts)))
+    assert data.episode_length.tolist() == [240, 240, 240]
+    assert data.terminated.sum() == 3 * 40
+    assert data.is_learnable.all()
+    assert "as in AntMaze" in data.notes[0]
+
+
+def test_episodes_that_begin_at_the_goal_do_not_make_it_an_antmaze(tmp_path):
     terminated = np.zeros(120, bool)
-    terminated[50:60] = True
+    terminated[[20, 21, 22, 50, 80, 81, 110]] = True
     data = make_transitions(columns={"terminated": terminated, "truncated": np.zeros(120, bool)})
-    assert any("AntMaze" in note for note in read_dataset(str(write_d4rl(tmp_path / "d.hdf5", data))).notes)
+    read = read_dataset(str(write_d4rl(tmp_path / "d.hdf5", data)))
+    assert read.episode_length.tolist() == [21, 1, 1, 28, 30, 1, 29, 9]
+
+
+def test_antmaze_v0_timeouts_out_of_step_give_way_to_jumps_in_position(tmp_path):
+    timeouts = np.arange(720) % 241 == 240
+    data = read_dataset(str(antmaze(tmp_path / "d.hdf5", timeouts=timeouts)))
+    assert data.episode_length.tolist() == [240, 240, 240]
+    assert (data.next_observation[:199, 0] > data.observation[:199, 0]).all()
+    assert "out of step" in data.notes[1]
+
+
+def maze2d(path, *, jump_at=None, **extra):
+    position = np.cumsum(np.full((90, 2), 0.01), axis=0)
+    if jump_at is not None:
+        position[jump_at:] += 3.0
+    observation = np.concatenate([position, np.ones((90, 2))], axis=1).astype(np.float32)
+    data = make_transitions(
+        episodes=1,
+        length=90,
+        columns={
+            "observation": observation,
+            "terminated": np.zeros(90, bool),
+            "truncated": np.isin(np.arange(90), [20, 55, 70]),
+        },
+    )
+    return write_d4rl(path, data, **({"infos/goal": np.zeros((90, 2))} | extra))
+
+
+def test_maze2d_timeouts_mark_waypoints_of_one_trajectory(tmp_path):
+    data = read_dataset(str(maze2d(tmp_path / "d.hdf5")))
+    assert data.episode_length.tolist() == [21, 35, 15, 19]
+    assert np.flatnonzero(~data.has_successor).tolist() == [89]
+    assert (data.next_observation[:-1] == data.observation[1:]).all()
+    assert "as in Maze2D" in data.notes[0]
+
+
+def test_timeouts_are_time_limits_where_the_body_is_set_down_anew_or_no_goals_are_recorded(tmp_path):
+    for path in (maze2d(tmp_path / "a.hdf5", jump_at=21), maze2d(tmp_path / "b.hdf5", **{"infos/goal": None})):
+        data = read_dataset(str(path))
+        assert np.flatnonzero(~data.has_successor).tolist() == [20, 55, 70, 89]
+
+
+def test_kitchen_infos_are_an_array_and_not_a_group(tmp_path):
+    data = make_transitions()
+    dataset = open_dataset(str(write_d4rl(tmp_path / "d.hdf5", data, infos=np.arange(120))))
+    assert dataset.read().fingerprint == data.fingerprint
+    assert dataset.label("infos").tolist() == list(range(120))
+
+
+def test_flags_of_any_number_type_and_columns_of_one_are_read(tmp_path):
+    data = make_transitions()
+    path = write_d4rl(
+        tmp_path / "d.hdf5",
+        data,
+        terminals=data.terminated.astype(np.float32)[:, None],
+        timeouts=data.truncated.astype(np.int8),
+        rewards=data.reward[:, None],
+    )
+    assert read_dataset(str(path)).fingerprint == data.fingerprint
+
+
+def test_rows_keep_the_numbers_of_the_file_where_others_drop_rows(tmp_path):
+    """The reference reader drops the last row of each trajectory that timed out, and that of the file."""
+    data = make_transitions()
+    assert len(read_dataset(str(write_d4rl(tmp_path / "d.hdf5", data)))) == len(data)
+
+
+def test_episodes_end_at_flags_and_not_at_a_row_short_of_the_step_limit(tmp_path):
+    """A known library splits 999 of 1,000 rows and drifts by one an episode."""
+    count = 2_000
+    truncated = np.isin(np.arange(count), [999, 1998])
+    data = make_transitions(
+        episodes=2, length=1_000, columns={"terminated": np.zeros(count, bool), "truncated": truncated}
+    )
+    read = read_dataset(str(write_d4rl(tmp_path / "d.hdf5", data)))
+    assert read.episode_length.tolist() == [1000, 999, 1]
 
 
 def test_a_truncated_file_and_a_file_of_another_kind_are_refused(tmp_path):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 
 import gymnasium
 import minari
@@ -10,7 +11,7 @@ from gymnasium import spaces
 from minari.data_collector import EpisodeBuffer
 
 from vaco_curate.errors import DatasetError
-from vaco_curate.formats import ReadOptions, read_dataset
+from vaco_curate.formats import ReadOptions, open_dataset, read_dataset
 from vaco_curate.formats import minari as minari_format
 
 BOX = spaces.Box(-np.inf, np.inf, (3,), np.float64)
@@ -108,6 +109,48 @@ def test_dict_observations_are_concatenated_and_named(store):
     assert data.notes == ("observation concatenates goal, observation",)
 
 
+def test_nested_dicts_and_tuples_are_joined_by_their_paths(store):
+    space = spaces.Dict({"arm": spaces.Tuple((spaces.Box(-9, 9, (2,)), spaces.Box(-9, 9, (1,)))), "goal": BOX})
+    arm = (np.arange(12, dtype=np.float32).reshape(6, 2), np.arange(6, dtype=np.float32)[:, None])
+    create("test/nested-v0", [episode(0, 5, {"arm": arm, "goal": vectors(0, 5)})], space)
+    data = read_dataset("test/nested-v0")
+    assert data.observation_parts == (("arm.0", 2), ("arm.1", 1), ("goal", 3))
+    assert (data.observation[:, :3] == np.concatenate(arm, axis=1)[:-1]).all()
+    dropped = read_dataset("test/nested-v0", ReadOptions(drop_columns=("arm",)))
+    assert (dropped.observation == vectors(0, 5)[:-1]).all()
+
+
+def test_images_beside_a_state_can_be_dropped(store):
+    space = spaces.Dict({"camera": spaces.Box(0, 255, (8, 8, 3), np.uint8), "state": BOX})
+    observations = {"camera": np.zeros((6, 8, 8, 3), np.uint8), "state": vectors(0, 5)}
+    create("test/camera-v0", [episode(0, 5, observations)], space, jpeg_encoding=False)
+    with pytest.raises(
+        DatasetError, match=r"observation camera has shape \(8, 8, 3\)(.|\n)*--drop-columns camera"
+    ):
+        read_dataset("test/camera-v0")
+    data = read_dataset("test/camera-v0", ReadOptions(drop_columns=("camera",)))
+    assert (data.observation == vectors(0, 5)[:-1]).all()
+
+
+def test_an_id_to_fetch_goes_through_minaris_own_client(store, monkeypatch):
+    create("test/plain-v0", [episode(0, 5, vectors(0, 5))])
+    monkeypatch.setattr(minari, "download_dataset", lambda name: pytest.fail("it is in the local store"))
+    assert len(read_dataset("minari:test/plain-v0")) == 5
+
+    def fetch(name):
+        create(name, [episode(0, 7, vectors(0, 7))])
+
+    monkeypatch.setattr(minari, "download_dataset", fetch)
+    assert len(read_dataset("minari:test/remote-v0")) == 7
+
+    def offline(name):
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr(minari, "download_dataset", offline)
+    with pytest.raises(DatasetError, match=r"could not fetch(.|\n)*no route(.|\n)*minari list remote"):
+        read_dataset("minari:test/other-v0")
+
+
 def test_images_are_refused(store):
     space = spaces.Box(0, 255, (8, 8, 3), np.uint8)
     create("test/image-v0", [episode(0, 5, np.zeros((6, 8, 8, 3), np.uint8))], space, jpeg_encoding=False)
@@ -151,3 +194,10 @@ def test_a_damaged_store_is_refused(store):
     (store / "test" / "plain-v0" / "data" / "main_data.hdf5").write_text("no")
     with pytest.raises(DatasetError, match="Minari cannot read"):
         read_dataset("test/plain-v0")
+
+
+def test_what_others_print_while_a_dataset_is_read_is_not_held_back(store, capsys):
+    create("test/plain-v0", [episode(number, 5, vectors(number, 5)) for number in range(4)])
+    for piece in open_dataset("test/plain-v0").pieces(5):
+        sys.stdout.write(f"{len(piece)}\n")
+    assert capsys.readouterr().out.split() == ["5"] * 4

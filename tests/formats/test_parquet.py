@@ -7,13 +7,23 @@ import pytest
 from helpers import make_transitions
 
 from vaco_curate.errors import DatasetError
-from vaco_curate.formats import ReadOptions, parquet, read_dataset
+from vaco_curate.formats import ReadOptions, Target, parquet, read_dataset, tables
 from vaco_curate.transitions import COLUMNS
 
 
 def write_all(folder, data, **extra):
+    return write_rows(folder, data, np.arange(len(data)), extra)
+
+
+def write_rows(folder, data, rows, extra=None, shards=None):
+    """Rows as a file for each recording: one, or shards of so many rows of the dataset."""
     folder.mkdir()
-    return parquet.write_transitions(folder, data, np.arange(len(data)), extra, {})
+    counts = shards or [len(data)]
+    names = [f"part-{number:05d}" for number in range(len(counts))]
+    writer = parquet.ParquetWriter(Target(folder, names, counts, {}))
+    writer.write(data, rows, extra or {})
+    writer.close()
+    return [folder / f"{name}.parquet" for name in names]
 
 
 def test_keep_all_round_trips_every_column_bit_for_bit(tmp_path):
@@ -36,11 +46,10 @@ def test_float64_columns_round_trip_as_float64(tmp_path):
     assert read_dataset(str(tmp_path / "p")).fingerprint == data.fingerprint
 
 
-def test_several_shards_read_as_one_dataset(tmp_path, monkeypatch):
-    monkeypatch.setattr(parquet, "ROWS_PER_SHARD", 50)
+def test_several_shards_read_as_one_dataset(tmp_path):
     data = make_transitions()
-    files = write_all(tmp_path / "p", data)
-    assert [file.name for file in files] == ["part-00000.parquet", "part-00001.parquet", "part-00002.parquet"]
+    files = write_rows(tmp_path / "p", data, np.arange(120), shards=[50, 0, 50, 20])
+    assert [pq.read_metadata(file).num_rows for file in files] == [50, 0, 50, 20]
     assert read_dataset(str(tmp_path / "p")).fingerprint == data.fingerprint
 
 
@@ -65,14 +74,12 @@ def test_vectors_are_fixed_size_lists_and_split_into_byte_streams(tmp_path):
 def test_a_selection_with_holes_does_not_take_the_next_row_for_a_successor(tmp_path):
     data = make_transitions()
     rows = np.flatnonzero(np.arange(len(data)) % 3 != 1)
-    (tmp_path / "p").mkdir()
-    parquet.write_transitions(tmp_path / "p", data, rows, {}, {})
+    write_rows(tmp_path / "p", data, rows)
     read = read_dataset(str(tmp_path / "p"))
     known = read.has_successor
     assert (known == data.has_successor[rows]).all()
     assert (read.next_observation[known] == data.next_observation[rows][known]).all()
     assert (read.step_index == data.step_index[rows]).all()
-    assert parquet.table_facts(parquet.read_table(str(tmp_path / "p")))["rows_consecutive"] is False
 
 
 def test_another_schema_is_read_through_a_column_map(tmp_path):
@@ -142,14 +149,25 @@ def test_a_truncated_shard_is_refused(tmp_path):
         read_dataset(str(tmp_path / "p"))
 
 
-def test_nan_in_an_extra_column_is_refused_before_anything_is_written(tmp_path):
+def test_nan_in_an_extra_column_is_refused(tmp_path):
     data = make_transitions()
-    (tmp_path / "p").mkdir()
     score = np.zeros(len(data), np.float32)
     score[3] = np.nan
     with pytest.raises(DatasetError, match="score would hold NaN"):
-        parquet.write_transitions(tmp_path / "p", data, np.arange(len(data)), {"score": score}, {})
-    assert not any((tmp_path / "p").iterdir())
+        write_all(tmp_path / "p", data, score=score)
+
+
+@pytest.mark.parametrize("sizes", [[120], [50, 70], [1, 119], [40] * 3])
+def test_the_bytes_of_a_file_do_not_depend_on_the_pieces_it_was_written_in(tmp_path, monkeypatch, sizes):
+    monkeypatch.setattr(tables, "ROWS_PER_GROUP", 32)
+    data = make_transitions()
+    (whole,) = write_all(tmp_path / "whole", data)
+    writer = parquet.ParquetWriter(Target(tmp_path, ["pieces"], [120], {}))
+    for start, size in zip(np.cumsum([0, *sizes[:-1]]), sizes, strict=True):
+        writer.write(data, np.arange(start, start + size), {})
+    writer.close()
+    assert (tmp_path / "pieces.parquet").read_bytes() == whole.read_bytes()
+    assert pq.read_metadata(whole).num_row_groups == 4
 
 
 def test_rows_of_which_none_has_a_successor_round_trip(tmp_path):
@@ -158,35 +176,6 @@ def test_rows_of_which_none_has_a_successor_round_trip(tmp_path):
     )
     write_all(tmp_path / "p", data)
     assert read_dataset(str(tmp_path / "p")).fingerprint == data.fingerprint
-
-
-@pytest.mark.parametrize(
-    ("rows", "consecutive"),
-    [
-        (range(120), True),
-        (range(20, 60), True),
-        ([*range(20), *range(40, 60)], True),
-        ([*range(10), *range(20, 40)], False),
-        ([*range(20), *range(25, 40)], False),
-        ([0, 1, 2, 4], False),
-    ],
-)
-def test_rows_are_consecutive_only_where_the_next_row_is_the_successor_or_an_episode_is_over(
-    tmp_path, rows, consecutive
-):
-    data = make_transitions()
-    (tmp_path / "p").mkdir()
-    parquet.write_transitions(tmp_path / "p", data, np.array(rows), {}, {})
-    facts = parquet.table_facts(parquet.read_table(str(tmp_path / "p")))
-    assert facts["rows_consecutive"] is consecutive
-
-
-def test_an_empty_column_of_words_is_written_as_words(tmp_path):
-    data = make_transitions()
-    (tmp_path / "p").mkdir()
-    empty = np.array([], dtype=int)
-    parquet.write_transitions(tmp_path / "p", data, empty, {"reason": np.array([], dtype=object)}, {})
-    assert pq.read_schema(tmp_path / "p" / "part-00000.parquet").field("reason").type == pa.string()
 
 
 def test_shards_are_read_in_the_order_of_their_numbers(tmp_path):

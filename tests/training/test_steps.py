@@ -210,7 +210,7 @@ def value_updates(hidden, precision="highest", rate=1e-2):
 
 
 def member(batch, number):
-    return Rows(batch.values[number], D, K)
+    return Rows(batch.values[number], D, K, batch.device)
 
 
 @pytest.mark.parametrize("hidden", [(16, 16), (8,), (12, 10, 8)])

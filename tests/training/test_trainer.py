@@ -9,7 +9,7 @@ import pytest
 import torch
 from helpers import make_transitions, tiny_settings
 
-from vaco_curate import native
+from vaco_curate import native, transitions
 from vaco_curate.errors import DatasetError, RunError
 from vaco_curate.stacked import StackedMLP
 from vaco_curate.training import PRESETS, train
@@ -68,6 +68,14 @@ def test_resume_equals_an_uninterrupted_run(tmp_path, variant, stop):
         train(data, settings, seed=3, checkpoint=checkpoint, on_progress=stop_at(*stop))
     resumed = train(data, settings, seed=3, checkpoint=checkpoint, resume=True)
     assert_same(whole, resumed)
+
+
+@pytest.mark.parametrize("variant", ["default", "merged"])
+def test_rows_in_a_mapped_file_train_alike_and_leave_no_file(tmp_path, monkeypatch, variant):
+    monkeypatch.setattr(transitions, "BLOCK", 50)
+    data, settings = make_transitions(), tiny_settings(**VARIANTS[variant])
+    assert_same(train(data, settings), train(data, settings, scratch=tmp_path))
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_seed_decides_the_result_and_another_seed_another():

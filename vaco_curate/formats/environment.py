@@ -8,7 +8,6 @@ import importlib
 import io
 import warnings
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
@@ -56,15 +55,3 @@ def quiet_simulators() -> Iterator[None]:
     with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
         yield
-
-
-def leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """(name, array) of a nested Dict or Tuple, in the order of its space."""
-    if isinstance(value, dict):
-        for key, part in value.items():
-            yield from leaves(part, f"{name}.{key}" if name else str(key))
-    elif isinstance(value, tuple):
-        for number, part in enumerate(value):
-            yield from leaves(part, f"{name}.{number}" if name else str(number))
-    else:
-        yield name, value

@@ -14,11 +14,22 @@ class ReadOptions:
     Attributes:
         columns: our column name -> the source's, for Parquet of another schema.
         max_episode_steps: step limit of the environment, for files without time-limit flags.
+        drop_columns: parts of the observation to leave out, by the source's names; images, for one.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
     max_episode_steps: int | None = None
+    drop_columns: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values; ``ReadOptions(**facts)`` reads it back."""
-        return {"columns": dict(self.columns), "max_episode_steps": self.max_episode_steps}
+        """Plain values; ``from_json`` reads it back."""
+        return {
+            "columns": dict(self.columns),
+            "max_episode_steps": self.max_episode_steps,
+            "drop_columns": list(self.drop_columns),
+        }
+
+    @classmethod
+    def from_json(cls, facts: Mapping[str, Any]) -> ReadOptions:
+        """Inverse of ``to_json``."""
+        return cls(**{**facts, "drop_columns": tuple(facts["drop_columns"])})

@@ -8,242 +8,167 @@ the smallest and fastest lossless form for smooth trajectories. File metadata un
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from vaco_curate.columns import transitions_from_columns
+from vaco_curate.columns import Columns, EpisodeIds, notes_on_episodes
 from vaco_curate.errors import DatasetError
+from vaco_curate.files import place
+from vaco_curate.formats.arrow import (
+    is_label,
+    label_column,
+    parquet_file,
+    scalar_batches,
+    scalars,
+    unreadable,
+    vectors,
+)
 from vaco_curate.formats.environment import action_bounds
 from vaco_curate.formats.options import ReadOptions
+from vaco_curate.formats.recording import Recording, natural_order
+from vaco_curate.formats.tables import ShardedWriter
+from vaco_curate.formats.writing import Target
 from vaco_curate.transitions import Array, Transitions
 
 METADATA_KEY = b"vaco_curate"
 SCHEMA_VERSION = 1
-ROWS_PER_SHARD = 1_000_000
-ROWS_PER_GROUP = 131_072
 READ_BYTES = 1 << 20
 
 VECTORS = ("observation", "action", "next_observation")
-LISTS = (pa.types.is_fixed_size_list, pa.types.is_list, pa.types.is_large_list)
 SCALARS = ("reward", "terminated", "truncated", "episode_id", "step_index")
 
 
 def matches(source: str) -> bool:
-    """Whether the source is a ``.parquet`` file or a folder that holds some at its top."""
-    path = Path(source)
+    """Whether the source is a ``.parquet`` file, or a folder that holds some at its top."""
+    path = place(source)
     return path.suffix == ".parquet" or (path.is_dir() and any(path.glob("*.parquet")))
 
 
-def read(source: str, options: ReadOptions) -> Transitions:
-    """Read a file, or all shards of a folder in the order of their names.
+def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
+    """A file, or the shards of a folder in their order: an episode that has a number may go on in the next.
 
     Raises:
-        DatasetError: a column is missing or not numeric, or contents that ``Transitions`` refuses.
+        DatasetError: no such file, a damaged one, or a missing column.
     """
-    return table_transitions(read_table(source), source, options)
+    if options.drop_columns:
+        raise DatasetError(
+            f"{source}: --drop-columns is for observations of several parts, in Parquet they are one column",
+            fix="columns that are not named are not read",
+        )
+    return tuple(_recording(path, options) for path in _files(source))
 
 
-def table_transitions(table: pa.Table, source: str, options: ReadOptions) -> Transitions:
-    """The rows of a table that ``read_table`` gave.
-
-    Raises:
-        DatasetError: as ``read``.
-    """
-    facts = table_facts(table)
+def _recording(path: Path, options: ReadOptions) -> Recording:
+    try:
+        with parquet_file(path) as file:
+            schema, rows = file.schema_arrow, file.metadata.num_rows
+    except (pa.ArrowException, OSError) as error:
+        raise unreadable(path, error) from error
     names = {name: options.columns.get(name, name) for name in (*VECTORS, *SCALARS)}
-    _check_columns(source, table, names, options.columns)
-    present = {name: table.column(column) for name, column in names.items() if column in table.column_names}
-    columns = {name: _scalars(source, present[name], name) for name in SCALARS if name in present}
-    for name in VECTORS:
-        if name in present:
-            columns[name], valid = _vectors(source, present[name], name)
-            if name == "next_observation":
-                columns["has_successor"] = valid
-    if "next_observation" in columns and not columns["has_successor"].any():
-        columns["next_observation"] = np.zeros_like(columns["observation"])
-    env_id = facts.get("env_id")
+    _check_columns(str(path), schema, names, options.columns)
+    present = {name: column for name, column in names.items() if column in schema.names}
+    facts = table_facts(schema)
     low, high = _bounds(facts)
     references = facts.get("reference_returns")
-    return transitions_from_columns(
-        columns,
-        source=source,
-        format_name="parquet",
-        path=Path(source),
-        max_episode_steps=options.max_episode_steps,
-        env_id=env_id,
-        env_kwargs=facts.get("env_kwargs", {}),
-        action_low=low,
-        action_high=high,
-        reference_returns=tuple(references) if references else None,
+    return Recording(
+        path=path,
+        format="parquet",
+        rows=rows,
+        batches=partial(_batches, path, present),
+        labels=tuple(field.name for field in schema if is_label(field) and field.name not in present.values()),
+        label=partial(label_column, path),
+        has_rewards=facts.get("has_rewards", True),
+        episodes=_episodes(path, present) if "episode_id" in present else None,
+        facts={
+            "env_id": facts.get("env_id"),
+            "env_kwargs": facts.get("env_kwargs", {}),
+            "action_low": low,
+            "action_high": high,
+            "reference_returns": tuple(references) if references else None,
+            "observation_parts": tuple((name, size) for name, size in facts.get("observation_parts", ())),
+        },
+        notes=tuple(notes_on_episodes(present, options.max_episode_steps)),
     )
 
 
-def read_table(source: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """A file, or a folder's shards in the order of their names; all columns, or the named ones.
-
-    Raises:
-        DatasetError: there is no such file, or it is damaged.
-    """
-    files = _files(source)
+def _batches(path: Path, present: Mapping[str, str], rows: int) -> Iterator[Columns]:
+    """Columns of ``Transitions`` that are present, by the names in the file."""
+    first_row = 0
     try:
-        return pa.concat_tables([pq.ParquetFile(file).read(columns) for file in files])
+        # Read in small pieces: as a whole, a file's buffers or a large row group would stay in memory.
+        with parquet_file(path, pre_buffer=False, buffer_size=READ_BYTES) as file:
+            for batch in file.iter_batches(rows, columns=list(present.values())):
+                yield _columns(str(path), pa.Table.from_batches([batch]), present, first_row)
+                first_row += len(batch)
     except (pa.ArrowException, OSError) as error:
-        raise _unreadable(source, error) from error
+        raise unreadable(path, error) from error
 
 
-def read_episodes(source: str, options: ReadOptions, *, batch_rows: int) -> Iterator[Transitions]:
-    """Whole episodes of a file or a folder's shards, about ``batch_rows`` rows at a time.
-
-    An episode is held in memory until its end is seen: by ``episode_id`` where there is such a column, else
-    by the flags.
-
-    Raises:
-        DatasetError: as ``read``.
-    """
-    names = [options.columns.get(name, name) for name in (*VECTORS, *SCALARS)]
-    left, first_row = None, 0
-    try:
-        for path in _files(source):
-            # Read in small pieces: as a whole, a file's buffers or a large row group would stay in memory.
-            file = pq.ParquetFile(path, pre_buffer=False, buffer_size=READ_BYTES)
-            schema = file.schema_arrow
-            columns = [name for name in names if name in schema.names]
-            _check_columns(
-                source,
-                schema.empty_table(),
-                dict(zip((*VECTORS, *SCALARS), names, strict=True)),
-                options.columns,
-            )
-            for batch in file.iter_batches(batch_rows, columns=columns):
-                piece = pa.Table.from_batches([batch]).replace_schema_metadata(schema.metadata)
-                table = piece if left is None else pa.concat_tables([left, piece])
-                complete = _complete_rows(_from_row(source, first_row), table, options)
-                if complete:
-                    yield table_transitions(table.slice(0, complete), _from_row(source, first_row), options)
-                    first_row += complete
-                left = table.slice(complete)
-    except (pa.ArrowException, OSError) as error:
-        raise _unreadable(source, error) from error
-    if left is None or (first_row == 0 and len(left) == 0):
-        raise DatasetError(f"{source}: the dataset has zero rows")
-    if len(left):
-        yield table_transitions(left, _from_row(source, first_row), options)
-
-
-def _complete_rows(source: str, table: pa.Table, options: ReadOptions) -> int:
-    """Rows up to the end of the last episode that is known to have ended."""
-    present = {
-        name: _scalars(source, table.column(column), name)
-        for name in ("episode_id", "terminated", "truncated")
-        if (column := options.columns.get(name, name)) in table.column_names
+def _columns(source: str, table: pa.Table, present: Mapping[str, str], first_row: int) -> Columns:
+    columns = {
+        name: scalars(source, table.column(present[name]), name, first_row)
+        for name in SCALARS
+        if name in present
     }
-    if "episode_id" in present:
-        begins = np.flatnonzero(np.diff(present["episode_id"])) + 1
-        return int(begins[-1]) if begins.size else 0
-    flags = [present[name] != 0 for name in ("terminated", "truncated") if name in present]
-    ends = np.flatnonzero(np.logical_or.reduce(flags)) if flags else np.empty(0, np.int64)
-    return int(ends[-1]) + 1 if ends.size else 0
+    for name in ("observation", "action"):
+        columns[name], _ = vectors(source, table.column(present[name]), name, first_row)
+    if "next_observation" in present:
+        column = table.column(present["next_observation"])
+        following, known = vectors(source, column, "next_observation", first_row, nulls=True)
+        columns["has_successor"] = known
+        columns["next_observation"] = following if known.any() else np.zeros_like(columns["observation"])
+    return columns
 
 
-def _from_row(source: str, row: int) -> str:
-    return f"{source} (rows counted from {row})" if row else source
+def _episodes(path: Path, present: Mapping[str, str]) -> EpisodeIds | None:
+    names = [name for name in ("episode_id", "step_index", "terminated", "truncated") if name in present]
+    return EpisodeIds.of(scalar_batches(path, {name: present[name] for name in names}))
 
 
 def _files(source: str) -> list[Path]:
-    path = Path(source)
-    files = sorted(path.glob("*.parquet"), key=_shard_order) if path.is_dir() else [path]
+    path = place(source).absolute()
+    shards = path.glob("*.parquet") if path.is_dir() else [path]
+    files = sorted(shards, key=lambda file: natural_order(file.name))
     if not files or not all(file.is_file() for file in files):
         raise DatasetError(f"{source}: no such Parquet file or folder of shards")
     return files
 
 
-def _unreadable(source: str, error: Exception) -> DatasetError:
-    return DatasetError(
-        f"{source}: not readable as Parquet",
-        details=(str(error).splitlines()[0],),
-        fix="a file may be truncated, or the shards of a folder may not share a schema",
-    )
-
-
-def _shard_order(path: Path) -> list[tuple[int, int | str]]:
-    """Names with their numbers as numbers: ``part-2`` before ``part-10``."""
-    parts = re.split(r"(\d+)", path.name)
-    return [(0, int(part)) if part.isdigit() else (1, part) for part in parts]
-
-
-def table_facts(table: pa.Table) -> dict[str, Any]:
-    """Our metadata of a table; empty for a foreign one."""
-    raw = (table.schema.metadata or {}).get(METADATA_KEY)
+def table_facts(schema: pa.Schema) -> dict[str, Any]:
+    """Our metadata of a file; empty for a foreign one."""
+    raw = (schema.metadata or {}).get(METADATA_KEY)
     return json.loads(raw) if raw is not None else {}
 
 
-def write_transitions(
-    folder: Path,
-    data: Transitions,
-    rows: Array,
-    extra: Mapping[str, Array],
-    facts: Mapping[str, Any],
-) -> list[Path]:
-    """Write the given rows as shards ``part-00000.parquet`` and so on.
+class ParquetWriter:
+    """``writing.RowsWriter``: our schema, a file for each recording, the facts in their metadata."""
 
-    Args:
-        rows: (m,) row numbers of ``data``, increasing; written as the column ``index``.
-        extra: further columns, (m,) each.
-        facts: further file metadata.
+    notes: tuple[str, ...] = ()
 
-    Returns:
-        The files written, in order.
+    def __init__(self, target: Target) -> None:
+        paths = [target.folder / f"{name}.parquet" for name in target.names]
+        self._shards, self._facts = ShardedWriter(paths, target.rows, target.first_row), dict(target.facts)
 
-    Raises:
-        DatasetError: an extra column holds NaN.
-    """
-    for name, column in extra.items():
-        if column.dtype.kind == "f" and not np.isfinite(column).all():
-            raise DatasetError(f"column {name} would hold NaN or infinity, nothing was written")
-    metadata = {METADATA_KEY: json.dumps(_dataset_facts(data, rows) | dict(facts)).encode()}
-    files = []
-    for shard, start in enumerate(range(0, max(len(rows), 1), ROWS_PER_SHARD)):
-        part = slice(start, start + ROWS_PER_SHARD)
-        path = folder / f"part-{shard:05d}.parquet"
-        table = _table(data, rows[part], {name: column[part] for name, column in extra.items()})
-        write_table(path, table.replace_schema_metadata(metadata))
-        files.append(path)
-    return files
+    def write(self, piece: Transitions, rows: Array, extra: Mapping[str, Array | pa.Array]) -> None:
+        """As the protocol; the raw numbers of the rows become the column ``index``."""
+        for name, column in extra.items():
+            if isinstance(column, np.ndarray) and not np.isfinite(column).all():
+                raise DatasetError(f"column {name} would hold NaN or infinity")
+        metadata = {METADATA_KEY: json.dumps(_dataset_facts(piece) | self._facts).encode()}
+        table = _table(piece, rows, extra).replace_schema_metadata(metadata)
+        self._shards.write(table, piece.first_row + rows)
+
+    def close(self) -> None:
+        """As the protocol."""
+        self._shards.close()
 
 
-def write_table(path: Path, table: pa.Table) -> None:
-    """Write a table with the encodings of this project."""
-    floats = [leaf for field in table.schema for leaf in _float_leaves(field)]
-    pq.write_table(
-        table,
-        path,
-        compression="zstd",
-        use_dictionary=False,
-        column_encoding=dict.fromkeys(floats, "BYTE_STREAM_SPLIT"),
-        row_group_size=ROWS_PER_GROUP,
-        write_page_index=True,
-    )
-
-
-def _float_leaves(field: pa.Field) -> Iterator[str]:
-    if pa.types.is_fixed_size_list(field.type):
-        yield f"{field.name}.list.element"
-    elif pa.types.is_floating(field.type):
-        yield field.name
-
-
-def _dataset_facts(data: Transitions, rows: Array) -> dict[str, Any]:
-    same = np.diff(data.episode_id[rows]) == 0
-    ends, starts = np.append(data.episode_start[1:], len(data)) - 1, data.episode_start
-    between_whole_episodes = np.isin(rows[:-1], ends) & np.isin(rows[1:], starts)
-    follows = np.where(same, np.diff(data.step_index[rows]) == 1, between_whole_episodes)
+def _dataset_facts(data: Transitions) -> dict[str, Any]:
     known = data.action_low is not None and data.action_high is not None
     return {
         "schema_version": SCHEMA_VERSION,
@@ -252,11 +177,11 @@ def _dataset_facts(data: Transitions, rows: Array) -> dict[str, Any]:
         "action_low": np.asarray(data.action_low, np.float64).tolist() if known else None,
         "action_high": np.asarray(data.action_high, np.float64).tolist() if known else None,
         "reference_returns": data.reference_returns,
-        "rows_consecutive": bool(follows.all()),
+        "observation_parts": data.observation_parts,
     }
 
 
-def _table(data: Transitions, rows: Array, extra: Mapping[str, Array]) -> pa.Table:
+def _table(data: Transitions, rows: Array, extra: Mapping[str, Array | pa.Array]) -> pa.Table:
     def vector(values: Array, valid: Array | None = None) -> pa.Array:
         flat = pa.array(np.ascontiguousarray(values).reshape(-1))
         mask = None if valid is None else pa.array(~valid)
@@ -270,12 +195,11 @@ def _table(data: Transitions, rows: Array, extra: Mapping[str, Array]) -> pa.Tab
         "next_observation": vector(data.next_observation[rows], data.has_successor[rows]),
         "terminated": pa.array(data.terminated[rows]),
         "truncated": pa.array(data.truncated[rows]),
-        "index": pa.array(rows.astype(np.int64)),
+        "index": pa.array((data.first_row + rows).astype(np.int64)),
         "episode_id": pa.array(data.episode_id[rows]),
         "step_index": pa.array(data.step_index[rows]),
         **{
-            name: pa.array(column, pa.string() if column.dtype == object else None)
-            for name, column in extra.items()
+            name: column if isinstance(column, pa.Array) else pa.array(column) for name, column in extra.items()
         },
     }
     fields = [
@@ -284,14 +208,10 @@ def _table(data: Transitions, rows: Array, extra: Mapping[str, Array]) -> pa.Tab
     return pa.table(list(columns.values()), schema=pa.schema(fields))
 
 
-def _check_columns(source: str, table: pa.Table, names: Mapping[str, str], asked: Mapping[str, str]) -> None:
-    missing = [
-        names[name] for name in ("observation", "action", "reward") if names[name] not in table.column_names
-    ]
-    missing += [
-        column for column in asked.values() if column not in table.column_names and column not in missing
-    ]
-    twice = [column for column in names.values() if table.column_names.count(column) > 1]
+def _check_columns(source: str, schema: pa.Schema, names: Mapping[str, str], asked: Mapping[str, str]) -> None:
+    missing = [names[name] for name in ("observation", "action", "reward") if names[name] not in schema.names]
+    missing += [column for column in asked.values() if column not in schema.names and column not in missing]
+    twice = [column for column in names.values() if schema.names.count(column) > 1]
     if twice:
         raise DatasetError(
             f"{source}: there are several columns {twice[0]}", fix="rename or remove all but one"
@@ -304,51 +224,9 @@ def _check_columns(source: str, table: pa.Table, names: Mapping[str, str], asked
     if missing:
         raise DatasetError(
             f"{source}: missing column {', '.join(missing)}",
-            details=(f"found: {', '.join(table.column_names)}",),
+            details=(f"found: {', '.join(schema.names)}",),
             fix="name the source's columns: --column observation=NAME,action=NAME,reward=NAME,terminated=NAME",
         )
-
-
-def _scalars(source: str, column: pa.ChunkedArray, name: str) -> Array:
-    if column.null_count:
-        row = int(np.flatnonzero(pc.is_null(column).to_numpy())[0])
-        raise DatasetError(f"{source}: {name} is null in {column.null_count} row(s), first in row {row}")
-    if not (pa.types.is_boolean(column.type) or _is_number(column.type)):
-        raise DatasetError(f"{source}: {name} holds {column.type}, not numbers")
-    return np.array(column.to_numpy())  # a copy: Arrow's own memory is read-only
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
-
-
-def _vectors(source: str, column: pa.ChunkedArray, name: str) -> tuple[Array, Array]:
-    """((n, size) values with zeros for nulls, (n,) whether a row is there)."""
-    if _is_number(column.type):
-        present = pc.is_valid(column).to_numpy()
-        filled = pc.fill_null(column, 0) if name == "next_observation" else column
-        return _scalars(source, filled, name)[:, None], present
-    if not any(is_list(column.type) for is_list in LISTS) or not _is_number(column.type.value_type):
-        raise DatasetError(f"{source}: {name} holds {column.type}, expected a list of numbers a row")
-    valid = pc.is_valid(column).to_numpy()
-    if name != "next_observation" and not valid.all():
-        raise DatasetError(f"{source}: {name} is null in row {int(np.flatnonzero(~valid)[0])}")
-    lengths = pc.list_value_length(column).drop_null().to_numpy()
-    if len(lengths) and lengths.min() != lengths.max():
-        raise DatasetError(
-            f"{source}: {name} vectors differ in length, from {lengths.min()} to {lengths.max()}"
-        )
-    flat = [chunk.flatten() for chunk in column.chunks if len(chunk)]
-    if any(chunk.null_count for chunk in flat):
-        raise DatasetError(f"{source}: {name} has null elements")
-    stored = np.concatenate([chunk.to_numpy() for chunk in flat]) if flat else np.empty(0, np.float32)
-    size = int(lengths[0]) if len(lengths) else 0
-    if valid.all():
-        return stored.reshape(len(column), size), valid
-    values = np.zeros((len(column), size), dtype=stored.dtype)
-    if valid.any():
-        values[valid] = stored.reshape(-1, size)
-    return values, valid
 
 
 def _bounds(facts: Mapping[str, Any]) -> tuple[Array | None, Array | None]:

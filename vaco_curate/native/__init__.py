@@ -9,7 +9,6 @@ same work. ``VACO_CURATE_NATIVE=0`` in the environment leaves it out.
 
 from __future__ import annotations
 
-import atexit
 import ctypes
 import functools
 import hashlib
@@ -24,6 +23,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from vaco_curate.files import user_cache
 
 SOURCE = Path(__file__).with_name("products.c")
 FLAGS = ("-O3", "-std=gnu11", "-fno-math-errno", "-shared", "-fPIC")
@@ -208,7 +209,7 @@ def _built() -> Path:
     version = subprocess.run([compiler, "--version"], capture_output=True, check=True, timeout=BUILD_TIMEOUT)
     made_of = (SOURCE.read_bytes(), version.stdout, " ".join(command).encode(), _processor())
     name = hashlib.sha256(b"\0".join(made_of)).hexdigest()[:16]
-    path = _cache() / f"products-{name}.so"
+    path = user_cache() / f"products-{name}.so"
     if not path.exists():
         with tempfile.TemporaryDirectory(dir=path.parent) as work:
             built = Path(work) / path.name
@@ -216,20 +217,6 @@ def _built() -> Path:
             subprocess.run(command, capture_output=True, check=True, timeout=BUILD_TIMEOUT)
             built.replace(path)
     return path
-
-
-def _cache() -> Path:
-    """The user's cache folder, or where it cannot be written to, one that ends with the process."""
-    try:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vaco-curate"
-        folder.mkdir(parents=True, exist_ok=True)
-        if os.access(folder, os.W_OK):
-            return folder
-    except (OSError, RuntimeError):  # no home directory is a RuntimeError
-        pass
-    temporary = tempfile.mkdtemp(prefix="vaco-curate-")
-    atexit.register(shutil.rmtree, temporary, ignore_errors=True)
-    return Path(temporary)
 
 
 def _processor() -> bytes:

@@ -1,6 +1,6 @@
 """The training core: imports torch, numpy and safetensors only."""
 
-from vaco_curate.training.arithmetic import arithmetic
+from vaco_curate.training.arithmetic import arithmetic, chosen_device, device_name
 from vaco_curate.training.loop import OnProgress, Progress
 from vaco_curate.training.presets import PRESETS
 from vaco_curate.training.settings import (
@@ -20,6 +20,8 @@ __all__ = [
     "Training",
     "ValueSettings",
     "arithmetic",
+    "chosen_device",
+    "device_name",
     "settings_from_json",
     "train",
 ]

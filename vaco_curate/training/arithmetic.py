@@ -34,6 +34,18 @@ def training_arithmetic() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+def chosen_device(device: str) -> torch.device:
+    """The device of a name; "auto" is CUDA when there is one."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(device)
+
+
+def device_name(device: torch.device) -> str:
+    """The name of a device for people: ``cpu``, or that of the GPU."""
+    return str(device) if device.type == "cpu" else torch.cuda.get_device_name(device)
+
+
 def arithmetic(device: torch.device, matmul_precision: str) -> str:
     """How a training computes, for the manifest; only within one way are results equal to the last bit."""
     if device.type != "cpu":

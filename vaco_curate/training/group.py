@@ -54,7 +54,7 @@ class Group:
         self.rows, self.paths, self.learnable = rows, paths, learnable
         self.settings, self.seeds = settings, seeds
         self.value_state, self.bilevel_state = create_states(
-            rows.observation_size, rows.action_size, settings, seeds, rows.values.device
+            rows.observation_size, rows.action_size, settings, seeds, rows.device
         )
         self.prior: PathPrior | None = None
         watched = len(self._watched)
@@ -137,7 +137,7 @@ class Group:
 
     @property
     def _device(self) -> torch.device:
-        return self.rows.values.device
+        return self.rows.device
 
     @cached_property
     def _watched(self) -> Tensor:
@@ -186,22 +186,22 @@ class Group:
 
     def _q_values(self) -> Tensor:
         """Q(s, a) of every row by every member, (K, n)."""
-        chunks = torch.split(self.rows.pair, CHUNK)
+        chunks = (chunk.to(self._device) for chunk in torch.split(self.rows.pair, CHUNK))
         return torch.cat([smaller_of_twins(self.value_state.critic, chunk) for chunk in chunks], dim=-1)
 
     def _values(self, observation: Tensor) -> Tensor:
         """V of given states, (n, d), by every member, (K, n)."""
-        chunks = torch.split(observation, CHUNK)
+        chunks = (chunk.to(self._device) for chunk in torch.split(observation, CHUNK))
         return torch.cat([outputs(self.value_state.value, chunk)[..., 0] for chunk in chunks], dim=-1)
 
     def _log_prior(self) -> Tensor:
         """log rho of every row for every member, (K, n); remembers the prior for the scorer."""
         settings = self.settings.bilevel
         if settings.prior == "uniform":
-            return self.rows.values.new_zeros(len(self.seeds), len(self))
+            return torch.zeros(len(self.seeds), len(self), device=self._device)
         paths = self.paths
         promise = self._promises(paths)
-        start = self.rows.observation[torch.from_numpy(paths.start).to(self._device)].cpu().numpy()
+        start = self.rows.take(torch.from_numpy(paths.start)).observation.cpu().numpy()
         self.prior, log_rho = PathPrior.fit(
             paths,
             start,
@@ -212,27 +212,23 @@ class Group:
             longest_path=settings.longest_path,
             bandwidth=settings.start_bandwidth,
         )
-        return torch.from_numpy(paths.spread(log_rho)).to(self.rows.values)
+        return torch.from_numpy(paths.spread(log_rho.astype(np.float32))).to(self._device)
 
     def _promises(self, paths: Paths) -> Array:
         """The promise that every path has kept, by every member's V, (K, paths) float64."""
-        start, last, known = (
-            torch.from_numpy(array).to(self._device) for array in (paths.start, paths.last, paths.has_successor)
-        )
-        reached = torch.where(
-            known.unsqueeze(-1), self.rows.next_observation[last], self.rows.observation[last]
-        )
+        first, last = (self.rows.take(torch.from_numpy(row)) for row in (paths.start, paths.last))
+        known = torch.from_numpy(paths.has_successor).to(self._device)
+        reached = torch.where(known.unsqueeze(-1), last.next_observation, last.observation)
         first_value, last_value = (
-            self._values(states).cpu().numpy().astype(np.float64)
-            for states in (self.rows.observation[start], reached)
+            self._values(states).cpu().numpy().astype(np.float64) for states in (first.observation, reached)
         )
         reward = self.rows.reward.cpu().numpy()
         if np.ptp(np.add.reduceat(reward, self.paths.start)) == 0.0 and np.ptp(reward) == 0.0:
             return np.zeros(first_value.shape)  # rewards tell nothing, and V is nothing but noise
         return np.stack(
             [
-                kept_promise(paths, reward, first, end, discount=self.settings.bilevel.path_discount)
-                for first, end in zip(first_value, last_value, strict=True)
+                kept_promise(paths, reward, promised, ahead, discount=self.settings.bilevel.path_discount)
+                for promised, ahead in zip(first_value, last_value, strict=True)
             ]
         )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +27,7 @@ from vaco_curate.training.group import Group
 from vaco_curate.training.loop import Metrics, OnProgress, Pacing, Part, run_phase
 from vaco_curate.training.settings import TrainSettings
 from vaco_curate.training.settling import TARGET_SWEEPS
-from vaco_curate.transitions import Array, Transitions
+from vaco_curate.transitions import Transitions, blocks
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ def train(
     device: torch.device | str = "cpu",
     checkpoint: Path | None = None,
     resume: bool = False,
+    scratch: Path | None = None,
     on_progress: OnProgress = lambda progress: None,
 ) -> Training:
     """Train VACO on a dataset.
@@ -64,6 +67,8 @@ def train(
             except that phases end for all members at once, when the order has settled for each.
         checkpoint: file to keep the state in; ``None`` keeps none.
         resume: continue from ``checkpoint`` if it exists.
+        scratch: folder to keep the rows in, in a file that goes with the process, for data larger than memory;
+            None keeps them on the device. The result is the same.
 
     Raises:
         DatasetError: no row can be learned from.
@@ -73,7 +78,7 @@ def train(
     scaling = fit_scaling(
         data, reward_shift=settings.value.reward_shift, reward_horizon=settings.value.reward_horizon
     )
-    rows = _rows(data, scaling, device)
+    rows = _rows(data, scaling, device, scratch)
     learnable = torch.from_numpy(np.flatnonzero(data.is_learnable)).to(device)
     paths = Paths.of(data, scaling.observation_std, settings.bilevel.longest_path)
     threads = torch.get_num_threads() if native.load() is not None else 1
@@ -130,23 +135,36 @@ def group_sizes(members: int, threads: int, device: torch.device) -> list[int]:
     return [members // count + (number < members % count) for number in range(count)]
 
 
-def _rows(data: Transitions, scaling: Scaling, device: torch.device) -> Rows:
+def _rows(data: Transitions, scaling: Scaling, device: torch.device, scratch: Path | None) -> Rows:
     if not data.is_learnable.any():
         raise DatasetError(
             f"{data.source}: no row has a successor or a true end, there is nothing to learn values from",
             fix="store next_observation, or whole episodes",
         )
 
-    def tensor(values: Array) -> Tensor:
-        return torch.from_numpy(values).to(device)
+    shape = len(data), 2 * data.observation_size + data.action_size + 2
+    values = torch.empty(shape, device=device) if scratch is None else _mapped(scratch, shape)
+    for part in blocks(len(data)):
+        columns = (
+            scaling.observation(data.observation[part]),
+            scaling.action(data.action[part]),
+            scaling.observation(data.next_observation[part]),
+            scaling.reward(data.reward[part]),
+            np.asarray(data.terminated[part]),
+        )
+        values[part] = Rows.of(*(torch.from_numpy(column).to(values.device) for column in columns)).values
+    return Rows(values, data.observation_size, data.action_size, device)
 
-    return Rows.of(
-        observation=tensor(scaling.observation(data.observation)),
-        action=tensor(scaling.action(data.action)),
-        next_observation=tensor(scaling.observation(data.next_observation)),
-        reward=tensor(scaling.reward(data.reward)),
-        terminated=tensor(data.terminated),
-    )
+
+def _mapped(folder: Path, shape: tuple[int, int]) -> Tensor:
+    """A float32 tensor in a file that only this process knows, so that it goes with it."""
+    handle, file = tempfile.mkstemp(dir=folder)
+    try:
+        os.posix_fallocate(handle, 0, 4 * shape[0] * shape[1])  # a full disk is an error here, and death later
+        return torch.from_file(file, shared=True, size=shape[0] * shape[1]).view(shape)
+    finally:
+        os.close(handle)
+        os.unlink(file)  # noqa: PTH108
 
 
 def _export_scorer(

@@ -1,0 +1,144 @@
+"""Arrow columns as numpy arrays, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from vaco_curate.errors import DatasetError
+from vaco_curate.files import is_local
+from vaco_curate.transitions import Array
+
+LISTS = (pa.types.is_fixed_size_list, pa.types.is_list, pa.types.is_large_list)
+
+
+def scalars(source: str, column: pa.ChunkedArray, name: str, first_row: int = 0) -> Array:
+    """A column of numbers or flags, (n,).
+
+    Args:
+        first_row: number of the first row in the source, for messages.
+
+    Raises:
+        DatasetError: a null, or something else than numbers.
+    """
+    if column.null_count:
+        row = first_row + int(np.flatnonzero(pc.is_null(column).to_numpy())[0])
+        raise DatasetError(f"{source}: {name} is null in {column.null_count} row(s), first in row {row}")
+    if not (pa.types.is_boolean(column.type) or _is_number(column.type)):
+        raise DatasetError(f"{source}: {name} holds {column.type}, not numbers")
+    return np.array(column.to_numpy())  # a copy: Arrow's own memory is read-only
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+
+
+def vectors(
+    source: str, column: pa.ChunkedArray, name: str, first_row: int = 0, *, nulls: bool = False
+) -> tuple[Array, Array]:
+    """A column of lists of numbers, or of numbers, as ((n, size) values, (n,) whether a row is there).
+
+    Args:
+        first_row: number of the first row in the source, for messages.
+        nulls: whether a row may be missing; it is zeros then.
+
+    Raises:
+        DatasetError: a null that may not be, lists of different lengths, or something else than numbers.
+    """
+    if _is_number(column.type):
+        present = pc.is_valid(column).to_numpy()
+        filled = pc.fill_null(column, 0) if nulls else column
+        return scalars(source, filled, name, first_row)[:, None], present
+    if not any(is_list(column.type) for is_list in LISTS) or not _is_number(column.type.value_type):
+        raise DatasetError(f"{source}: {name} holds {column.type}, expected a list of numbers a row")
+    valid = pc.is_valid(column).to_numpy()
+    if not nulls and not valid.all():
+        raise DatasetError(f"{source}: {name} is null in row {first_row + int(np.flatnonzero(~valid)[0])}")
+    lengths = pc.list_value_length(column).drop_null().to_numpy()
+    if len(lengths) and lengths.min() != lengths.max():
+        raise DatasetError(
+            f"{source}: {name} vectors differ in length, from {lengths.min()} to {lengths.max()}"
+        )
+    flat = [chunk.flatten() for chunk in column.chunks if len(chunk)]
+    if any(chunk.null_count for chunk in flat):
+        raise DatasetError(f"{source}: {name} has null elements")
+    stored = np.concatenate([chunk.to_numpy() for chunk in flat]) if flat else np.empty(0, np.float32)
+    size = int(lengths[0]) if len(lengths) else 0
+    if valid.all():
+        return stored.reshape(len(column), size), valid
+    values = np.zeros((len(column), size), dtype=stored.dtype)
+    if valid.any():
+        values[valid] = stored.reshape(-1, size)
+    return values, valid
+
+
+def parquet_file(path: Path, **options: Any) -> pq.ParquetFile:
+    """A Parquet file, open for reading; ``with`` closes it.
+
+    Raises:
+        OSError, pyarrow.ArrowException: it is not there, or damaged.
+    """
+    return pq.ParquetFile(path if is_local(path) else path.open("rb"), **options)
+
+
+def is_label(field: pa.Field) -> bool:
+    """Whether a column holds a number, a flag or a word for every row."""
+    kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+    tests = (pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating, pa.types.is_string)
+    return any(test(kind) for test in (*tests, pa.types.is_large_string))
+
+
+def scalar_batches(path: Path, names: Mapping[str, str]) -> Iterator[dict[str, Array]]:
+    """Columns of numbers or flags of a Parquet file, some rows at a time, by names of our own.
+
+    Args:
+        names: in the file, by ours.
+
+    Raises:
+        DatasetError: the file is damaged; or a null, or something else than numbers.
+    """
+    row = 0
+    try:
+        with parquet_file(path, pre_buffer=False) as file:
+            for batch in file.iter_batches(columns=list(names.values())):
+                table = pa.Table.from_batches([batch])
+                yield {
+                    name: scalars(str(path), table.column(column), name, row) for name, column in names.items()
+                }
+                row += len(batch)
+    except (pa.ArrowException, OSError) as error:
+        raise unreadable(path, error) from error
+
+
+def label_column(path: Path, name: str) -> Array:
+    """A column of a Parquet file with a number, a flag or a word for every row, (rows,).
+
+    Raises:
+        DatasetError: the file is damaged, or a row has no value.
+    """
+    try:
+        with parquet_file(path) as file:
+            column = file.read([name]).column(name)
+    except (pa.ArrowException, OSError) as error:
+        raise unreadable(path, error) from error
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if column.null_count:
+        row = int(np.flatnonzero(pc.is_null(column).to_numpy())[0])
+        raise DatasetError(f"{path}: {name} is null in {column.null_count} row(s), first in row {row}")
+    return np.array(column.to_numpy(zero_copy_only=False))
+
+
+def unreadable(path: Path, error: Exception) -> DatasetError:
+    """The refusal of a damaged file."""
+    return DatasetError(
+        f"{path}: not readable as Parquet",
+        details=(str(error).splitlines()[0],),
+        fix="the file may be truncated: copy or export it again",
+    )

@@ -1,0 +1,113 @@
+"""d3rlpy's ``.h5``: an array for each column and episode, such as ``observations_0``; version 1 was flat."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vaco_curate.columns import Columns, flag_column
+from vaco_curate.errors import DatasetError
+from vaco_curate.formats.hdf5 import opened, root_keys
+from vaco_curate.formats.options import ReadOptions
+from vaco_curate.formats.parts import joined, kept_parts, recorded_parts
+from vaco_curate.formats.recording import Recording
+from vaco_curate.transitions import Array
+
+FLAT = "episode_terminals"
+"""What only the flat files of d3rlpy 1 hold."""
+
+
+def matches(source: str) -> bool:
+    """Whether the source is an HDF5 file that d3rlpy wrote."""
+    keys = root_keys(source)
+    return {"columns", "num_episodes"} <= keys or FLAT in keys
+
+
+def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
+    """A replay buffer that d3rlpy dumped; episodes of T steps hold T observations.
+
+    Raises:
+        DatasetError: without episodes, or with images that are not dropped.
+    """
+    if options.columns or options.max_episode_steps is not None:
+        raise DatasetError(
+            f"{source}: d3rlpy names its columns and ends itself: no --column, --max-episode-steps"
+        )
+    path = Path(source).absolute()
+    with opened(path) as file:
+        if FLAT in file:
+            shapes, lengths = {"": file["observations"].shape[1:]}, [len(file["rewards"])]
+        else:
+            lengths = [len(file[f"rewards_{number}"]) for number in range(int(file["num_episodes"][()]))]
+            if not lengths:
+                raise DatasetError(f"{source}: the dataset has zero episodes")
+            shapes = {name: part.shape[1:] for name, part in _parts(file, 0).items()}
+        kept = kept_parts(source, shapes, options.drop_columns)
+        flat = FLAT in file
+    return (
+        Recording(
+            path=path,
+            format="d3rlpy",
+            rows=sum(lengths),
+            batches=partial(_flat_batches, path) if flat else partial(_batches, path, lengths, kept),
+            facts={"observation_parts": recorded_parts(kept)},
+        ),
+    )
+
+
+def _parts(file: Any, number: int) -> dict[str, Any]:
+    """Arrays of an episode's observations by name: one without a name, or those of a tuple."""
+    whole = f"observations_{number}"
+    if whole in file:
+        return {"": file[whole]}
+    parts: dict[str, Any] = {}
+    while f"{whole}_{len(parts)}" in file:
+        parts[str(len(parts))] = file[f"{whole}_{len(parts)}"]
+    return parts
+
+
+def _batches(path: Path, lengths: list[int], kept: dict[str, int], rows: int) -> Iterator[Columns]:
+    episodes: list[dict[str, Array]] = []
+    count = 0
+    with opened(path) as file:
+        for number, length in enumerate(lengths):
+            ended = bool(file[f"terminated_{number}"][()])
+            last = np.arange(length) == length - 1
+            episodes.append(
+                {
+                    "observation": joined(
+                        {name: part[()] for name, part in _parts(file, number).items()}, kept
+                    ),
+                    "action": file[f"actions_{number}"][()],
+                    "reward": file[f"rewards_{number}"][()].reshape(-1),
+                    "terminated": last & ended,
+                    "truncated": last & (not ended),
+                    "episode_id": np.full(length, number),
+                    "step_index": np.arange(length),
+                }
+            )
+            count += length
+            if count >= rows or number == len(lengths) - 1:
+                yield {key: np.concatenate([episode[key] for episode in episodes]) for key in episodes[0]}
+                episodes, count = [], 0
+
+
+def _flat_batches(path: Path, rows: int) -> Iterator[Columns]:
+    with opened(path) as file:
+        count = len(file["rewards"])
+        for start in range(0, count, rows):
+            part = slice(start, min(start + rows, count))
+            size, source = part.stop - part.start, str(path)
+            terminated = flag_column(file["terminals"][part], "terminals", size, source, start)
+            ends = flag_column(file[FLAT][part], FLAT, size, source, start)
+            yield {
+                "observation": file["observations"][part],
+                "action": file["actions"][part],
+                "reward": file["rewards"][part],
+                "terminated": terminated,
+                "truncated": ends & ~terminated,
+            }

@@ -1,0 +1,276 @@
+"""``Dataset``: one or several recordings as one stream of rows."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vaco_curate.columns import (
+    EpisodeNumbers,
+    checked_columns,
+    layout,
+    refuse_other_columns,
+    shifts_of,
+    step_limit,
+    transitions_of_episodes,
+    whole_episodes,
+)
+from vaco_curate.errors import DatasetError
+from vaco_curate.formats.recording import Recording
+from vaco_curate.transitions import COLUMNS, Array, Transitions, refuse_rows_apart
+
+PIECE_ROWS = 65_536
+"""Rows that are read at a time: enough to be fast, few enough to be nothing beside a dataset."""
+
+PIECE_BYTES = 1 << 26
+"""Bytes that are read at a time, if such rows are wide."""
+
+SOURCE_FILE = "source_file"
+"""The label that every dataset has: the file or folder that a row was read from."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """An opened dataset: the rows of its recordings, one after the other, counted from 0.
+
+    Attributes:
+        source: what the user called it.
+        address: where it is found again: absolute.
+        recordings: of one format, at least one.
+        max_episode_steps: of ``ReadOptions``.
+        first_row: raw row number of the first row: 0 but for a unit of a larger dataset.
+        shifts: added to the episode numbers of each recording; None to find what makes them unique.
+        names: of what is written of each recording, without suffix; None to find what makes them unique.
+    """
+
+    source: str
+    address: str
+    recordings: tuple[Recording, ...]
+    max_episode_steps: int | None = None
+    first_row: int = 0
+    shifts: tuple[int, ...] | None = None
+    names: tuple[str, ...] | None = None
+
+    def __len__(self) -> int:
+        return int(sum(recording.rows for recording in self.recordings))
+
+    @property
+    def format(self) -> str:
+        """Name of the reader."""
+        return self.recordings[0].format
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The file or folder of each recording."""
+        return tuple(recording.path for recording in self.recordings)
+
+    @property
+    def has_rewards(self) -> bool:
+        """Whether rewards were recorded; false where some are read as zero for want of them."""
+        return all(recording.has_rewards for recording in self.recordings)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names that ``label`` knows: of columns that every recording has, and ``source_file``."""
+        common = [n for n in self.recordings[0].labels if all(n in r.labels for r in self.recordings)]
+        return (*common, SOURCE_FILE)
+
+    def label(self, name: str) -> Array:
+        """A column beyond those of ``Transitions``, a number or a word for every row, (n,).
+
+        Raises:
+            DatasetError: there is no such column.
+        """
+        if name not in self.labels:
+            raise DatasetError(
+                f"{self.source}: no column {name} with a value for every row",
+                details=(f"found: {', '.join(self.labels)}",),
+            )
+        if name == SOURCE_FILE:
+            names = np.array(self.file_names, dtype=object)
+            return np.repeat(names, [recording.rows for recording in self.recordings])
+        return np.concatenate([recording.label(name) for recording in self.recordings])
+
+    def groups(self, name: str) -> Array:
+        """(n,) int32: the number of each row's value among the different values of a label.
+
+        Raises:
+            DatasetError: there is no such column.
+        """
+        if name == SOURCE_FILE:
+            rows = [recording.rows for recording in self.recordings]
+            return np.repeat(np.arange(len(rows), dtype=np.int32), rows)
+        return np.unique(self.label(name), return_inverse=True)[1].astype(np.int32)
+
+    @cached_property
+    def file_names(self) -> tuple[str, ...]:
+        """A name for each recording, unique: that of its file, with as much of its folder as it takes."""
+        if len(self.files) == 1:
+            return (self.files[0].name,)
+        parts = [path.parts for path in self.files]
+        shared = next((i for i in range(len(parts[0])) if len({p[i : i + 1] for p in parts}) > 1), 0)
+        return tuple("/".join(p[shared:]) for p in parts)
+
+    @cached_property
+    def shard_names(self) -> tuple[str, ...]:
+        """A name for what is written of each recording, without suffix, unique."""
+        if self.names is not None:
+            return self.names
+        plain = [name.replace("/", "--") for name in self.file_names]
+        stems = [
+            Path(name).stem if path.is_file() else name for name, path in zip(plain, self.files, strict=True)
+        ]
+        unique = len(set(stems)) == len(stems)
+        return tuple(stems if unique else plain)
+
+    def pieces(self, rows: int | None = None) -> Iterator[Transitions]:
+        """All rows in order, in pieces of whole episodes: about so many rows each, or one longer episode.
+
+        Args:
+            rows: None for ``PIECE_ROWS``, or fewer wide ones.
+
+        Raises:
+            DatasetError: a recording is damaged, or holds what ``Transitions`` refuses.
+        """
+        first_row, seen = self.first_row, set[int]()
+        expected: dict[str, str] | None = None
+        for columns in whole_episodes(self._numbered(rows or self._piece_rows), self.source):
+            piece = transitions_of_episodes(
+                columns, source=self.source, format_name=self.format, first_row=first_row, **self.facts
+            )
+            found = layout({name: getattr(piece, name) for name in COLUMNS})
+            if expected is not None and found != expected:
+                refuse_other_columns(self.source, expected, found)
+            expected = found
+            for number, episode in enumerate(piece.episode_id[piece.episode_start].tolist()):
+                if episode in seen:
+                    refuse_rows_apart(piece, number)
+                seen.add(episode)
+            yield piece
+            first_row += len(piece)
+        if not seen:
+            raise DatasetError(f"{self.source}: the dataset has zero rows")
+
+    def units(self) -> list[Dataset]:
+        """Parts that can be read anywhere, in any order: a recording, or several that share episodes.
+
+        Their rows, episodes and names are those of the whole.
+        """
+        units, row, start = [], 0, 0
+        for number, recording in enumerate(self.recordings):
+            following = self.recordings[number + 1 :][:1]
+            if following and self._goes_on(recording, following[0]):
+                continue
+            part = slice(start, number + 1)
+            rows = sum(found.rows for found in self.recordings[part])
+            if rows:
+                unit = dataclasses.replace(
+                    self,
+                    recordings=self.recordings[part],
+                    first_row=row,
+                    shifts=self._shifts[part],
+                    names=self.shard_names[part],
+                )
+                units.append(unit)
+            row, start = row + rows, number + 1
+        return units
+
+    def _goes_on(self, recording: Recording, other: Recording) -> bool:
+        """Whether an episode goes on in the next recording; an empty one goes with its neighbor."""
+        if not recording.rows or not other.rows:
+            return True
+        if any(self._shifts) or recording.episodes is None or other.episodes is None:
+            return False
+        return recording.episodes.goes_on_in(other.episodes)
+
+    def first_columns(self) -> dict[str, Array]:
+        """Columns of the first few rows, which tell their types and widths.
+
+        Raises:
+            DatasetError: as ``pieces``.
+        """
+        for recording in self.recordings:
+            if recording.rows:
+                source = str(recording.path) if len(self.recordings) > 1 else self.source
+                return checked_columns(next(recording.batches(1)), source)
+        raise DatasetError(f"{self.source}: the dataset has zero rows")
+
+    @cached_property
+    def _piece_rows(self) -> int:
+        width = sum(values.nbytes // len(values) for values in self.first_columns().values())
+        return max(1, min(PIECE_ROWS, PIECE_BYTES // width))
+
+    def read(self) -> Transitions:
+        """All rows, in memory.
+
+        Raises:
+            DatasetError: as ``pieces``.
+        """
+        return self.transitions(self.fill(lambda name, shape, dtype: np.empty(shape, dtype)))
+
+    def fill(self, allocate: Callable[[str, tuple[int, ...], np.dtype[Any]], Array]) -> dict[str, Array]:
+        """All rows in arrays, one for each column, that ``allocate`` makes of a name, a shape and a type.
+
+        Raises:
+            DatasetError: as ``pieces``.
+        """
+        columns: dict[str, Array] = {}
+        for piece in self.pieces():
+            rows = slice(piece.first_row, piece.first_row + len(piece))
+            for name in COLUMNS:
+                values = getattr(piece, name)
+                if name not in columns:
+                    columns[name] = allocate(name, (len(self), *values.shape[1:]), values.dtype)
+                columns[name][rows] = values
+        return columns
+
+    def transitions(self, columns: Mapping[str, Array]) -> Transitions:
+        """What ``fill`` has filled as ``Transitions``."""
+        return transitions_of_episodes(columns, source=self.source, format_name=self.format, **self.facts)
+
+    def _numbered(self, rows: int) -> Iterator[dict[str, Array]]:
+        first_row, several = self.first_row, len(self.recordings) > 1
+        for recording, shift in zip(self.recordings, self._shifts, strict=True):
+            numbers, row = EpisodeNumbers(shift), 0
+            source = str(recording.path) if several else self.source
+            for batch in recording.batches(rows):
+                numbers.max_episode_steps = step_limit(batch, self.max_episode_steps)
+                columns = checked_columns(batch, source, row if several else first_row)
+                count = len(columns["reward"])
+                if count:
+                    yield numbers.of(columns)
+                row, first_row = row + count, first_row + count
+
+    @cached_property
+    def _shifts(self) -> tuple[int, ...]:
+        """What is added to the episode numbers of each recording: nothing, if none of them occurs in two."""
+        if self.shifts is not None:
+            return self.shifts
+        ids = [recording.episodes for recording in self.recordings]
+        return shifts_of(ids, [recording.rows for recording in self.recordings], self.source)
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """Fields of ``Transitions`` that are no columns, where all recordings agree, and the notes of all."""
+        facts = dict(self.recordings[0].facts)
+        notes = [note for recording in self.recordings for note in recording.notes]
+        first = self.recordings[0].facts.get("observation_parts", ())
+        for recording in self.recordings[1:]:
+            parts = recording.facts.get("observation_parts", ())
+            if parts != first:
+                raise DatasetError(
+                    f"{self.source}: observations are made of other parts in {recording.path}",
+                    details=(f"first: {first}", f"there: {parts}"),
+                    fix="leave out what is not in all files: --drop-columns",
+                )
+            for name, value in recording.facts.items():
+                if name in facts and not np.array_equal(np.asarray(facts[name]), np.asarray(value)):
+                    notes.append(f"the recordings differ in {name}: not used")
+                    del facts[name]
+        return facts | {"notes": tuple(dict.fromkeys(notes))}
