@@ -76,7 +76,7 @@ def test_the_qlearning_dict_has_a_target_in_every_row(half):
 def test_weights_of_every_row_can_be_written_without_the_rows(run, source):
     import polars as pl
 
-    result = reweight_dataset(run, weights_only=True, out=run.parent / "weights", clip=2.0)
+    result = reweight_dataset(run, file_format="weights", out=run.parent / "weights", clip=2.0)
     frame = pl.read_parquet(run.parent / "weights" / "weights.parquet")
     assert frame.columns == ["index", "weight"]
     assert frame["index"].to_list() == list(range(len(source)))

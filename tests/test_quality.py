@@ -9,12 +9,11 @@ import h5py
 import numpy as np
 import pytest
 
-from vaco_curate import Cut, Environment, filter_dataset, read_dataset, score_dataset
+from vaco_curate import EPISODE, Choice, Cut, Environment, filter_dataset, read_dataset, score_dataset
 from vaco_curate.curation import episode_means
 from vaco_curate.demo import record_pendulum
 from vaco_curate.demo.pendulum import BEHAVIORS
 from vaco_curate.evaluation import CloningSettings, clone_policy, rollout_returns
-from vaco_curate.scores import ScoreTable
 from vaco_curate.stages.runs import open_run
 from vaco_curate.training import PRESETS
 
@@ -37,8 +36,7 @@ def test_episodes_of_the_good_controller_score_above_random_ones(folder):
     data = read_dataset(str(folder / "pendulum.hdf5"))
     with h5py.File(folder / "pendulum.hdf5") as file:
         behavior = file["infos/behavior"][:][data.episode_start]
-    table = ScoreTable.load(folder / "pendulum.vaco" / "scores.parquet")
-    means = episode_means(data, table.column("score"))
+    means = episode_means(data, open_run(folder / "pendulum.vaco").scores.column("score"))
     good, random = (means[behavior == list(BEHAVIORS).index(name)] for name in ("good", "random"))
     area_under_curve = (good[:, None] > random[None]).mean()
     assert area_under_curve > 0.95
@@ -47,7 +45,7 @@ def test_episodes_of_the_good_controller_score_above_random_ones(folder):
 def test_a_policy_cloned_from_the_best_episodes_beats_one_cloned_from_all(folder):
     run = open_run(folder / "pendulum.vaco")
     data = run.dataset()
-    kept = filter_dataset(run.folder, Cut(share=Fraction(1, 5)), level="episode", out=folder / "best")
+    kept = filter_dataset(run.folder, Cut(share=Fraction(1, 5)), Choice(level=EPISODE), out=folder / "best")
     assert kept.after.return_mean > kept.before.return_mean + 300
     weight = np.isin(data.episode_id, read_dataset(str(folder / "best")).episode_id).astype(float)
     settings = CloningSettings(updates=1_500, hidden=(64, 64), learning_rate=1e-3)

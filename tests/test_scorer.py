@@ -9,9 +9,10 @@ import pytest
 import torch
 from helpers import make_transitions, tiny_settings
 
-from vaco_curate import score_stream, streaming
+from vaco_curate import score_stream
+from vaco_curate.curation import Candidates, Cut, select
 from vaco_curate.errors import DatasetError, RunError
-from vaco_curate.formats import parquet
+from vaco_curate.formats import Target, dataset, parquet
 from vaco_curate.networks import ScorerNetwork, TwinCritic, ValueNetwork
 from vaco_curate.promise import Paths, kept_promise
 from vaco_curate.scaling import Scaling, fit_scaling
@@ -160,7 +161,7 @@ def test_a_diverged_scorer_is_refused_and_not_exported_as_nan():
     scorer = train(make_transitions(), tiny_settings()).scorer
     scorer.networks.bias[-1].fill_(np.nan)
     with pytest.raises(DatasetError, match="score of row 1000 is not finite"):
-        scorer.score(make_transitions(), first_row=1000)
+        scorer.score(dataclasses.replace(make_transitions(), first_row=1000))
 
 
 @pytest.mark.parametrize("name", ["scorer.json", "scorer.safetensors"])
@@ -227,20 +228,22 @@ def test_a_stream_gives_the_scores_of_the_whole(tmp_path, monkeypatch):
     data = make_transitions(episodes=40)
     scorer = train(data, tiny_settings(), members=2).scorer
     (tmp_path / "rows").mkdir()
-    monkeypatch.setattr(parquet, "ROWS_PER_SHARD", 300)
-    parquet.write_transitions(tmp_path / "rows", data, np.arange(len(data)), {}, {})
-    monkeypatch.setattr(streaming, "BATCH_ROWS", 130)
+    writer = parquet.ParquetWriter(Target(tmp_path / "rows", ["0", "1", "2"], [300, 300, 200], {}))
+    writer.write(data, np.arange(len(data)), {})
+    writer.close()
+    monkeypatch.setattr(dataset, "PIECE_ROWS", 130)
     batches = list(score_stream(tmp_path / "rows", scorer))
     assert len(batches) > 4, "the test needs several shards and several batches of each"
     table = pa.Table.from_batches(batches)
     whole = scorer.score(data)
     assert table["index"].to_pylist() == list(range(len(data)))
+    assert (table["reward"].to_numpy() == data.reward).all()
     for name in ("score", "score_std", "q_value", "advantage"):
         assert (table[name].to_numpy() == getattr(whole, name)).all(), name
 
 
 def test_a_stream_of_something_else_is_refused(scorer, tmp_path):
-    with pytest.raises(DatasetError, match="no such Parquet file"):
+    with pytest.raises(DatasetError, match="no such file or folder"):
         next(score_stream(tmp_path / "nothing", scorer))
     pq.write_table(pa.table({"observation": [[1.0] * 4]}), tmp_path / "half.parquet")
     with pytest.raises(DatasetError, match="missing column action"):
@@ -248,3 +251,16 @@ def test_a_stream_of_something_else_is_refused(scorer, tmp_path):
     (tmp_path / "broken.parquet").write_bytes(b"PAR1")
     with pytest.raises(DatasetError, match="not readable as Parquet"):
         next(score_stream(tmp_path / "broken.parquet", scorer))
+
+
+def test_adroit_cloned_episodes_that_occur_twice_tie_and_are_cut_by_row_number(scorer):
+    """Half of Adroit's cloned datasets repeats the other half."""
+    once = make_transitions(episodes=6)
+    columns = {name: np.concatenate([getattr(once, name)] * 2) for name in ("observation", "action", "reward")}
+    columns |= {name: np.concatenate([getattr(once, name)] * 2) for name in ("terminated", "truncated")}
+    score = scorer.score(make_transitions(columns=columns)).score
+    assert (score[:120] == score[120:]).all()
+    candidates = Candidates.of(make_transitions(columns=columns), score)
+    selection = select(candidates, Cut(rows=75))
+    best = np.argsort(-score, kind="stable")[:75]
+    assert selection.kept_rows.tolist() == sorted(best)

@@ -11,22 +11,25 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vaco_curate.curated import CuratedDataset, load_curated
-    from vaco_curate.curation import Cut, Selection
+    from vaco_curate.curation import EPISODE, TRANSITION, Cut, Level, Selection
     from vaco_curate.errors import CurateError
     from vaco_curate.evaluation import CloningSettings, Environment
-    from vaco_curate.formats import ReadOptions, read_dataset
+    from vaco_curate.formats import Dataset, ReadOptions, open_dataset, read_dataset
     from vaco_curate.policy import TrainedPolicy
     from vaco_curate.scorer import Scorer
     from vaco_curate.scores import ScoreTable
     from vaco_curate.stages import (
+        Choice,
         EvaluationSettings,
         apply_scorer,
+        convert_dataset,
         evaluate_policy,
         filter_dataset,
         inspect_dataset,
         report_run,
         reweight_dataset,
         score_dataset,
+        verify_folder,
     )
     from vaco_curate.streaming import score_stream
     from vaco_curate.training import PRESETS, BilevelSettings, TrainSettings, ValueSettings
@@ -34,22 +37,25 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "curated": ("CuratedDataset", "load_curated"),
-    "curation": ("Cut", "Selection"),
+    "curation": ("EPISODE", "TRANSITION", "Cut", "Level", "Selection"),
     "errors": ("CurateError",),
     "evaluation": ("CloningSettings", "Environment"),
-    "formats": ("ReadOptions", "read_dataset"),
+    "formats": ("Dataset", "ReadOptions", "open_dataset", "read_dataset"),
     "policy": ("TrainedPolicy",),
     "scorer": ("Scorer",),
     "scores": ("ScoreTable",),
     "stages": (
+        "Choice",
         "EvaluationSettings",
         "apply_scorer",
+        "convert_dataset",
         "evaluate_policy",
         "filter_dataset",
         "inspect_dataset",
         "report_run",
         "reweight_dataset",
         "score_dataset",
+        "verify_folder",
     ),
     "streaming": ("score_stream",),
     "training": ("PRESETS", "BilevelSettings", "TrainSettings", "ValueSettings"),
@@ -58,14 +64,19 @@ _MODULES = {
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
+    "EPISODE",
     "PRESETS",
+    "TRANSITION",
     "BilevelSettings",
+    "Choice",
     "CloningSettings",
     "CurateError",
     "CuratedDataset",
     "Cut",
+    "Dataset",
     "Environment",
     "EvaluationSettings",
+    "Level",
     "ReadOptions",
     "ScoreTable",
     "Scorer",
@@ -75,15 +86,18 @@ __all__ = [
     "Transitions",
     "ValueSettings",
     "apply_scorer",
+    "convert_dataset",
     "evaluate_policy",
     "filter_dataset",
     "inspect_dataset",
     "load_curated",
+    "open_dataset",
     "read_dataset",
     "report_run",
     "reweight_dataset",
     "score_dataset",
     "score_stream",
+    "verify_folder",
 ]
 
 

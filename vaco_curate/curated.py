@@ -12,8 +12,9 @@ import torch
 from torch.utils.data import Dataset, WeightedRandomSampler
 
 from vaco_curate.errors import CurateError, RunError
+from vaco_curate.files import place
 from vaco_curate.folders import CURATED
-from vaco_curate.formats import ReadOptions, parquet
+from vaco_curate.formats import open_dataset
 from vaco_curate.manifest import read_manifest
 from vaco_curate.transitions import Array, Transitions
 
@@ -116,28 +117,30 @@ def load_curated(path: str | Path) -> CuratedDataset:
     """Load a folder that ``filter`` or ``reweight`` wrote.
 
     Raises:
-        RunError: it is no such folder, or holds weights only.
+        RunError: it is no such folder, or holds no rows.
         DatasetError: its files are damaged.
     """
-    folder = Path(path)
+    folder = place(path)
     manifest = read_manifest(folder)
     if manifest.get("kind") != CURATED:
         raise RunError(f"{folder}: holds {manifest.get('kind')!r}, not curated data", fix="vaco-curate filter")
-    if manifest["part"] == "weights":
+    if manifest["part"] in ("weights", "selection"):
         raise RunError(
-            f"{folder}: holds weights only, no rows", fix="vaco-curate reweight without --weights-only"
+            f"{folder}: holds {manifest['part']} only, no rows",
+            fix="vaco-curate reweight with --format parquet",
         )
-    table = parquet.read_table(str(folder))
-    transitions = parquet.table_transitions(table, str(folder), ReadOptions())
-    weighted = "weight" in table.column_names
-
-    def column(name: str) -> Array:
-        return np.array(table.column(name).to_numpy())  # a copy: Arrow's own memory is read-only
-
+    dataset = open_dataset(str(folder))
+    labels = {name.removeprefix("infos/"): name for name in dataset.labels}
+    if "index" not in labels:
+        raise RunError(
+            f"{folder}: holds {dataset.format}, which does not say which rows of the source it is made of",
+            fix="open it with that format's own library, or filter with --format parquet",
+        )
+    weighted = "weight" in labels
     return CuratedDataset(
-        transitions=transitions,
-        weight=column("weight") if weighted else np.ones(len(transitions), np.float32),
-        index=column("index"),
-        score=column("score"),
-        rank=column("rank"),
+        transitions=dataset.read(),
+        weight=dataset.label(labels["weight"]) if weighted else np.ones(len(dataset), np.float32),
+        index=dataset.label(labels["index"]),
+        score=dataset.label(labels["score"]),
+        rank=dataset.label(labels["rank"]),
     )

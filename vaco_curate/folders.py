@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import json
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -10,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from vaco_curate.errors import RunError
-from vaco_curate.manifest import FILE_NAME, read_manifest
+from vaco_curate.files import is_local, lies_in, remove
+from vaco_curate.manifest import FILE_NAME, read_manifest, write_manifest
 
 RUN = "run"
 CURATED = "curated"
+CONVERTED = "converted"
 DEMO = "demo"
 
 UNFINISHED = ".partial"
@@ -28,7 +33,10 @@ def run_folder_for(source: str) -> Path:
     path = Path(source)
     if path.name in ("", ".."):
         return path.resolve().with_name(f"{path.resolve().name}.vaco")
-    stem = path.stem if path.suffix in {".hdf5", ".h5", ".parquet"} else path.name
+    stem = path.stem if path.suffix in {".hdf5", ".h5", ".parquet", ".npz"} else path.name
+    if re.search(r"[*?\[]", str(path)):  # of a pattern, what its files share
+        plain = itertools.takewhile(lambda part: not re.search(r"[*?\[]", part), path.parts)
+        stem = re.split(r"[*?\[]", stem)[0].rstrip("-_.") or Path(*plain).resolve().name
     return Path(f"{stem}.vaco")
 
 
@@ -77,10 +85,10 @@ def require_run(folder: Path) -> Path:
     if facts.get("kind") != RUN:
         raise RunError(f"{folder}: holds {facts.get('kind')!r}, not a scoring run")
     if facts.get("complete") is not True:
-        raise RunError(
-            f"{folder}: the run is not finished",
-            fix=f"vaco-curate score {facts['dataset']['source']} --out {_finished_name(folder)} --resume",
-        )
+        fix = "give the command that writes it again"
+        if "dataset" in facts:  # a training, and no scorer that is applied
+            fix = f"vaco-curate score {facts['dataset']['source']} --out {_finished_name(folder)} --resume"
+        raise RunError(f"{folder}: the run is not finished", fix=fix)
     return folder
 
 
@@ -102,6 +110,8 @@ def refuse_existing(folder: Path, kind: str, *, force: bool) -> None:
     """
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
+    if not is_local(folder) and (_manifest_or_none(folder) or {}).get("complete") is False:
+        return  # begun, to be gone on with
     if not force:
         raise RunError(f"{folder} exists already", fix="give --force to replace it, or another --out")
     facts = _manifest_or_none(folder)
@@ -139,7 +149,7 @@ def refuse_overlap(folder: Path, sources: Mapping[str, Path]) -> None:
         RunError: the folder would replace one of them.
     """
     for name, source in sources.items():
-        if source.resolve().is_relative_to(folder.resolve()):
+        if lies_in(source, folder):
             raise RunError(f"{folder}: the output would replace {name} ({source})", fix="give another folder")
 
 
@@ -164,6 +174,59 @@ def replaced_folder(folder: Path, kind: str, *, force: bool) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
+
+
+@contextmanager
+def work_folder(folder: Path, kind: str, request: dict[str, Any], *, force: bool, keep: bool) -> Iterator[Path]:
+    """A folder to fill, which takes the place of ``folder`` when the block succeeds.
+
+    Args:
+        request: what is being made, as JSON.
+        keep: on a failure keep what is there, as ``NAME.shards.partial``, and go on with it the next time that
+            the same is asked for; else as ``replaced_folder``. In an object store, where no folder can be
+            renamed, it is always kept, and complete when its manifest says so.
+
+    Raises:
+        RunError: as ``refuse_existing``; or something else was being made there.
+    """
+    asked = json.loads(json.dumps({"kind": kind, "complete": False, "request": request}))
+    if not is_local(folder):
+        _begin(folder, folder, asked, force=force)
+        yield folder
+        return
+    if not keep:
+        with replaced_folder(folder, kind, force=force) as fresh:
+            yield fresh
+        return
+    work = folder.resolve().with_name(f"{folder.resolve().name}.shards{UNFINISHED}")
+    _begin(work, folder, asked, force=force)
+    yield work
+    put_in_place(work, folder, kind, force=force)
+
+
+def _begin(work: Path, folder: Path, asked: dict[str, Any], *, force: bool) -> None:
+    """Begin to fill ``work``, or go on if what is asked was begun there."""
+    began = _manifest_or_none(work)
+    if began is not None and began.get("complete") is False:
+        if not force and asked == {name: began.get(name) for name in asked}:
+            return
+        if not force:
+            raise RunError(
+                f"{work} holds something else that was begun",
+                fix="finish it as it was begun, or start over with --force",
+            )
+        remove(work)
+    if not is_local(folder) and folder.exists() and began is not None:
+        raise RunError(
+            f"{folder} exists already, and in an object store nothing is replaced at once",
+            fix="remove it yourself, or give another --out",
+        )
+    refuse_existing(folder, asked["kind"], force=force)
+    if work != folder and work.exists() and began is None:
+        raise RunError(f"{work} was not written by vaco-curate", fix="give another --out, or remove it")
+    remove(work)
+    work.mkdir(parents=True, exist_ok=True)
+    write_manifest(work, asked)
 
 
 def put_in_place(finished: Path, folder: Path, kind: str, *, force: bool) -> None:

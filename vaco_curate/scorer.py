@@ -106,14 +106,11 @@ class Scorer:
         """k that the networks take."""
         return len(self.scaling.action_low)
 
-    def score(self, data: Transitions, *, first_row: int = 0) -> RowScores:
-        """Score all rows of a dataset.
+    def score(self, data: Transitions) -> RowScores:
+        """Score all rows of a dataset, or of a piece of one.
 
         A score depends on the row and, where there is a prior, on the path that it is part of: a part of a
         dataset gets the scores of the whole where it holds whole episodes.
-
-        Args:
-            first_row: number of the first row in a larger dataset, for messages.
 
         Raises:
             DatasetError: the sizes are not those of the training data, or a score is not finite.
@@ -126,7 +123,7 @@ class Scorer:
         finite = np.isfinite(score) & np.isfinite(in_reward_units).all(axis=0)
         if not finite.all():
             raise DatasetError(
-                f"the score of row {first_row + int(np.flatnonzero(~finite)[0])} is not finite",
+                f"the score of row {data.first_row + int(np.flatnonzero(~finite)[0])} is not finite",
                 fix="the training diverged: lower the learning rates or check the rewards with 'inspect'",
             )
         return RowScores(score, score_std, *in_reward_units)

@@ -1,122 +1,170 @@
-"""``ScoreTable``: one score for every raw row of a dataset, bound to that dataset's fingerprint."""
+"""``ScoreTable``: one score for every raw row of a dataset, in a file for each of its recordings."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from vaco_curate.columns import whole_episodes
 from vaco_curate.errors import DatasetError, RunError
-from vaco_curate.formats.parquet import METADATA_KEY, write_table
-from vaco_curate.scorer import RowScores
+from vaco_curate.formats.arrow import parquet_file
+from vaco_curate.scorer import RowScores, Scorer
 from vaco_curate.transitions import Array, Transitions
 
-SCHEMA = {
-    "index": pl.Int64,
-    "episode_id": pl.Int64,
-    "step_index": pl.Int64,
-    "score": pl.Float32,
-    "score_std": pl.Float32,
-    "rank": pl.Int64,
-    "q_value": pl.Float32,
-    "advantage": pl.Float32,
-}
+SCHEMA = pa.schema(
+    [
+        pa.field("index", pa.int64(), nullable=False),
+        pa.field("episode_id", pa.int64(), nullable=False),
+        pa.field("step_index", pa.int64(), nullable=False),
+        pa.field("reward", pa.float64(), nullable=False),
+        pa.field("score", pa.float32(), nullable=False),
+        pa.field("score_std", pa.float32()),
+        pa.field("q_value", pa.float32(), nullable=False),
+        pa.field("advantage", pa.float32(), nullable=False),
+    ]
+)
 
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """Scores in the order of the source.
+    """Scores in the order of the source, read when they are asked for.
+
+    Columns of ``SCHEMA``: ``score_std`` is the spread of the members' scores, null where there was one member;
+    ``q_value`` and ``advantage`` are in reward units of the dataset, as ``reward`` is.
 
     Attributes:
-        frame: columns of ``SCHEMA``; ``rank`` is 0 for the best score, ties broken by ``index``;
-            ``score_std`` is the spread of the members' scores, null where there was one member;
-            ``q_value`` and ``advantage`` are in reward units of the dataset.
+        files: one for each recording of the dataset, in their order.
         fingerprint: of the dataset that was scored.
         source: where that dataset was read from, for messages.
         reward_scale: scaled reward units per reward unit in the value phase.
     """
 
-    frame: pl.DataFrame
+    files: tuple[Path, ...]
     fingerprint: str
     source: str
     reward_scale: float
 
-    def column(self, name: str) -> Array:
-        """A column as numpy, (n,)."""
-        return self.frame[name].to_numpy()
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns."""
+        return list(SCHEMA.names)
 
-    def check_dataset(self, data: Transitions) -> None:
+    def __len__(self) -> int:
+        return sum(self._metadata(file).num_rows for file in self.files)
+
+    def column(self, name: str) -> Array:
+        """A column as numpy, (n,); NaN for null.
+
+        Raises:
+            RunError: a file is missing, damaged or of another schema.
+        """
+        parts = [batch.column(0).to_numpy(zero_copy_only=False) for batch in self.batches([name])]
+        return np.concatenate(parts) if parts else np.empty(0)
+
+    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """The named columns, some rows at a time.
+
+        Raises:
+            RunError: as ``column``.
+        """
+        for file in self.files:
+            self._metadata(file)
+            try:
+                with parquet_file(file, pre_buffer=False) as parquet:
+                    yield from parquet.iter_batches(columns=list(columns))
+            except (OSError, pa.ArrowException) as error:
+                raise _damaged(file, str(error)) from error
+
+    def pieces(self, columns: Sequence[str]) -> Iterator[dict[str, Array]]:
+        """The named columns and ``episode_id``, some whole episodes at a time.
+
+        Raises:
+            RunError: as ``column``.
+        """
+        names = list(dict.fromkeys(["episode_id", *columns]))
+        batches = (
+            {name: batch.column(name).to_numpy(zero_copy_only=False) for name in names}
+            for batch in self.batches(names)
+            if len(batch)
+        )
+        return whole_episodes(batches, self.source)
+
+    def check_rows(self, source: str, rows: int) -> None:
+        """Refuse a dataset of another number of rows than the one that was scored, before it is read.
+
+        Raises:
+            DatasetError: the numbers differ.
+        """
+        if rows != len(self):
+            raise DatasetError(
+                "the scores were made for a different dataset",
+                details=(
+                    f"scores:  {self.source}  ({len(self):,} rows)",
+                    f"dataset: {source}  ({rows:,} rows)",
+                ),
+                fix=f"score it first: vaco-curate score {source}",
+            )
+
+    def check_dataset(self, source: str, fingerprint: str) -> None:
         """Refuse a dataset other than the one that was scored.
 
         Raises:
             DatasetError: the fingerprints differ.
         """
-        if data.fingerprint != self.fingerprint:
+        if fingerprint != self.fingerprint:
             raise DatasetError(
                 "the scores were made for a different dataset",
                 details=(
                     f"scores:  {self.source}  (fingerprint {self.fingerprint[:12]})",
-                    f"dataset: {data.source}  (fingerprint {data.fingerprint[:12]})",
+                    f"dataset: {source}  (fingerprint {fingerprint[:12]})",
                 ),
-                fix=f"score it first: vaco-curate score {data.source}",
+                fix=f"score it first: vaco-curate score {source}",
             )
 
-    def save(self, path: Path) -> None:
-        """Write Parquet with the facts in the file's metadata."""
-        facts = {
-            "fingerprint": self.fingerprint,
-            "source": self.source,
-            "reward_scale": self.reward_scale,
-        }
-        table = self.frame.to_arrow().replace_schema_metadata({METADATA_KEY: json.dumps(facts).encode()})
-        write_table(path, table)
-
-    @classmethod
-    def load(cls, path: Path) -> ScoreTable:
-        """Read what ``save`` wrote.
-
-        Raises:
-            RunError: the file is missing, damaged or of another schema.
-        """
+    @staticmethod
+    def _metadata(file: Path) -> pq.FileMetaData:
         try:
-            table = pq.ParquetFile(path).read()
-            facts = json.loads((table.schema.metadata or {})[METADATA_KEY])
-            frame = pl.from_arrow(table)
-            assert isinstance(frame, pl.DataFrame)
-            return cls(frame.select(list(SCHEMA)), **facts)
-        except (OSError, KeyError, ValueError, pa.ArrowException, pl.exceptions.PolarsError) as error:
-            raise RunError(
-                f"{path}: not a readable score table", details=(str(error).splitlines()[0],)
-            ) from error
+            with parquet_file(file) as parquet:
+                metadata = parquet.metadata
+            if metadata.schema.to_arrow_schema().names != SCHEMA.names:
+                raise _damaged(file, f"it holds {', '.join(metadata.schema.to_arrow_schema().names)}")
+            return metadata
+        except (OSError, pa.ArrowException) as error:
+            raise _damaged(file, str(error)) from error
 
 
-def score_table(data: Transitions, scores: RowScores, *, reward_scale: float) -> ScoreTable:
-    """The table of a dataset's scores."""
-    frame = pl.DataFrame(
-        {
-            "index": np.arange(len(data)),
-            "episode_id": data.episode_id,
-            "step_index": data.step_index,
-            "score": scores.score,
-            "score_std": scores.score_std,
-            "rank": ranks(scores.score),
-            "q_value": scores.q_value,
-            "advantage": scores.advantage,
-        },
+def _damaged(file: Path, what: str) -> RunError:
+    return RunError(f"{file}: not a readable score table", details=(what.splitlines()[0],))
+
+
+def scored_pieces(pieces: Iterable[Transitions], scorer: Scorer) -> Iterator[tuple[Transitions, RowScores]]:
+    """Pieces of whole episodes with their scores; the next piece is read while one is scored."""
+    waiting = iter(pieces)
+    with ThreadPoolExecutor(1) as reader:
+        upcoming = reader.submit(next, waiting, None)
+        while (piece := upcoming.result()) is not None:
+            upcoming = reader.submit(next, waiting, None)
+            yield piece, scorer.score(piece)
+
+
+def score_batch(piece: Transitions, scores: RowScores) -> pa.RecordBatch:
+    """The table's rows for a piece of a dataset."""
+    return pa.record_batch(
+        [
+            pa.array(np.arange(piece.first_row, piece.first_row + len(piece))),
+            pa.array(piece.episode_id),
+            pa.array(piece.step_index),
+            pa.array(piece.reward.astype(np.float64)),
+            pa.array(scores.score),
+            pa.array(scores.score_std, from_pandas=True),
+            pa.array(scores.q_value),
+            pa.array(scores.advantage),
+        ],
         schema=SCHEMA,
-        nan_to_null=True,
     )
-    return ScoreTable(frame, data.fingerprint, data.source, reward_scale)
-
-
-def ranks(score: Array) -> Array:
-    """(n,) int64: 0 for the best score, ties broken by position."""
-    order = np.argsort(-score, kind="stable")
-    rank = np.empty(len(score), dtype=np.int64)
-    rank[order] = np.arange(len(score))
-    return rank

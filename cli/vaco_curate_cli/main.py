@@ -19,6 +19,8 @@ COMMANDS = {
     "reweight": "reweight:reweight_command",
     "eval": "evaluate:eval_command",
     "report": "report:report_command",
+    "convert": "convert:convert_command",
+    "verify": "verify:verify_command",
     "demo": "demo:demo_command",
 }
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -11,14 +12,27 @@ from typing import Any, TypeVar
 
 import click
 
+from vaco_curate.engines import ENGINES
 from vaco_curate.errors import SettingsError
+from vaco_curate.files import place
 from vaco_curate.folders import newest_run
 from vaco_curate.formats.options import ReadOptions
 from vaco_curate_cli.display import Display
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-FOLDER = click.Path(path_type=Path)
+
+class Place(click.ParamType):  # type: ignore[type-arg]
+    """A folder here, or in an object store."""
+
+    name = "folder"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Parse."""
+        return place(value)
+
+
+FOLDER = Place()
 
 
 def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -63,30 +77,56 @@ def device_option(command: Command) -> Command:
     )(command)
 
 
+def engine_option(command: Command) -> Command:
+    """--engine."""
+    return click.option(
+        "--engine",
+        type=click.Choice(ENGINES),
+        default="local",
+        show_default=True,
+        help="ray: on the workers of a Ray cluster, a file of the dataset each; begun again, goes on.",
+    )(command)
+
+
 def force_option(command: Command) -> Command:
     """--force."""
     return click.option("--force", is_flag=True, help="Replace an output folder of ours that exists.")(command)
 
 
-def read_options(command: Command) -> Command:
-    """--column and --max-episode-steps."""
-    command = click.option(
+def read_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--column, --max-episode-steps and --drop-columns; the command receives ``options`` in their place."""
+
+    @functools.wraps(command)
+    def with_options(
+        *args: Any, columns: tuple[str, ...], max_episode_steps: int | None, dropped: str | None, **kwargs: Any
+    ) -> Any:
+        return command(*args, options=_build_options(columns, max_episode_steps, dropped), **kwargs)
+
+    with_dropped = click.option(
+        "--drop-columns",
+        "dropped",
+        metavar="NAME,...",
+        help="Parts of the observation to leave out, by the source's names: cameras, for one.",
+    )(with_options)
+    with_limit = click.option(
         "--max-episode-steps",
         type=int,
         help="Step limit of the environment, for files without time-limit flags.",
-    )(command)
+    )(with_dropped)
     return click.option(
         "--column",
         "columns",
         multiple=True,
         metavar="OURS=THEIRS,...",
-        help="Names of the columns in Parquet of another schema, e.g. observation=obs,action=act.",
-    )(command)
+        help="Names of columns in Parquet of another schema: observation=obs,action=act; in LeRobot reward=x.",
+    )(with_limit)
 
 
-def build_read_options(columns: tuple[str, ...], max_episode_steps: int | None) -> ReadOptions | None:
-    """The reader's options from the two flags, None when neither is given."""
-    if not columns and max_episode_steps is None:
+def _build_options(
+    columns: tuple[str, ...], max_episode_steps: int | None, dropped: str | None
+) -> ReadOptions | None:
+    """None when no option is given: a resumed run then goes on with those that it began with."""
+    if not columns and max_episode_steps is None and dropped is None:
         return None
     pairs = [pair for group in columns for pair in group.split(",") if pair]
     for pair in pairs:
@@ -94,7 +134,8 @@ def build_read_options(columns: tuple[str, ...], max_episode_steps: int | None) 
             raise click.BadParameter(f"{pair!r} is not OURS=THEIRS", param_hint="--column")
     if max_episode_steps is not None and max_episode_steps < 1:
         raise SettingsError(f"--max-episode-steps {max_episode_steps} must be at least 1")
-    return ReadOptions(dict(pair.split("=") for pair in pairs), max_episode_steps)
+    names = tuple(name for name in (dropped or "").split(",") if name)
+    return ReadOptions(dict(pair.split("=") for pair in pairs), max_episode_steps, names)
 
 
 class Top(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
@@ -112,6 +153,21 @@ class Top(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 
             self.fail(
                 f"{value!r} is neither a share such as 50% nor a number of rows such as 20000", param, ctx
             )
+
+
+class Size(click.ParamType):  # type: ignore[type-arg]
+    """``8GB`` or ``500MB`` as bytes."""
+
+    name = "GB|MB"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Parse."""
+        if isinstance(value, int):
+            return value
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([GM])B", value.strip(), re.IGNORECASE)
+        if found is None:
+            self.fail(f"{value!r} is no size such as 8GB or 500MB", param, ctx)
+        return int(float(found[1]) * {"G": 1e9, "M": 1e6}[found[2].upper()])
 
 
 class JsonObject(click.ParamType):  # type: ignore[type-arg]

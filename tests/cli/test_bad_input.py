@@ -35,11 +35,11 @@ BAD_FILES = {
         },
         "zero rows",
     ),
-    "nan": ({"observations": nan_in_row_7(make_transitions())}, "first in row 7"),
-    "huge": ({"rewards": np.full(120, 1e20, np.float32)}, "exceeds 1e+15 in 120 row(s), first in row 0"),
+    "nan": ({"observations": nan_in_row_7(make_transitions())}, "NaN or infinite in row 7"),
+    "huge": ({"rewards": np.full(120, 1e20, np.float32)}, "exceeds 1e+15 in row 0 and 99 more up to row 99"),
     "infinity": (
         {"rewards": np.full(120, np.inf, np.float32)},
-        "NaN or infinite in 120 row(s), first in row 0",
+        "NaN or infinite in row 0 and 99 more up to row 99",
     ),
 }
 
@@ -72,7 +72,7 @@ def test_a_bad_dataset_is_refused_and_nothing_is_written(vaco, here, command, ki
         (["score", "pendulum.hdf5", "--out", ".", "--force"], "will not be replaced"),
         (
             ["score", "pendulum.hdf5", "--out", "new", "--column", "action=a"],
-            "--column names the columns of Parquet",
+            "--column is for other formats",
         ),
         (["filter", "--top", "0%"], "--top is 0 % of the rows"),
         (["filter", "--top", "-5%"], "--top is -5 % of the rows"),
@@ -174,7 +174,7 @@ def test_a_selection_refuses_a_dataset_that_is_not_the_one_scored(vaco, scored):
     with h5py.File(scored / "pendulum.hdf5", "r+") as file:
         file["rewards"][3] = 7.0
     manifest = read_manifest(scored / "pendulum.vaco")
-    manifest["dataset"]["path"] = str(scored / "pendulum.hdf5")
+    manifest["dataset"]["address"] = str(scored / "pendulum.hdf5")
     (scored / "pendulum.vaco" / "manifest.json").write_text(json.dumps(manifest))
     for command in (["filter", "--top", "50%"], ["reweight"], ["report"], ["eval"]):
         outcome = vaco(*command)
@@ -185,7 +185,7 @@ def test_a_selection_refuses_a_dataset_that_is_not_the_one_scored(vaco, scored):
 
 def test_a_moved_dataset_is_asked_for_and_found(vaco, scored):
     manifest = read_manifest(scored / "pendulum.vaco")
-    manifest["dataset"]["path"] = "/gone/pendulum.hdf5"
+    manifest["dataset"]["address"] = manifest["dataset"]["recordings"][0]["path"] = "/gone/pendulum.hdf5"
     (scored / "pendulum.vaco" / "manifest.json").write_text(json.dumps(manifest))
     refused = vaco("filter", "--top", "50%")
     assert refused.code == 1
@@ -226,7 +226,7 @@ def test_a_bad_config_is_refused(vaco, scored, text, message):
 
 
 def test_a_damaged_score_table_is_refused(vaco, scored):
-    (scored / "pendulum.vaco" / "scores.parquet").write_bytes(b"PAR1")
+    (scored / "pendulum.vaco" / "scores/pendulum.parquet").write_bytes(b"PAR1")
     outcome = vaco("filter", "--top", "50%")
     assert outcome.code == 1
     assert "not a readable score table" in outcome.stderr

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 from helpers import make_transitions, tiny_settings, write_d4rl
 
 from vaco_curate import native
 from vaco_curate.folders import newest_run
-from vaco_curate.formats import parquet, read_dataset
+from vaco_curate.formats import read_dataset
 from vaco_curate.manifest import read_manifest
 from vaco_curate_cli.main import COMMANDS
 
@@ -38,26 +41,29 @@ def test_score_writes_a_complete_run_and_filter_uses_it_without_an_argument(vaco
     assert scored.code == 0, scored.stderr
     assert "actions are scaled to [-1, 1] by the action space" in scored.stderr
     names = sorted(path.name for path in (here / "pendulum.vaco").iterdir())
-    assert names == ["manifest.json", "metrics.parquet", "policy", "scorer", "scores.parquet"]
+    assert names == ["manifest.json", "metrics.parquet", "policy", "scorer", "scores"]
     assert not (here / "pendulum.vaco.partial").exists()
 
     kept = vaco("filter", "--top", "50%")
     assert kept.code == 0, kept.stderr
     assert "using the newest run here: pendulum.vaco" in kept.stderr
     assert "effective sample size" in kept.stdout
-    assert read_manifest(here / "pendulum.top50pct")["rows"] == {"kept": 2000, "dropped": 2000}
+    assert read_manifest(here / "pendulum.top50pct")["rows"] == {
+        "kept": 2000,
+        "dropped": 2000,
+        "reasons": {"below the cut": 2000},
+    }
 
 
 def test_scores_have_one_row_for_every_raw_row_in_order(scored, pendulum):
-    frame = pl.read_parquet(scored / "pendulum.vaco" / "scores.parquet")
+    frame = pl.read_parquet(scored / "pendulum.vaco" / "scores/pendulum.parquet")
     data = read_dataset(str(pendulum))
     assert frame.columns == [
-        "index", "episode_id", "step_index", "score", "score_std", "rank", "q_value", "advantage",
+        "index", "episode_id", "step_index", "reward", "score", "score_std", "q_value", "advantage",
     ]  # fmt: skip
     assert frame["index"].to_list() == list(range(len(data)))
     assert (frame["step_index"].to_numpy() == data.step_index).all()
-    assert sorted(frame["rank"]) == list(range(len(data)))
-    assert frame["score"][frame["rank"].arg_min()] == frame["score"].max()
+    assert (frame["reward"].to_numpy() == data.reward).all()
     assert frame["score_std"].null_count() == len(frame), "one member has no spread"
     assert frame.drop("score_std").null_count().sum_horizontal().item() == 0
     assert np.isfinite(frame.select("score", "q_value", "advantage").to_numpy()).all()
@@ -66,7 +72,8 @@ def test_scores_have_one_row_for_every_raw_row_in_order(scored, pendulum):
 def test_the_manifest_says_what_made_the_run(scored, pendulum):
     manifest = read_manifest(scored / "pendulum.vaco")
     assert manifest["complete"] is True
-    (file,) = manifest["dataset"]["files"]
+    (recording,) = manifest["dataset"]["recordings"]
+    (file,) = recording["files"]
     assert file["bytes"] == pendulum.stat().st_size
     assert len(file["sha256"]) == 64
     assert manifest["settings"] == json.loads(CONFIG)
@@ -107,7 +114,7 @@ def test_filter_keeps_what_it_is_told(vaco, scored, arguments, folder, rows):
     assert outcome.code == 0, outcome.stderr
     assert outcome.json["out"] == folder
     assert outcome.json["after"]["rows"] == rows
-    table = parquet.read_table(str(scored / folder))
+    table = pq.read_table(scored / folder / "data" / "pendulum.parquet")
     assert len(table) == rows
     assert table.column_names == [
         "observation", "action", "reward", "next_observation", "terminated", "truncated",
@@ -118,10 +125,10 @@ def test_filter_keeps_what_it_is_told(vaco, scored, arguments, folder, rows):
 def test_excluded_rows_are_written_with_their_reason(vaco, scored):
     assert vaco("filter", "--top", "30%", "--excluded", "dropped").code == 0
     kept, dropped = (
-        parquet.read_table(str(scored / "pendulum.top30pct")),
-        parquet.read_table(str(scored / "dropped")),
+        pq.read_table(scored / folder / "data" / "pendulum.parquet")
+        for folder in ("pendulum.top30pct", "dropped")
     )
-    assert set(dropped.column("reason").to_pylist()) == {"score below the cut"}
+    assert set(dropped.column("reason").to_pylist()) == {"below the cut"}
     together = kept.column("index").to_pylist() + dropped.column("index").to_pylist()
     assert sorted(together) == list(range(4000))
 
@@ -136,14 +143,18 @@ def test_a_dry_run_writes_nothing(vaco, scored):
 def test_the_same_filter_writes_the_same_bytes(vaco, scored):
     vaco("filter", "--top", "50%", "--out", "one")
     vaco("filter", "--top", "50%", "--out", "two")
-    assert (scored / "one/part-00000.parquet").read_bytes() == (scored / "two/part-00000.parquet").read_bytes()
+    assert (scored / "one/data/pendulum.parquet").read_bytes() == (
+        scored / "two/data/pendulum.parquet"
+    ).read_bytes()
 
 
 def test_reweight_writes_every_row_with_weights_of_mean_one(vaco, scored):
     outcome = vaco("reweight", "--clip", "3")
     assert outcome.code == 0, outcome.stderr
     assert "after clipping at 3" in outcome.stdout
-    weight = parquet.read_table(str(scored / "pendulum.weighted")).column("weight").to_numpy()
+    weight = (
+        pq.read_table(scored / "pendulum.weighted" / "data" / "pendulum.parquet").column("weight").to_numpy()
+    )
     assert len(weight) == 4000
     assert weight.mean() == pytest.approx(1.0, abs=1e-5)
     assert weight.max() <= 3.0
@@ -152,8 +163,8 @@ def test_reweight_writes_every_row_with_weights_of_mean_one(vaco, scored):
 def test_an_applied_scorer_gives_the_scores_of_its_training(vaco, scored):
     outcome = vaco("score", "pendulum.hdf5", "--scorer", "pendulum.vaco", "--out", "again.vaco", "--json")
     assert outcome.code == 0, outcome.stderr
-    mine = pl.read_parquet(scored / "again.vaco" / "scores.parquet")
-    assert mine.equals(pl.read_parquet(scored / "pendulum.vaco" / "scores.parquet"))
+    mine = pl.read_parquet(scored / "again.vaco" / "scores/pendulum.parquet")
+    assert mine.equals(pl.read_parquet(scored / "pendulum.vaco" / "scores/pendulum.parquet"))
     assert newest_run(scored).name == "again.vaco"
     assert vaco("filter", "--top", "5", "--dry-run").code == 0
     assert vaco("report", "again.vaco").code == 0
@@ -289,7 +300,7 @@ def test_a_folder_of_shards_is_scored_from_within_beside_itself(vaco, scored, mo
     monkeypatch.chdir(scored / "shards")
     outcome = vaco("score", ".", "--config", "../tiny.json", "--json")
     assert outcome.code == 0, outcome.stderr
-    assert (scored / "shards.vaco" / "scores.parquet").is_file()
+    assert (scored / "shards.vaco" / "scores/pendulum.parquet").is_file()
 
 
 def test_a_run_may_lie_behind_a_link(vaco, scored):
@@ -299,7 +310,7 @@ def test_a_run_may_lie_behind_a_link(vaco, scored):
     for force in ([], ["--force"]):
         outcome = vaco("score", "pendulum.hdf5", "--config", "tiny.json", "--out", "link.vaco", *force)
         assert outcome.code == 0, outcome.stderr
-    assert (scored / "disk" / "scores.parquet").is_file()
+    assert (scored / "disk" / "scores/pendulum.parquet").is_file()
     assert (scored / "link.vaco").is_symlink()
 
 
@@ -329,11 +340,108 @@ def test_several_members_give_a_spread_and_a_report_of_what_is_uncertain(vaco, h
         == 0
     )
     assert read_manifest(here / "three.vaco")["members"] == 3
-    frame = pl.read_parquet(here / "three.vaco" / "scores.parquet")
+    frame = pl.read_parquet(here / "three.vaco" / "scores/pendulum.parquet")
     assert frame["score_std"].null_count() == 0
     assert frame["score_std"].min() > 0
     assert vaco("report", "three.vaco").code == 0
     assert "Which scores are uncertain" in (here / "three.vaco" / "report.html").read_text()
     assert vaco("score", str(pendulum), "--scorer", "three.vaco", "--out", "again.vaco").code == 0
-    again = pl.read_parquet(here / "again.vaco" / "scores.parquet")
+    again = pl.read_parquet(here / "again.vaco" / "scores/pendulum.parquet")
     assert again.equals(frame)
+
+
+def test_data_above_the_memory_limit_is_scored_alike_from_a_cache(vaco, scored, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(scored / "cache"))
+    (scored / "tiny.json").write_text(CONFIG)
+    arguments = ("score", "pendulum.hdf5", "--config", "tiny.json", "--memory-limit", "0.1MB")
+    whole = pl.read_parquet(scored / "pendulum.vaco" / "scores" / "pendulum.parquet")
+    first = vaco(*arguments, "--out", "mapped.vaco")
+    assert first.code == 0, first.stderr
+    assert re.search(
+        r"writing the dataset's columns once, 0 MB, to .*/cache/vaco-curate/columns/", first.stderr
+    )
+    again = vaco(*arguments, "--out", "again.vaco")
+    assert "columns once" not in again.stderr, "they are there"
+    (columns,) = (scored / "cache" / "vaco-curate" / "columns").iterdir()
+    shutil.rmtree(columns)
+    assert vaco(*arguments, "--out", "none.vaco", "--no-cache").code == 0
+    assert not any(path.name.startswith(".") for path in scored.iterdir())
+    assert not any((scored / "cache" / "vaco-curate" / "columns").iterdir())
+    for run in ("mapped", "again", "none"):
+        assert pl.read_parquet(scored / f"{run}.vaco" / "scores" / "pendulum.parquet").equals(whole)
+        fingerprint = read_manifest(scored / f"{run}.vaco")["dataset"]["fingerprint"]
+        assert fingerprint == read_manifest(scored / "pendulum.vaco")["dataset"]["fingerprint"]
+
+
+def test_a_full_cache_disk_is_refused_before_anything_is_written(vaco, here, pendulum, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(here / "cache"))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    outcome = vaco("score", str(pendulum), "--memory-limit", "0.1MB", "--out", "x.vaco")
+    assert outcome.code == 1
+    assert "are free" in outcome.stderr
+    assert not (here / "x.vaco").exists()
+
+
+def test_several_files_are_scored_and_filtered_each_into_one_of_its_name(vaco, here):
+    record = [make_transitions(episodes=4, seed=seed) for seed in range(3)]
+    for number, data in enumerate(record):
+        write_d4rl(here / f"log-{number}.hdf5", data, **{"infos/task": np.full(80, number % 2)})
+    (here / "tiny.json").write_text(CONFIG)
+    assert vaco("score", "log-*.hdf5", "--config", "tiny.json", "--out", "logs.vaco").code == 0
+    names = ["log-0.parquet", "log-1.parquet", "log-2.parquet"]
+    assert sorted(path.name for path in (here / "logs.vaco" / "scores").iterdir()) == names
+    outcome = vaco("filter", "--top", "25%", "--per", "source_file", "--json")
+    assert outcome.code == 0, outcome.stderr
+    folder = here / outcome.json["out"]
+    assert sorted(path.name for path in (folder / "data").iterdir()) == names
+    assert [pq.read_metadata(folder / "data" / name).num_rows for name in names] == [20, 20, 20]
+    kept = pl.read_parquet(folder / "data" / "log-2.parquet")
+    assert kept["index"].min() >= 160
+    assert (kept["reward"].to_numpy() == record[2].reward[kept["index"].to_numpy() - 160]).all()
+    selection = pl.read_parquet(folder / "selection.parquet")
+    assert selection.columns == [
+        "index",
+        "episode_id",
+        "step_index",
+        "score",
+        "rank",
+        "weight",
+        "keep",
+        "reason",
+    ]
+    assert selection["keep"].sum() == 60
+    assert set(selection.filter(~pl.col("keep"))["reason"]) == {"below the cut"}
+    per_task = vaco("filter", "--top", "10%", "--per", "infos/task", "--dry-run", "--json")
+    assert per_task.json["after"]["rows"] == 16 + 8
+    missing = vaco("filter", "--top", "10%", "--per", "task")
+    assert missing.code == 1
+    assert "infos/task" in missing.stderr
+
+
+def test_the_decision_alone_needs_no_dataset(vaco, scored):
+    (scored / "pendulum.hdf5").rename(scored / "away.hdf5")
+    outcome = vaco("filter", "--budget", "100", "--selection-only", "--out", "decision")
+    assert outcome.code == 0, outcome.stderr
+    assert sorted(path.name for path in (scored / "decision").iterdir()) == [
+        "manifest.json",
+        "selection.parquet",
+    ]
+    assert pl.read_parquet(scored / "decision" / "selection.parquet")["keep"].sum() == 100
+
+
+@pytest.mark.parametrize("by", ["score", "q_value", "advantage", "return", "random"])
+def test_rows_can_be_ordered_by_other_things_for_comparison(vaco, scored, by):
+    outcome = vaco("filter", "--top", "10%", "--by", by, "--json")
+    assert outcome.code == 0, outcome.stderr
+    folder = scored / outcome.json["out"]
+    selection = pl.read_parquet(folder / "selection.parquet")
+    frame = pl.read_parquet(scored / "pendulum.vaco" / "scores" / "pendulum.parquet")
+    returns = frame.group_by("episode_id", maintain_order=True).agg(pl.col("reward").sum().alias("return"))
+    values = frame.join(returns, on="episode_id", maintain_order="left")
+    if by != "random":
+        kept = selection["keep"].to_numpy()
+        assert values[by].to_numpy()[kept].min() >= values[by].to_numpy()[~kept].max()
+    else:
+        other = vaco("filter", "--top", "10%", "--by", by, "--seed", "1", "--out", "other").code
+        assert other == 0
+        assert not selection["keep"].equals(pl.read_parquet(scored / "other" / "selection.parquet")["keep"])

@@ -21,11 +21,11 @@ CONFIG = json.dumps(tiny_settings().to_json())
 
 def test_an_existing_output_needs_force_and_survives_a_refusal(vaco, scored):
     assert vaco("filter", "--top", "50%").code == 0
-    kept = (scored / "pendulum.top50pct" / "part-00000.parquet").read_bytes()
+    kept = (scored / "pendulum.top50pct" / "data/pendulum.parquet").read_bytes()
     again = vaco("filter", "--top", "50%")
     assert again.code == 1
     assert "--force" in again.stderr
-    assert (scored / "pendulum.top50pct" / "part-00000.parquet").read_bytes() == kept
+    assert (scored / "pendulum.top50pct" / "data/pendulum.parquet").read_bytes() == kept
     assert vaco("filter", "--top", "50%", "--force").code == 0
 
 
@@ -70,10 +70,10 @@ def test_resume_never_removes_a_folder_that_is_not_ours(vaco, here, pendulum):
 
 def test_a_run_complete_but_not_yet_renamed_is_finished_by_resume(vaco, scored):
     (scored / "pendulum.vaco").rename(scored / "pendulum.vaco.partial")
-    before = (scored / "pendulum.vaco.partial" / "scores.parquet").read_bytes()
+    before = (scored / "pendulum.vaco.partial" / "scores/pendulum.parquet").read_bytes()
     outcome = vaco("score", "pendulum.hdf5", "--resume", "--json")
     assert outcome.code == 0, outcome.stderr
-    assert (scored / "pendulum.vaco" / "scores.parquet").read_bytes() == before
+    assert (scored / "pendulum.vaco" / "scores/pendulum.parquet").read_bytes() == before
 
 
 def test_resume_never_gives_the_result_of_another_dataset(vaco, scored):
@@ -101,7 +101,7 @@ def test_force_never_deletes_results_that_lie_inside_the_replaced_folder(vaco, s
     outcome = vaco("score", "pendulum.hdf5", "--config", "tiny.json", "--force")
     assert outcome.code == 1
     assert "also holds best" in outcome.stderr
-    assert (scored / "pendulum.vaco" / "best" / "part-00000.parquet").is_file()
+    assert (scored / "pendulum.vaco" / "best" / "data/pendulum.parquet").is_file()
 
 
 def test_the_advice_for_an_unfinished_run_works(vaco, scored):
@@ -117,7 +117,7 @@ def test_the_advice_for_an_unfinished_run_works(vaco, scored):
 @pytest.mark.parametrize("step", ["the old one is moved away", "the new one is put in its place"])
 def test_an_interrupt_while_an_output_is_put_in_place_keeps_the_old_one(vaco, scored, monkeypatch, step):
     vaco("filter", "--top", "50%", "--out", "kept")
-    before = (scored / "kept" / "part-00000.parquet").read_bytes()
+    before = (scored / "kept" / "data/pendulum.parquet").read_bytes()
     real = Path.rename
 
     def rename(self, target):
@@ -131,7 +131,7 @@ def test_an_interrupt_while_an_output_is_put_in_place_keeps_the_old_one(vaco, sc
     monkeypatch.setattr(Path, "rename", rename)
     assert vaco("filter", "--top", "10%", "--out", "kept", "--force").code == 130
     monkeypatch.undo()
-    assert (scored / "kept" / "part-00000.parquet").read_bytes() == before
+    assert (scored / "kept" / "data/pendulum.parquet").read_bytes() == before
     assert not any(path.name.startswith(".") for path in scored.iterdir())
 
 
@@ -172,7 +172,7 @@ def test_ctrl_c_exits_with_130_and_the_run_goes_on_with_resume(vaco, start, here
     manifest["settings"]["value"]["updates"] = 1
     manifest_path.write_text(json.dumps(manifest))  # end the value phase at once, to keep the test short
     assert vaco("score", "pendulum.hdf5", "--resume").code == 0
-    assert (here / "pendulum.vaco" / "scores.parquet").is_file()
+    assert (here / "pendulum.vaco" / "scores/pendulum.parquet").is_file()
     assert not (here / "pendulum.vaco.partial").exists()
 
 
@@ -196,7 +196,7 @@ def test_resume_remembers_how_the_dataset_was_read(vaco, here, pendulum, monkeyp
         assert vaco(*begin).code == 130
     resumed = vaco("score", "log.parquet", "--resume")
     assert resumed.code == 0, resumed.stderr
-    whole, again = (pl.read_parquet(here / run / "scores.parquet") for run in ("whole", "log.vaco"))
+    whole, again = (pl.read_parquet(here / run / "scores" / "log.parquet") for run in ("whole", "log.vaco"))
     assert whole.equals(again)
 
 
@@ -223,12 +223,12 @@ def test_an_interrupted_filter_leaves_the_previous_output(scored, monkeypatch, v
     from vaco_curate.stages import select
 
     vaco("filter", "--top", "50%", "--out", "kept")
-    before = (scored / "kept" / "part-00000.parquet").read_bytes()
+    before = (scored / "kept" / "data/pendulum.parquet").read_bytes()
 
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(select, "write_kept", interrupted)
+    monkeypatch.setattr(select, "_write_rows", interrupted)
     assert vaco("filter", "--top", "10%", "--out", "kept", "--force").code == 130
-    assert (scored / "kept" / "part-00000.parquet").read_bytes() == before
+    assert (scored / "kept" / "data/pendulum.parquet").read_bytes() == before
     assert not any(path.name.startswith(".") for path in scored.iterdir())

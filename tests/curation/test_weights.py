@@ -6,10 +6,17 @@ from helpers import make_transitions
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vaco_curate.curation import effective_sample_share, reweight, summarize
+from vaco_curate.curation import Candidates, effective_sample_share, reweight, summarize
 from vaco_curate.curation.health import score_warnings
 from vaco_curate.curation.weights import clipped_weights, weights_from_scores
 from vaco_curate.errors import SettingsError
+
+
+def weighted(log_weight, **settings):
+    starts, nothing = np.array([0]), np.zeros(1)
+    candidates = Candidates(log_weight, "score", starts, nothing, np.zeros(len(log_weight), bool))
+    return reweight(candidates, **settings)
+
 
 log_weights = st.integers(0, 10_000).map(lambda seed: 3 * np.random.default_rng(seed).standard_normal(200))
 
@@ -25,7 +32,7 @@ def test_weights_have_mean_one_and_keep_the_order(log_weight, temperature):
 @pytest.mark.parametrize("temperature", [1.0, 1e-4])
 def test_extreme_weights_neither_overflow_nor_drop_a_row(temperature, maximum):
     log_weight = np.linspace(-50, 50, 240)
-    selection, _ = reweight(log_weight, temperature=temperature, maximum=maximum)
+    selection, _ = weighted(log_weight, temperature=temperature, maximum=maximum)
     assert len(selection.kept_rows) == 240
     assert (selection.weight.astype(np.float32) > 0).all()
     assert selection.weight.mean() == pytest.approx(1.0)
@@ -46,10 +53,10 @@ def test_clipped_weights_have_mean_one_and_none_above_the_maximum(log_weight, ma
 
 @given(log_weights)
 def test_clipping_and_a_higher_temperature_raise_the_effective_sample_size(log_weight):
-    plain, before = reweight(log_weight, temperature=1.0, maximum=None)
+    plain, before = weighted(log_weight, temperature=1.0, maximum=None)
     assert before == pytest.approx(effective_sample_share(plain.weight))
-    clipped, _ = reweight(log_weight, temperature=1.0, maximum=3.0)
-    warm, _ = reweight(log_weight, temperature=2.0, maximum=None)
+    clipped, _ = weighted(log_weight, temperature=1.0, maximum=3.0)
+    warm, _ = weighted(log_weight, temperature=2.0, maximum=None)
     assert effective_sample_share(clipped.weight) >= before - 1e-12
     assert effective_sample_share(warm.weight) >= before
 
@@ -60,7 +67,7 @@ def test_clipping_and_a_higher_temperature_raise_the_effective_sample_size(log_w
 )
 def test_absurd_weights_are_refused(bad):
     with pytest.raises(SettingsError):
-        reweight(np.zeros(4), **({"temperature": 1.0, "maximum": None} | bad))
+        weighted(np.zeros(4), **({"temperature": 1.0, "maximum": None} | bad))
 
 
 def test_a_summary_weighs_each_episode_by_the_rows_that_are_drawn_from_it():
@@ -68,9 +75,9 @@ def test_a_summary_weighs_each_episode_by_the_rows_that_are_drawn_from_it():
         episodes=2, length=20, columns={"reward": np.repeat([1.0, 3.0], 20).astype(np.float32)}
     )
     weight = np.repeat([3.0, 1.0], 20)
-    summary = summarize(data, weight)
+    summary = summarize(data.episode_start, data.episode_return, weight)
     assert summary.return_mean == pytest.approx(0.75 * 20 + 0.25 * 60)
-    assert summarize(data, np.ones(40)).return_mean == pytest.approx(40)
+    assert summarize(data.episode_start, data.episode_return, np.ones(40)).return_mean == pytest.approx(40)
     assert summary.return_quantiles == (20.0, 20.0, 60.0)
     assert summary.effective_sample_size == pytest.approx(80**2 / (20 * 9 + 20))
 
@@ -79,21 +86,17 @@ def test_a_summary_counts_only_rows_with_weight():
     data = make_transitions(episodes=3, length=20)
     weight = np.zeros(60)
     weight[:5] = 1.0
-    summary = summarize(data, weight)
+    summary = summarize(data.episode_start, data.episode_return, weight)
     assert (summary.rows, summary.episodes, summary.effective_sample_size) == (5, 1, 5.0)
-
-
-RETURNS = np.arange(3.0)
 
 
 def test_collapsed_and_tied_scores_are_reported_and_sound_ones_are_not():
     generator = np.random.default_rng(0)
     sound = generator.standard_normal(1000)
-    assert score_warnings(sound, RETURNS) == []
+    assert score_warnings(sound, one_return=False) == []
     collapsed = sound.copy()
     collapsed[0] = 50.0
-    assert "collapsed" in score_warnings(collapsed, RETURNS)[0]
-    assert "all scores are equal" in score_warnings(np.ones(9), RETURNS)[0]
-    assert "share their score" in score_warnings(np.round(sound), RETURNS)[0]
-    assert "same return" in score_warnings(sound, np.ones(4))[0]
-    assert score_warnings(sound, np.ones(1)) == []
+    assert "collapsed" in score_warnings(collapsed, one_return=False)[0]
+    assert "all scores are equal" in score_warnings(np.ones(9), one_return=False)[0]
+    assert "share their score" in score_warnings(np.round(sound), one_return=False)[0]
+    assert "same return" in score_warnings(sound, one_return=True)[0]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers import make_transitions
+from helpers import make_transitions, write_scores
 
 from vaco_curate.errors import EnvironmentUnavailableError
 from vaco_curate.evaluation import (
@@ -20,7 +20,6 @@ from vaco_curate.evaluation import (
 from vaco_curate.policy import TrainedPolicy
 from vaco_curate.scaling import fit_scaling
 from vaco_curate.scorer import RowScores
-from vaco_curate.scores import score_table
 
 PENDULUM = Environment("Pendulum-v1")
 SETTINGS = CloningSettings(updates=300, hidden=(32, 32), learning_rate=3e-3)
@@ -160,14 +159,18 @@ def test_the_bootstrap_interval_covers_the_mean_and_is_wider_between_seeds_than_
     assert bootstrap_interval(np.full((2, 3), 7.0)) == (7.0, 7.0)
 
 
-def comparison(name, data, advantage=None, budget=40):
-    zeros = np.zeros(len(data), np.float32)
-    scores = RowScores(zeros, zeros, zeros, zeros if advantage is None else advantage)
-    table = score_table(data, scores, reward_scale=2.0)
-    return COMPARISONS[name](ComparisonInputs(data, table, budget, seed=0))
+@pytest.fixture
+def comparison(tmp_path):
+    def weights(name, data, advantage=None, budget=40):
+        zeros = np.zeros(len(data), np.float32)
+        scores = RowScores(zeros, zeros, zeros, zeros if advantage is None else advantage)
+        table = write_scores(tmp_path / "scores.parquet", data, scores, reward_scale=2.0)
+        return COMPARISONS[name](ComparisonInputs(data, table, budget, seed=0))
+
+    return weights
 
 
-def test_comparisons_weigh_rows_as_they_say():
+def test_comparisons_weigh_rows_as_they_say(comparison):
     data = make_transitions()
     assert (comparison("uniform", data) == 1).all()
     random = comparison("random", data)
@@ -183,5 +186,5 @@ def test_comparisons_weigh_rows_as_they_say():
     )
 
 
-def test_return_keeps_at_least_the_best_episode():
+def test_return_keeps_at_least_the_best_episode(comparison):
     assert comparison("return", make_transitions(), budget=3).sum() == 20

@@ -1,11 +1,26 @@
 """From scores to selections and weights, and to the facts about them."""
 
-from vaco_curate.curation.selection import Cut, Level, Selection, episode_means, select
+from vaco_curate.curation.candidates import ORDERS, By, Candidates
+from vaco_curate.curation.selection import (
+    EPISODE,
+    TRANSITION,
+    Cut,
+    Level,
+    Selection,
+    episode_means,
+    means_of,
+    select,
+)
 from vaco_curate.curation.summary import QUANTILES, Summary, before_and_after, summarize
 from vaco_curate.curation.weights import effective_sample_share, reweight
 
 __all__ = [
+    "EPISODE",
+    "ORDERS",
     "QUANTILES",
+    "TRANSITION",
+    "By",
+    "Candidates",
     "Cut",
     "Level",
     "Selection",
@@ -13,6 +28,7 @@ __all__ = [
     "before_and_after",
     "effective_sample_share",
     "episode_means",
+    "means_of",
     "reweight",
     "select",
     "summarize",

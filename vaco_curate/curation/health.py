@@ -11,12 +11,12 @@ SMALLEST_SAMPLE_SHARE = 0.02
 """Of the weights; the prior gives a little more where the best behavior has a fortieth of the rows."""
 
 
-def score_warnings(score: Array, episode_return: Array) -> list[str]:
+def score_warnings(score: Array, *, one_return: bool) -> list[str]:
     """Warnings about a score column; empty when nothing looks wrong.
 
     Args:
         score: (n,) log w, up to a constant.
-        episode_return: (episodes,), what the scores can have learned from.
+        one_return: whether there are several episodes, and all have the same return.
     """
     warnings = []
     if score.min() == score.max():
@@ -27,10 +27,11 @@ def score_warnings(score: Array, episode_return: Array) -> list[str]:
             f"the weights have collapsed: {share:.1%} of the rows carry them. Ranks may still be usable; "
             "for weights, raise --temperature"
         )
-    counts = np.unique(score, return_counts=True)[1]
-    tied = counts[counts > 1].sum() / len(score)
+    ascending = np.sort(score)
+    same = np.concatenate([[False], ascending[1:] == ascending[:-1], [False]])
+    tied = float((same[1:] | same[:-1]).mean())
     if tied > 0.5:
         warnings.append(f"{tied:.0%} of the rows share their score with another row (duplicates in the data?)")
-    if len(episode_return) > 1 and np.ptp(episode_return) == 0.0:
+    if one_return:
         warnings.append("all episodes have the same return: the rewards tell nothing apart, nor can the scores")
     return warnings

@@ -1,55 +1,70 @@
-"""Writing selections: shards of rows, or the narrow table of weights."""
+"""Writing selections: the decision as a narrow table, and the rows that it keeps or drops."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from vaco_curate.curation.selection import Selection
-from vaco_curate.formats.parquet import write_table, write_transitions
+from vaco_curate.curation.selection import REASONS, Selection
+from vaco_curate.formats.tables import TableWriter, write_table
 from vaco_curate.scores import ScoreTable
-from vaco_curate.transitions import Array, Transitions
+from vaco_curate.transitions import Array
 
+SELECTION_FILE = "selection.parquet"
 WEIGHTS_FILE = "weights.parquet"
+WEIGHTS_ARRAY = "weights.npy"
+
+SELECTION_SCHEMA = pa.schema(
+    [
+        pa.field("index", pa.int64(), nullable=False),
+        pa.field("episode_id", pa.int64(), nullable=False),
+        pa.field("step_index", pa.int64(), nullable=False),
+        pa.field("score", pa.float32(), nullable=False),
+        pa.field("rank", pa.int64(), nullable=False),
+        pa.field("weight", pa.float32(), nullable=False),
+        pa.field("keep", pa.bool_(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+    ]
+)
 
 
-def write_kept(
-    folder: Path,
-    data: Transitions,
-    scores: ScoreTable,
-    selection: Selection,
-    *,
-    weighted: bool,
-    facts: Mapping[str, Any],
-) -> list[Path]:
-    """Kept rows in their order with ``score`` and ``rank``, and ``weight`` when asked."""
-    rows = selection.kept_rows
-    extra = _ranking(scores, rows)
-    if weighted:
-        extra["weight"] = selection.weight[rows].astype(np.float32)
-    return write_transitions(folder, data, rows, extra, {**facts, "rule": selection.rule})
+def write_selection(path: Path, scores: ScoreTable, selection: Selection) -> None:
+    """The decision for every row, in their order."""
+    writer, row = TableWriter(path, SELECTION_SCHEMA), 0
+    for batch in scores.batches(["index", "episode_id", "step_index", "score"]):
+        rows = slice(row, row + len(batch))
+        columns = [
+            *batch.columns,
+            pa.array(selection.rank[rows].astype(np.int64)),
+            pa.array(_weight(selection, rows)),
+            pa.array(selection.keep[rows]),
+            _words(selection.reason[rows]),
+        ]
+        writer.write(pa.table(columns, schema=SELECTION_SCHEMA))
+        row = rows.stop
+    writer.close()
 
 
-def write_dropped(
-    folder: Path, data: Transitions, scores: ScoreTable, selection: Selection, facts: Mapping[str, Any]
-) -> list[Path]:
-    """Dropped rows in their order with ``score``, ``rank`` and ``reason``."""
-    rows = selection.dropped_rows
-    extra = _ranking(scores, rows) | {"reason": selection.reason[rows]}
-    return write_transitions(folder, data, rows, extra, {**facts, "rule": f"dropped by: {selection.rule}"})
+def write_weights(folder: Path, selection: Selection, file_format: str) -> None:
+    """The weight of every row without a copy of the data.
+
+    Args:
+        file_format: "weights" for ``index`` and ``weight`` as Parquet, which is what LeRobot takes; "npy" for
+            an array in the order of the rows.
+    """
+    weight = _weight(selection, slice(0, len(selection.keep)))
+    if file_format == "npy":
+        np.save(folder / WEIGHTS_ARRAY, weight)
+    else:
+        write_table(folder / WEIGHTS_FILE, pa.table({"index": np.arange(len(weight)), "weight": weight}))
 
 
-def write_weights(folder: Path, selection: Selection) -> list[Path]:
-    """``index`` and ``weight`` of every row: weights without a copy of the data."""
-    path = folder / WEIGHTS_FILE
-    weight = selection.weight.astype(np.float32)
-    write_table(path, pa.table({"index": np.arange(len(weight)), "weight": weight}))
-    return [path]
+def _weight(selection: Selection, rows: slice) -> Array:
+    chosen = selection.keep if selection.weight is None else selection.weight
+    return chosen[rows].astype(np.float32)
 
 
-def _ranking(scores: ScoreTable, rows: Array) -> dict[str, Array]:
-    return {"score": scores.column("score")[rows], "rank": scores.column("rank")[rows]}
+def _words(reason: Array) -> pa.Array:
+    return pa.DictionaryArray.from_arrays(pa.array(reason.astype(np.int8)), pa.array(REASONS)).cast(pa.string())

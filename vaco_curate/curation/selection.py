@@ -1,66 +1,137 @@
-"""Scores to a ``Selection``: which rows are kept, exactly, and why the others are not."""
+"""Candidates to a ``Selection``: which rows are kept, exactly, and why the others are not."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
+from vaco_curate.curation.candidates import Candidates
+from vaco_curate.curation.ordering import count_groups, kth_smallest, kth_smallest_of_groups, ranks
 from vaco_curate.errors import SettingsError
-from vaco_curate.transitions import Array, Transitions
+from vaco_curate.transitions import BLOCK, Array, Transitions, blocks
 
-Level = Literal["transition", "episode"]
+REASONS = (
+    "",
+    "below the cut",
+    "mean of its unit below the cut",
+    "its unit would exceed the rows to keep",
+    "over the budget",
+    "episode too short",
+    "successor of a kept row",
+)
+"""Why a row is dropped, or is kept though it would not be by itself; in ``Selection.reason`` by number."""
 
-KEPT = ""
-BELOW_CUT = "score below the cut"
-EPISODE_BELOW_CUT = "episode's mean score below the cut"
-OVER_BUDGET = "episode would exceed the row budget"
+KEPT, BELOW_CUT, UNIT_BELOW_CUT, UNIT_TOO_LARGE, OVER_BUDGET, SHORT_EPISODE, SUCCESSOR = range(len(REASONS))
+
+
+@dataclass(frozen=True)
+class Level:
+    """What is kept or dropped as a whole: rows, episodes, or windows of some rows of an episode.
+
+    Attributes:
+        name: "transition", "episode" or "window".
+        window: rows of a window; the last of an episode may have fewer.
+    """
+
+    name: str = "transition"
+    window: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.name not in ("transition", "episode", "window") or (self.name == "window") != bool(self.window):
+            raise SettingsError(f"--level {self}: unknown", fix="give transition, episode, or window:50")
+        if self.window is not None and self.window < 1:
+            raise SettingsError(f"--level {self}: a window has at least 1 row")
+
+    @classmethod
+    def parse(cls, text: str) -> Level:
+        """``transition``, ``episode`` or ``window:N``.
+
+        Raises:
+            SettingsError: something else.
+        """
+        name, colon, size = text.partition(":")
+        try:
+            return cls(name, int(size) if colon else None)
+        except ValueError as error:
+            raise SettingsError(
+                f"--level {text}: unknown", fix="give transition, episode, or window:50"
+            ) from error
+
+    def __str__(self) -> str:
+        return self.name if self.window is None else f"{self.name}:{self.window}"
+
+
+TRANSITION, EPISODE = Level("transition"), Level("episode")
 
 
 @dataclass(frozen=True)
 class Cut:
-    """Where to cut: exactly one of a share of the rows, a number of rows, or a score.
+    """Where to cut: exactly one of a share of the rows, a number of rows, or a value.
 
     Attributes:
         share: in (0, 1], exact, so that 10 % of 30 rows is 3 and not 4 by rounding.
         rows: at least 1.
-        threshold: lowest score that is kept.
+        threshold: lowest value that is kept; with ``worst`` the highest.
+        worst: keep from the other end.
+        budget: no more rows than this are kept, the best of those that would be.
     """
 
     share: Fraction | None = None
     rows: int | None = None
     threshold: float | None = None
+    worst: bool = False
+    budget: int | None = None
 
     def __post_init__(self) -> None:
+        option = "--bottom" if self.worst else "--top"
         if sum(value is not None for value in (self.share, self.rows, self.threshold)) != 1:
             raise SettingsError("a cut is one of a share, a number of rows, or a threshold")
         if self.share is not None and not 0 < self.share <= 1:
             wrong = "more than all rows" if self.share > 1 else f"{float(100 * self.share):g} % of the rows"
-            raise SettingsError(f"--top is {wrong}: give a share above 0 % and at most 100 %")
+            raise SettingsError(f"{option} is {wrong}: give a share above 0 % and at most 100 %")
         if self.rows is not None and self.rows < 1:
-            raise SettingsError(f"--top {self.rows} keeps nothing: give at least 1 row")
+            raise SettingsError(f"{option} {self.rows} keeps nothing: give at least 1 row")
         if self.threshold is not None and not math.isfinite(self.threshold):
             raise SettingsError(f"--threshold {self.threshold} is not a number to cut at")
+        if self.budget is not None and self.budget < 1:
+            raise SettingsError(f"--budget {self.budget} keeps nothing: give at least 1 row")
 
-    def budget(self, count: int) -> int:
-        """Rows that may be kept out of ``count``: ceil(share * count), or the number of rows."""
+    def of(self, counts: Array) -> Array:
+        """Rows that may be kept of groups of so many, (groups,): the same share of each, rounded up.
+
+        A number of rows is divided among the groups by their sizes, the largest remainders first, so that it is
+        exact.
+        """
         if self.share is not None:
-            return math.ceil(self.share * count)
-        assert self.rows is not None
-        return min(self.rows, count)
+            return np.array([math.ceil(self.share * int(count)) for count in counts])
+        assert self.rows is not None, "a threshold has no number of rows"
+        total = int(counts.sum())
+        rows = min(self.rows, total)
+        exact = [Fraction(rows * int(count), max(total, 1)) for count in counts]
+        kept = np.array([math.floor(share) for share in exact])
+        order = sorted(range(len(exact)), key=lambda group: kept[group] - exact[group])
+        kept[order[: rows - int(kept.sum())]] += 1
+        return kept
 
     def to_json(self) -> dict[str, Any]:
         """The request, exactly."""
-        share = None if self.share is None else str(self.share)
-        return {"share": share, "rows": self.rows, "threshold": self.threshold}
+        return dataclasses.asdict(self) | {"share": None if self.share is None else str(self.share)}
 
     def __str__(self) -> str:
+        end = "bottom" if self.worst else "top"
         if self.share is not None:
-            return f"top {float(100 * self.share):g}%"
-        return f"top {self.rows} rows" if self.rows is not None else f"score >= {self.threshold!r}"
+            words = f"{end} {float(100 * self.share):g}%"
+        elif self.rows is not None:
+            words = f"{end} {self.rows} rows"
+        else:
+            words = f"value {'<=' if self.worst else '>='} {self.threshold!r}"
+        return words if self.budget is None else f"{words}, at most {self.budget} rows"
 
 
 @dataclass(frozen=True)
@@ -68,78 +139,270 @@ class Selection:
     """A decision for every row of a dataset; a filter is the case of weights 0 and 1.
 
     Attributes:
-        weight: (n,) float64, 0 for a dropped row.
-        reason: (n,) strings, empty for a kept row.
+        keep: (n,) bool.
+        weight: (n,) of mean 1 where rows are weighted, None for a filter.
+        reason: (n,) numbers of ``REASONS``.
+        rank: (n,) of a row, or of its episode or window, among all; 0 is best.
         rule: the decision in words.
-        cut: lowest score (transition level) or mean score (episode level) kept, None for weights.
+        cut: lowest value, or mean of an episode or window, that is kept (highest from the other end); None for
+            weights.
     """
 
-    weight: Array
+    keep: Array
+    weight: Array | None
     reason: Array
+    rank: Array
     rule: str
     cut: float | None
 
     @property
     def kept_rows(self) -> Array:
         """(m,) row numbers kept, increasing."""
-        return np.flatnonzero(self.weight > 0)
+        return np.flatnonzero(self.keep)
 
     @property
     def dropped_rows(self) -> Array:
         """(n - m,) row numbers dropped, increasing."""
-        return np.flatnonzero(self.weight == 0)
+        return np.flatnonzero(~self.keep)
+
+    @property
+    def row_weight(self) -> Array:
+        """(n,) float64: the weights, or 1 for a kept row and 0 for a dropped one."""
+        return np.asarray(self.keep if self.weight is None else self.weight, np.float64)
 
 
-def select(data: Transitions, score: Array, rank: Array, cut: Cut, level: Level) -> Selection:
-    """Keep the best rows, or whole episodes in the order of their mean score.
+@dataclass(frozen=True)
+class _Units:
+    """What is kept or dropped as a whole: runs of rows that lie one after the other.
 
-    At transition level ``--top`` keeps exactly the budget, ties broken by row number. At episode level
-    episodes are taken best first until the next one would exceed the budget.
+    Attributes:
+        start: (units,) first row; None where every row is a unit.
+        size: (units,) rows of each; None likewise.
+        value: (units,) mean value.
+        group: (units,), or None.
+        allowed: (units,) bool, whether it may be kept at all.
+    """
+
+    start: Array | None
+    size: Array | None
+    value: Array
+    group: Array | None
+    allowed: Array
+
+
+def select(
+    candidates: Candidates,
+    cut: Cut,
+    level: Level = TRANSITION,
+    *,
+    min_episode_length: int = 1,
+    keep_successors: int = 0,
+) -> Selection:
+    """Keep the best rows, or whole episodes or windows in the order of their mean value.
+
+    At transition level a share or a number of rows is kept exactly, ties broken by row number. Episodes and
+    windows are taken best first until the next one would exceed the rows to keep. With groups each is cut for
+    itself, to the same share.
 
     Args:
-        score: (n,) higher is better.
-        rank: (n,) 0 is best, without ties.
+        min_episode_length: shorter episodes are left out before the cut; shares are of what is left.
+        keep_successors: steps after a kept row that are kept with it.
 
     Raises:
-        SettingsError: nothing would be kept.
+        SettingsError: nothing would be kept, or a unit holds rows of several groups.
     """
-    if level == "transition":
-        keep, reason, lowest = _best_transitions(score, rank, cut)
-    else:
-        keep, reason, lowest = _best_episodes(data, score, cut)
+    if min_episode_length < 1:
+        raise SettingsError(f"--min-episode-length {min_episode_length} must be at least 1")
+    if keep_successors < 0:
+        raise SettingsError(f"--keep-successors {keep_successors} must be at least 0")
+    if keep_successors and cut.budget is not None:
+        raise SettingsError(
+            "--budget is the most rows to keep, and --keep-successors keeps more",
+            fix="give --top in place of --budget, or leave out the successors",
+        )
+    long_enough = candidates.episode_length >= min_episode_length
+    units = _units(candidates, level, long_enough)
+    rank = (
+        ranks(np.where(units.allowed, units.value, -np.inf)) if not units.allowed.all() else ranks(units.value)
+    )
+    keep, reason = _decide(units, rank, cut)
     if not keep.any():
         raise SettingsError(
             f"{cut} at {level} level keeps nothing",
-            details=(f"scores range from {score.min():.4g} to {score.max():.4g}", f"rows: {len(data)}"),
+            details=(
+                f"values range from {candidates.value.min():.4g} to {candidates.value.max():.4g}",
+                f"rows: {len(candidates)}, in episodes of at least {min_episode_length}: "
+                f"{int(candidates.episode_length[long_enough].sum())}",
+            ),
             fix="give a larger --top or a lower --threshold",
         )
-    weight, reasons = keep.astype(np.float64), np.where(keep, KEPT, reason)
-    return Selection(weight, reasons, f"{cut} by score, {level} level", lowest)
+    kept_values = units.value[keep]
+    edge = float(kept_values.max() if cut.worst else kept_values.min())
+    if units.size is not None:
+        keep, reason, rank = (np.repeat(array, units.size) for array in (keep, reason, rank))
+    if keep_successors:
+        _keep_successors(keep, reason, candidates.goes_on, keep_successors)
+    words = f"{cut} by {candidates.by}, {level} level"
+    if candidates.group is not None:
+        words += ", each group for itself"
+    if min_episode_length > 1:
+        words += f", episodes of at least {min_episode_length} rows"
+    if keep_successors:
+        words += f", with {keep_successors} successor(s) of each row"
+    return Selection(keep, None, reason, rank, words, edge)
+
+
+def means_of(starts: Array, values: Array) -> Array:
+    """(units,) float64 means of values over runs of rows that begin at the given rows; some rows at a time."""
+    ends = np.append(starts[1:], len(values))
+    sums, first = [], 0
+    while first < len(starts):
+        last = max(first + 1, int(np.searchsorted(ends, starts[first] + BLOCK, side="right")))
+        rows = values[starts[first] : ends[last - 1]].astype(np.float64)
+        sums.append(np.add.reduceat(rows, starts[first:last] - starts[first]))
+        first = last
+    return np.asarray(np.concatenate(sums) / (ends - starts))
 
 
 def episode_means(data: Transitions, values: Array) -> Array:
     """(episodes,) float64 mean of a row quantity over each episode."""
-    return np.add.reduceat(values.astype(np.float64), data.episode_start) / data.episode_length
+    return means_of(data.episode_start, values)
 
 
-def _best_transitions(score: Array, rank: Array, cut: Cut) -> tuple[Array, Array, float]:
-    """(keep, reason if dropped, lowest score kept), the first two (n,)."""
-    keep = score >= cut.threshold if cut.threshold is not None else rank < cut.budget(len(score))
-    return keep, np.full(len(score), BELOW_CUT, dtype=object), float(score[keep].min(initial=np.inf))
+def _units(candidates: Candidates, level: Level, long_enough: Array) -> _Units:
+    lengths = candidates.episode_length
+    if level.name == "transition":
+        allowed = np.repeat(long_enough, lengths)
+        return _Units(None, None, candidates.value, candidates.group, allowed)
+    start = candidates.episode_start
+    if level.window is not None:
+        pieces = -(-lengths // level.window)
+        number = np.arange(pieces.sum()) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+        start = np.repeat(start, pieces) + level.window * number
+        long_enough = np.repeat(long_enough, pieces)
+    size = np.diff(np.append(start, len(candidates)))
+    group = candidates.group
+    if group is not None:
+        mixed = np.flatnonzero(np.maximum.reduceat(group, start) != np.minimum.reduceat(group, start))
+        if mixed.size:
+            raise SettingsError(
+                f"--per: the {level.name} from row {start[mixed[0]]} on has rows of several groups",
+                fix="give --level transition, or a column that does not change within an episode",
+            )
+        group = group[start]
+    return _Units(start, size, means_of(start, candidates.value), group, long_enough)
 
 
-def _best_episodes(data: Transitions, score: Array, cut: Cut) -> tuple[Array, Array, float]:
-    """(keep, reason if dropped, lowest mean score kept), the first two (n,)."""
-    means = episode_means(data, score)
-    reason = np.full(len(means), EPISODE_BELOW_CUT, dtype=object)
+def _decide(units: _Units, rank: Array, cut: Cut) -> tuple[Array, Array]:
+    """(keep, reason), one for each unit."""
+    count = len(units.value)
+    reason = np.full(count, BELOW_CUT if units.size is None else UNIT_BELOW_CUT, np.uint8)
+    reason[~units.allowed] = SHORT_EPISODE
     if cut.threshold is not None:
-        keep = means >= cut.threshold
+        reached = units.value <= cut.threshold if cut.worst else units.value >= cut.threshold
+        keep = units.allowed & reached
     else:
-        order = np.argsort(-means, kind="stable")
-        within = np.cumsum(data.episode_length[order]) <= cut.budget(len(data))
-        count = len(order) if within.all() else int(np.argmin(within))
-        keep = np.zeros(len(means), dtype=bool)
-        keep[order[:count]] = True
-        reason[order[count : count + 1]] = OVER_BUDGET
-    lengths = data.episode_length
-    return np.repeat(keep, lengths), np.repeat(reason, lengths), float(means[keep].min(initial=np.inf))
+        keep = _best(units, rank, units.allowed, cut.of, reason, UNIT_TOO_LARGE, worst=cut.worst)
+    if cut.budget is not None and _rows(units, keep) > cut.budget:
+        budget = np.array([cut.budget])
+        one_group = dataclasses.replace(units, group=None)
+        best = _best(one_group, rank, keep, lambda _: budget, reason, OVER_BUDGET, worst=cut.worst)
+        reason[keep & ~best] = OVER_BUDGET
+        keep = best
+    reason[keep] = KEPT
+    return keep, reason
+
+
+def _rows(units: _Units, chosen: Array) -> int:
+    return int(np.count_nonzero(chosen) if units.size is None else units.size[chosen].sum())
+
+
+def _best(
+    units: _Units,
+    rank: Array,
+    members: Array,
+    budgets: Callable[[Array], Array],
+    reason: Array,
+    too_large: int,
+    *,
+    worst: bool,
+) -> Array:
+    """(units,) bool: of each group the first members by rank that fit into a budget, or the last if ``worst``.
+
+    Args:
+        rank: (units,) different whole numbers.
+        members: (units,) bool, among which to choose.
+        budgets: rows to keep of groups with so many rows, (groups,).
+        too_large: the reason of the first unit of a group that does not fit.
+    """
+    if units.size is None:
+        return _best_rows(units, rank, members, budgets, worst=worst)
+    group = np.zeros(len(members), np.int64) if units.group is None else units.group
+    numbers = np.flatnonzero(members)
+    by_rank = -rank[numbers].astype(np.int64) if worst else rank[numbers]
+    numbers = numbers[np.lexsort((by_rank, group[numbers]))]
+    counts = np.bincount(group[numbers], weights=units.size[numbers], minlength=int(group.max()) + 1)
+    allowed = budgets(counts.astype(np.int64))
+    keep = np.zeros(len(members), bool)
+    ends = np.cumsum(np.bincount(group[numbers], minlength=len(counts)))
+    for of_group, budget in zip(np.split(numbers, ends[:-1]), allowed.tolist(), strict=True):
+        within = np.cumsum(units.size[of_group]) <= budget
+        count = len(of_group) if within.all() else int(np.argmin(within))
+        keep[of_group[:count]] = True
+        reason[of_group[count : count + 1]] = too_large
+    return keep
+
+
+def _best_rows(
+    units: _Units, rank: Array, members: Array, budgets: Callable[[Array], Array], *, worst: bool
+) -> Array:
+    """As ``_best``, where every row is a unit: by the rank of the last row that is kept of each group."""
+    if units.group is None:
+        total = np.count_nonzero(members)
+        kept = int(budgets(np.array([total]))[0])
+        if kept >= total:
+            return members
+        last = kth_smallest(rank, members, int(total - kept + 1 if worst else kept))
+        return members & (rank >= last if worst else rank <= last)
+    counts = count_groups(units.group, members, int(units.group.max()) + 1)
+    kept_of_group = np.minimum(budgets(counts), counts)
+    wanted = np.where(kept_of_group > 0, counts - kept_of_group + 1, 0) if worst else kept_of_group
+    edges = kth_smallest_of_groups(rank, units.group, members, wanted)
+    keep = np.zeros(len(members), bool)
+    for rows in blocks(len(members)):
+        edge = edges[units.group[rows]]
+        reached = (rank[rows] >= edge) & (edge >= 0) if worst else rank[rows] <= edge
+        keep[rows] = members[rows] & reached
+    return keep
+
+
+def _keep_successors(keep: Array, reason: Array, goes_on: Array, steps: int) -> None:
+    """Keep also the rows that follow kept ones, up to some steps of the same episode; in place."""
+    reached = keep.copy()
+    for _ in range(steps):
+        reached[1:] = reached[:-1] & goes_on[:-1]
+        reached[0] = False
+        reason[reached & ~keep] = SUCCESSOR
+        keep |= reached
+
+
+def rows_are_consecutive(candidates: Candidates, keep: Array) -> bool:
+    """Whether every kept row but the last is followed by its next step, or ends an episode kept up to its end.
+
+    Then a row's successor is the next row, as in an uncut dataset.
+    """
+    last = np.append(candidates.episode_start[1:], len(candidates)) - 1
+    is_last, is_first = np.zeros(len(candidates), bool), np.zeros(len(candidates), bool)
+    is_last[last], is_first[candidates.episode_start] = True, True
+    before: int | None = None
+    for rows in blocks(len(candidates)):
+        kept = np.flatnonzero(keep[rows]) + rows.start
+        if before is not None:
+            kept = np.append(before, kept)
+        if len(kept) > 1:
+            one, other = kept[:-1], kept[1:]
+            follows = (other == one + 1) & candidates.goes_on[one]
+            if not (follows | (is_last[one] & is_first[other])).all():
+                return False
+        before = int(kept[-1]) if len(kept) else before
+    return True

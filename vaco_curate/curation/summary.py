@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vaco_curate.curation.selection import Selection, episode_means
+from vaco_curate.curation.candidates import Candidates
+from vaco_curate.curation.selection import Selection, means_of
 from vaco_curate.curation.weights import effective_sample_share
-from vaco_curate.transitions import Array, Transitions
+from vaco_curate.transitions import Array
 
 QUANTILES = (0.1, 0.5, 0.9)
 
@@ -32,23 +33,29 @@ class Summary:
     effective_sample_size: float
 
 
-def summarize(data: Transitions, weight: Array) -> Summary:
-    """The summary of a dataset under row weights, (n,)."""
-    per_episode = episode_means(data, weight)
-    returns = data.episode_return
-    order = np.argsort(returns, kind="stable")
+def summarize(episode_start: Array, episode_return: Array, weight: Array) -> Summary:
+    """The summary of a dataset under row weights.
+
+    Args:
+        episode_start, episode_return: (episodes,).
+        weight: (n,) numbers, or bools for kept and dropped.
+    """
+    per_episode = means_of(episode_start, weight)
+    order = np.argsort(episode_return, kind="stable")
     share = np.cumsum(per_episode[order]) / per_episode.sum()
     positions = np.minimum(np.searchsorted(share, QUANTILES), len(order) - 1)
-    kept = weight[weight > 0]
+    rows = int(np.count_nonzero(weight))
     return Summary(
-        rows=len(kept),
+        rows=rows,
         episodes=int((per_episode > 0).sum()),
-        return_mean=float(np.average(returns, weights=per_episode)),
-        return_quantiles=tuple(float(value) for value in returns[order][positions]),
-        effective_sample_size=effective_sample_share(kept) * len(kept),
+        return_mean=float(np.average(episode_return, weights=per_episode)),
+        return_quantiles=tuple(float(value) for value in episode_return[order][positions]),
+        effective_sample_size=effective_sample_share(weight) * len(weight),
     )
 
 
-def before_and_after(data: Transitions, selection: Selection) -> tuple[Summary, Summary]:
+def before_and_after(candidates: Candidates, selection: Selection) -> tuple[Summary, Summary]:
     """Summaries of all rows with equal weights, and of the selection."""
-    return summarize(data, np.ones(len(data))), summarize(data, selection.weight)
+    episodes = candidates.episode_start, candidates.episode_return
+    weight = selection.keep if selection.weight is None else selection.weight
+    return summarize(*episodes, np.ones(len(candidates), bool)), summarize(*episodes, weight)

@@ -6,9 +6,11 @@ import math
 
 import numpy as np
 
-from vaco_curate.curation.selection import KEPT, Selection
+from vaco_curate.curation.candidates import Candidates
+from vaco_curate.curation.ordering import ranks
+from vaco_curate.curation.selection import Selection
 from vaco_curate.errors import SettingsError
-from vaco_curate.transitions import Array
+from vaco_curate.transitions import Array, blocks
 
 SMALLEST = 1e-30
 """Smallest weight relative to the largest: above zero also as float32, for a weight of zero drops a row."""
@@ -21,42 +23,44 @@ def weights_from_scores(score: Array, temperature: float) -> Array:
         score: (n,) log w, up to a constant.
         temperature: 1 keeps the scorer's weights; larger is closer to uniform.
     """
-    scaled = (score.astype(np.float64) - score.max()) / temperature
-    weight = np.exp(np.maximum(scaled, math.log(SMALLEST)))
-    return np.asarray(weight / weight.mean())
+    largest, weight = float(score.max()), np.empty(len(score))
+    for rows in blocks(len(score)):
+        scaled = (score[rows].astype(np.float64) - largest) / temperature
+        np.exp(np.maximum(scaled, math.log(SMALLEST)), out=weight[rows])
+    weight /= weight.mean()
+    return weight
 
 
 def clipped_weights(weight: Array, maximum: float) -> Array:
     """min(c * weight, maximum) with c such that the mean is 1 again: nothing exceeds the maximum.
 
-    The k largest weights are clipped, where k is the smallest number for which the others, scaled
-    to fill the rest, stay below the maximum.
+    With k weights clipped, c scales the others to fill the rest. Clipping those that exceed the maximum raises
+    c, by which others may come to exceed it: k grows until it does not.
 
     Args:
         weight: (n,) positive, mean 1.
         maximum: above 1.
     """
-    if weight.max() <= maximum:
-        return weight
-    count = len(weight)
-    descending = np.sort(weight)[::-1]
-    rest = np.cumsum(descending[::-1])[::-1]  # rest[k]: sum of all but the k largest
-    clipped = np.arange(count)
-    factor = (count - clipped * maximum) / rest
-    first = int(np.argmax(factor * descending <= maximum))
-    return np.asarray(np.minimum(weight * factor[first], maximum))
+    factor, count = 1.0, 0
+    while True:
+        clipped = factor * weight > maximum
+        if int(clipped.sum()) == count:
+            return np.asarray(np.minimum(factor * weight, maximum))
+        count = int(clipped.sum())
+        factor = (len(weight) - count * maximum) / weight.sum(where=~clipped)
 
 
 def effective_sample_share(weight: Array) -> float:
     """(sum w)^2 / (n sum w^2) of non-negative weights, in (0, 1]; Kish's effective sample size over n."""
-    return float(weight.sum() ** 2 / (len(weight) * np.square(weight).sum()))
+    squares = sum(float(np.square(weight[rows], dtype=np.float64).sum()) for rows in blocks(len(weight)))
+    return float(weight.sum(dtype=np.float64) ** 2 / (len(weight) * squares))
 
 
-def reweight(score: Array, *, temperature: float, maximum: float | None) -> tuple[Selection, float]:
+def reweight(candidates: Candidates, *, temperature: float, maximum: float | None) -> tuple[Selection, float]:
     """Keep every row with a weight of mean 1.
 
     Args:
-        score: (n,) log w, up to a constant.
+        candidates: by their score, log w up to a constant.
         temperature: see ``weights_from_scores``.
         maximum: largest weight allowed, ``None`` for no clip.
 
@@ -72,9 +76,11 @@ def reweight(score: Array, *, temperature: float, maximum: float | None) -> tupl
         )
     if maximum is not None and not maximum > 1:
         raise SettingsError(f"--clip {maximum:g} must be above 1, the mean of the weights")
-    weight = weights_from_scores(score, temperature)
+    weight = weights_from_scores(candidates.value, temperature)
     before = effective_sample_share(weight)
     rule = f"weights at temperature {temperature:g}"
     if maximum is not None:
         weight, rule = clipped_weights(weight, maximum), f"{rule}, clipped at {maximum:g}"
-    return Selection(weight, np.full(len(weight), KEPT, dtype=object), rule, None), before
+    count = len(weight)
+    keep, reason = np.ones(count, bool), np.zeros(count, np.uint8)
+    return Selection(keep, weight, reason, ranks(candidates.value), rule, None), before

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from vaco_curate.curation import Cut, select
+from vaco_curate.curation import EPISODE, Candidates, Cut, select
 from vaco_curate.losses import advantage_weight
-from vaco_curate.scores import ScoreTable, ranks
+from vaco_curate.scores import ScoreTable
 from vaco_curate.transitions import Array, Transitions
 
 
@@ -47,7 +47,7 @@ def best_returns(inputs: ComparisonInputs) -> Array:
     data = inputs.data
     row_return = np.repeat(data.episode_return, data.episode_length)
     budget = max(inputs.budget, int(data.episode_length[np.argmax(data.episode_return)]))
-    return select(data, row_return, ranks(row_return), Cut(rows=budget), "episode").weight
+    return select(Candidates.of(data, row_return, "return"), Cut(rows=budget), EPISODE).row_weight
 
 
 def advantage_weights(inputs: ComparisonInputs) -> Array:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from vaco_curate.errors import EnvironmentUnavailableError
-from vaco_curate.formats.environment import leaves, quiet_simulators, register_extra_environments
+from vaco_curate.formats.environment import quiet_simulators, register_extra_environments
+from vaco_curate.formats.parts import leaves
 from vaco_curate.policy import TrainedPolicy
 from vaco_curate.transitions import Array
 

@@ -10,7 +10,18 @@ import numpy as np
 import polars as pl
 import torch
 
-from vaco_curate.curation import Cut, Level, Summary, episode_means, select, summarize
+from vaco_curate.curation import (
+    EPISODE,
+    TRANSITION,
+    Candidates,
+    Cut,
+    Level,
+    Summary,
+    before_and_after,
+    episode_means,
+    select,
+    summarize,
+)
 from vaco_curate.errors import SettingsError
 from vaco_curate.losses import advantage_weight
 from vaco_curate.reporting.uncertainty import Uncertainty, uncertainty
@@ -73,10 +84,10 @@ def report_facts(
     """Compute the facts of a report on a scored dataset."""
     score = scores.column("score")
     correlations = episode_correlations(data, scores)
-    levels: tuple[Level, ...] = ("transition", "episode")
+    candidates = Candidates.of(data, score)
     kept = [
-        (f"top {share} % of {level}s", _kept_by(data, scores, share, level))
-        for level in levels
+        (f"top {share} % of {level}s", _kept_by(candidates, share, level))
+        for level in (TRANSITION, EPISODE)
         for share in SHARES
     ]
     return ReportFacts(
@@ -86,7 +97,7 @@ def report_facts(
         episode_return=data.episode_return,
         episode_length=data.episode_length,
         correlations=correlations,
-        before=summarize(data, np.ones(len(data))),
+        before=summarize(data.episode_start, data.episode_return, np.ones(len(data), bool)),
         kept=kept,
         uncertainty=uncertainty(data, scores),
         curves=curves,
@@ -96,13 +107,12 @@ def report_facts(
     )
 
 
-def _kept_by(data: Transitions, scores: ScoreTable, share: int, level: Level) -> Summary | None:
+def _kept_by(candidates: Candidates, share: int, level: Level) -> Summary | None:
     try:
-        cut = Cut(share=Fraction(share, 100))
-        selection = select(data, scores.column("score"), scores.column("rank"), cut, level)
+        selection = select(candidates, Cut(share=Fraction(share, 100)), level)
     except SettingsError:
         return None
-    return summarize(data, selection.weight)
+    return before_and_after(candidates, selection)[1]
 
 
 def episode_correlations(data: Transitions, scores: ScoreTable) -> list[Correlation]:

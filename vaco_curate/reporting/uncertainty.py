@@ -63,7 +63,7 @@ class Uncertainty:
 def uncertainty(data: Transitions, scores: ScoreTable) -> Uncertainty | None:
     """What the members' spread says; None where there was one member, or all scores are equal."""
     score, score_std = scores.column("score"), scores.column("score_std")
-    if scores.frame["score_std"].null_count() or np.ptp(score) == 0.0:
+    if np.isnan(score_std).any() or np.ptp(score) == 0.0:
         return None
     order = np.argsort(score, kind="stable")
     bins = [part for part in np.array_split(order, BINS) if len(part)]

@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from vaco_curate.curation import effective_sample_share, reweight
+from vaco_curate.curation import effective_sample_share
+from vaco_curate.curation.output import SELECTION_FILE, WEIGHTS_ARRAY, WEIGHTS_FILE
+from vaco_curate.curation.weights import weights_from_scores
 from vaco_curate.errors import EnvironmentUnavailableError, RunError, SettingsError
 from vaco_curate.evaluation import (
     COMPARISONS,
@@ -25,7 +27,7 @@ from vaco_curate.evaluation import (
     rollout_returns,
 )
 from vaco_curate.folders import CURATED
-from vaco_curate.formats.parquet import read_table
+from vaco_curate.formats.arrow import label_column
 from vaco_curate.manifest import now, read_manifest
 from vaco_curate.stages.runs import Run, open_run
 from vaco_curate.stages.score import resolve_device
@@ -150,7 +152,7 @@ def _curated(folder: Path) -> tuple[Run, str, Array]:
     manifest = read_manifest(folder)
     if manifest.get("kind") != CURATED:
         run = open_run(folder)
-        weight = reweight(run.scores.column("score"), temperature=1.0, maximum=None)[0].weight
+        weight = weights_from_scores(run.scores.column("score"), 1.0)
         return run, "the scorer's weights", weight
     if manifest["part"] == "excluded":
         raise RunError(f"{folder}: holds the rows that a filter dropped", fix="name the folder of kept rows")
@@ -160,10 +162,14 @@ def _curated(folder: Path) -> tuple[Run, str, Array]:
             f"{folder}: the run {run.folder} is no longer the one that made it",
             fix="filter or reweight again",
         )
-    table = read_table(str(folder), ["index"] if manifest["part"] == "kept" else ["index", "weight"])
-    weight = np.zeros(run.scores.frame.height)
-    kept = table.column("index").to_numpy()
-    weight[kept] = table.column("weight").to_numpy() if "weight" in table.column_names else 1.0
+    if (folder / SELECTION_FILE).is_file():
+        weight = label_column(folder / SELECTION_FILE, "weight").astype(np.float64)
+    elif (folder / WEIGHTS_ARRAY).is_file():
+        weight = np.load(folder / WEIGHTS_ARRAY).astype(np.float64)
+    else:
+        weight = label_column(folder / WEIGHTS_FILE, "weight").astype(np.float64)
+    if len(weight) != len(run.scores):
+        raise RunError(f"{folder}: holds weights of {len(weight)} rows, the run has {len(run.scores)}")
     return run, manifest["rule"]["words"], weight
 
 

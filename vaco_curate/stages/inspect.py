@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vaco_curate.formats import ReadOptions, read_dataset
+from vaco_curate.formats import ReadOptions, open_dataset
 from vaco_curate.transitions import Array, Transitions
 
 
@@ -26,6 +26,9 @@ class Inspection:
     """Facts about a dataset.
 
     Attributes:
+        files: a name for each file or folder that is a unit of its own, in order.
+        labels: further columns with a number or a word for every row.
+        observation_parts: (name, size), where an observation concatenates several.
         rows_without_successor: rows whose next observation is unknown.
         rows_without_target: of those, rows that are no true end either; left out of TD updates.
         first_rows_without_successor: row numbers, at most ten.
@@ -34,10 +37,13 @@ class Inspection:
 
     source: str
     format: str
+    files: list[str]
+    labels: list[str]
     env_id: str | None
     rows: int
     episodes: int
     observation_size: int
+    observation_parts: list[tuple[str, int]]
     action_size: int
     dtypes: dict[str, str]
     episode_length: Spread
@@ -59,15 +65,19 @@ def inspect_dataset(source: str | Path, read_options: ReadOptions | None = None)
         DatasetError: it cannot be read or breaks the contract of ``Transitions``.
     """
     source = str(source)
-    data = read_dataset(source, read_options)
+    dataset = open_dataset(source, read_options)
+    data = dataset.read()
     without = np.flatnonzero(~data.has_successor)
     return Inspection(
         source=source,
         format=data.format,
+        files=list(dataset.file_names),
+        labels=list(dataset.labels),
         env_id=data.env_id,
         rows=len(data),
         episodes=len(data.episode_start),
         observation_size=data.observation_size,
+        observation_parts=list(data.observation_parts),
         action_size=data.action_size,
         dtypes={name: str(getattr(data, name).dtype) for name in ("observation", "action", "reward")},
         episode_length=_spread(data.episode_length),
@@ -97,6 +107,11 @@ def _problems(data: Transitions) -> list[str]:
     unfinished[last_rows] = False
     if unfinished.any():
         problems.append(f"{int(unfinished.sum())} row(s) are terminated but not the last of their episode")
+    at_once = data.terminated[data.episode_start] & (data.episode_length == 1)
+    if 0 < at_once.sum() < len(at_once) and at_once[1:][data.terminated[last_rows[:-1]]].sum() > 1:
+        problems.append(
+            f"{int(at_once.sum())} episode(s) end at their first step: the flag may mark success, not an end"
+        )
     if np.ptp(data.episode_return) == 0:
         problems.append("all episodes have the same return: returns cannot tell good from bad here")
     constant = int((data.observation.std(axis=0, dtype=np.float64) <= 1e-6).sum())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from vaco_curate.files import write_atomically
+from vaco_curate.files import place, write_atomically
 from vaco_curate.reporting import Correlation, render_html, report_facts
 from vaco_curate.stages.runs import REPORT_FILE, open_run
 
@@ -27,7 +27,7 @@ def report_run(run_folder: str | Path, *, dataset: str | None = None) -> ReportR
     Raises:
         CurateError: no finished run, or its dataset is gone or changed.
     """
-    run = open_run(Path(run_folder))
+    run = open_run(place(run_folder))
     facts = report_facts(run.dataset(dataset), run.scores, run.manifest, run.metrics(), run.evaluations())
     path = run.folder / REPORT_FILE
     write_atomically(path, render_html(facts))

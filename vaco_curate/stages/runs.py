@@ -11,24 +11,24 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vaco_curate.errors import RunError
-from vaco_curate.files import write_atomically
+from vaco_curate.errors import DatasetError, RunError
+from vaco_curate.files import place, write_atomically
 from vaco_curate.folders import require_run
-from vaco_curate.formats import ReadOptions, read_dataset
-from vaco_curate.manifest import hash_file, read_manifest
+from vaco_curate.formats import Dataset, ReadOptions, open_dataset
+from vaco_curate.manifest import FILE_NAME, hash_file, read_manifest
 from vaco_curate.scorer import Scorer
 from vaco_curate.scores import ScoreTable
-from vaco_curate.transitions import Transitions
+from vaco_curate.transitions import Fingerprint, Transitions
 
 SCORER_FOLDER = "scorer"
 POLICY_FOLDER = "policy"
-SCORES_FILE = "scores.parquet"
+SCORES_FOLDER = "scores"
 METRICS_FILE = "metrics.parquet"
 EVALUATIONS_FILE = "evaluations.json"
 REPORT_FILE = "report.html"
 REQUIRED = (
     *("dataset", "settings", "seed", "members", "device", "arithmetic"),
-    *("finished", "effective_sample_share", "notes", "warnings"),
+    *("scores", "reward_scale", "finished", "effective_sample_share", "notes", "warnings"),
 )
 
 
@@ -44,23 +44,41 @@ class Run:
         """The exported scorer."""
         return Scorer.load(self.folder / SCORER_FOLDER)
 
-    def dataset(self, moved_to: str | None = None) -> Transitions:
-        """The dataset that was scored, read again in the same way.
+    def opened(self, moved_to: str | None = None) -> Dataset:
+        """The dataset that was scored, opened in the same way; whether it is the same shows when it is read.
 
         Args:
             moved_to: where it is now, if not where it was.
 
         Raises:
-            DatasetError: it is gone, or no longer what was scored.
+            DatasetError: it cannot be opened.
+            RunError: it is gone.
         """
         facts = self.manifest["dataset"]
-        if moved_to is None and not Path(facts["path"]).exists():
+        options = ReadOptions.from_json(facts["read_options"])
+        try:
+            return open_dataset(moved_to or facts["address"], options)
+        except DatasetError as error:
+            if moved_to is not None or any(
+                place(recording["path"]).exists() for recording in facts["recordings"]
+            ):
+                raise
             raise RunError(
-                f"{self.folder}: its dataset is no longer at {facts['path']}",
+                f"{self.folder}: its dataset is no longer at {facts['address']}",
                 fix="say where it is: --dataset PATH",
-            )
-        data = read_dataset(moved_to or facts["path"], ReadOptions(**facts["read_options"]))
-        self.scores.check_dataset(data)
+            ) from error
+
+    def dataset(self, moved_to: str | None = None) -> Transitions:
+        """The dataset that was scored, in memory.
+
+        Args:
+            moved_to: as for ``opened``.
+
+        Raises:
+            DatasetError: it is not what was scored; and as ``opened``.
+        """
+        data = self.opened(moved_to).read()
+        self.scores.check_dataset(data.source, data.fingerprint)
         return data
 
     def scorer_hashes(self) -> list[dict[str, Any]]:
@@ -71,6 +89,26 @@ class Run:
         """
         folder = self.folder / SCORER_FOLDER
         return [hash_file(path, relative_to=folder) for path in sorted(folder.glob("*.safetensors"))]
+
+    def identity(self) -> dict[str, Any]:
+        """What tells this run from any other: its manifest, its scorer, and the rows that were scored."""
+        return {
+            "manifest": hash_file(self.folder / FILE_NAME, relative_to=self.folder),
+            "scorer": self.scorer_hashes(),
+            "fingerprint": self.scores.fingerprint,
+        }
+
+    def check(self, dataset: Dataset) -> None:
+        """Read a dataset through, and refuse any other than the one that was scored.
+
+        Raises:
+            DatasetError: its rows differ.
+        """
+        self.scores.check_rows(dataset.source, len(dataset))
+        fingerprint = Fingerprint()
+        for piece in dataset.pieces():
+            fingerprint.add(piece)
+        self.scores.check_dataset(dataset.source, fingerprint.hexdigest())
 
     def metrics(self) -> pl.DataFrame | None:
         """One row per log interval and phase; None for an applied scorer, which was not trained here.
@@ -120,4 +158,11 @@ def open_run(folder: Path) -> Run:
     missing = [key for key in REQUIRED if key not in manifest]
     if missing:
         raise RunError(f"{folder}: its manifest lacks {', '.join(missing)}", fix="score the dataset again")
-    return Run(folder, manifest, ScoreTable.load(folder / SCORES_FILE))
+    dataset = manifest["dataset"]
+    scores = ScoreTable(
+        files=tuple(folder / SCORES_FOLDER / name for name in manifest["scores"]),
+        fingerprint=dataset["fingerprint"],
+        source=dataset["source"],
+        reward_scale=manifest["reward_scale"],
+    )
+    return Run(folder, manifest, scores)

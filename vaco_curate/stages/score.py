@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import shutil
+import tempfile
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +19,9 @@ import torch
 from vaco_curate import native
 from vaco_curate.curation.health import score_warnings
 from vaco_curate.curation.weights import effective_sample_share, weights_from_scores
-from vaco_curate.errors import RunError, SettingsError
+from vaco_curate.engines import Engine
+from vaco_curate.errors import DatasetError, RunError, SettingsError
+from vaco_curate.files import is_local, place
 from vaco_curate.folders import (
     RUN,
     UNFINISHED,
@@ -23,24 +29,29 @@ from vaco_curate.folders import (
     put_in_place,
     refuse_existing,
     refuse_overlap,
-    replaced_folder,
     run_folder_for,
+    work_folder,
 )
-from vaco_curate.formats import ReadOptions, read_dataset
-from vaco_curate.formats.parquet import write_table
-from vaco_curate.manifest import FILE_NAME, hash_source, now, read_manifest, versions, write_manifest
+from vaco_curate.formats import Dataset, ReadOptions, open_dataset
+from vaco_curate.formats.cache import bytes_in_memory, cache_folder, mapped, memory_of_machine
+from vaco_curate.formats.provenance import dataset_facts
+from vaco_curate.formats.tables import write_table
+from vaco_curate.manifest import FILE_NAME, hash_folder, now, read_manifest, versions, write_manifest
 from vaco_curate.scorer import Scorer
-from vaco_curate.scores import ScoreTable, score_table
-from vaco_curate.stages.runs import METRICS_FILE, POLICY_FOLDER, SCORER_FOLDER, SCORES_FILE, open_run
+from vaco_curate.scores import ScoreTable
+from vaco_curate.stages.runs import METRICS_FILE, POLICY_FOLDER, SCORER_FOLDER, SCORES_FOLDER, open_run
+from vaco_curate.stages.shards import ScoreShards, run_shards
 from vaco_curate.training import (
     PRESETS,
     OnProgress,
     TrainSettings,
     arithmetic,
+    chosen_device,
+    device_name,
     settings_from_json,
     train,
 )
-from vaco_curate.transitions import Transitions
+from vaco_curate.transitions import Fingerprint, Transitions
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 LARGEST_SEED = 2**62
@@ -77,11 +88,9 @@ def resolve_device(device: str) -> torch.device:
     Raises:
         SettingsError: CUDA is asked for and not there.
     """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device == "cuda" and not torch.cuda.is_available():
         raise SettingsError("--device cuda: torch finds no CUDA device here", fix="use --device cpu or auto")
-    return torch.device(device)
+    return chosen_device(device)
 
 
 def score_dataset(
@@ -95,7 +104,10 @@ def score_dataset(
     resume: bool = False,
     force: bool = False,
     read_options: ReadOptions | None = None,
+    memory_limit: int | None = None,
+    cache: bool = True,
     on_progress: OnProgress = lambda progress: None,
+    on_note: Callable[[str], None] = lambda note: None,
 ) -> ScoreResult:
     """Train VACO on a dataset and write the run folder.
 
@@ -111,6 +123,10 @@ def score_dataset(
         resume: continue an unfinished run; starts from the beginning when there is none.
         force: replace a finished run, or start an unfinished one over.
         read_options: None for the defaults, or with ``resume`` for what the run began with.
+        memory_limit: bytes; data that would need more is trained on from mapped files. None for half of the
+            machine's memory.
+        cache: keep the columns of such data in the user's cache folder, for the next time.
+        on_note: called with a remark about what is being done.
 
     Raises:
         CurateError: unusable data, settings out of range, or a folder in the way.
@@ -118,7 +134,9 @@ def score_dataset(
     source = str(source)
     _check_seed(seed, members)
     torch_device = resolve_device(device)
-    out = Path(out) if out is not None else run_folder_for(source)
+    out = place(out) if out is not None else run_folder_for(source)
+    if not is_local(out):
+        raise SettingsError(f"--out {out}: a training writes to a folder of this machine, then copy it")
     work = out.resolve().with_name(f"{out.resolve().name}{UNFINISHED}")
     began = _unfinished_run(out, work, resume=resume, force=force)
     settings = settings or _began_settings(began) or PRESETS["standard"]
@@ -127,53 +145,85 @@ def score_dataset(
     if members is None:
         members = 1 if began is None else int(began["members"])
     if read_options is None and began is not None:
-        read_options = ReadOptions(**began["dataset"]["read_options"])
+        read_options = ReadOptions.from_json(began["dataset"]["read_options"])
     read_options = read_options or ReadOptions()
 
     started = time.perf_counter()
-    data = read_dataset(source, read_options)
-    refuse_overlap(out, {"the dataset": _path(data)})
-    manifest = _manifest(source, data, read_options, settings, seed, members, torch_device)
-    if began is not None:
-        _check_same_run(work, began, manifest)
-        manifest["started"] = began["started"]
-        if began["complete"]:  # it stopped between its last write and its renaming
-            put_in_place(work, out, RUN, force=force)
-            return _recorded_result(out, began)
-    elif work.exists():
-        shutil.rmtree(work)
-    work.mkdir(parents=True, exist_ok=True)
-    write_manifest(work, manifest)
-    read_seconds = time.perf_counter() - started
+    dataset = _opened(source, read_options, out)
+    manifest = _manifest(dataset, read_options, settings, seed, members, torch_device)
+    hashes = manifest["dataset"]["recordings"]
+    with _loaded(dataset, hashes, read_options, out, memory_limit, cache, on_note) as (data, scratch):
+        manifest["dataset"] |= {"fingerprint": data.fingerprint, "episodes": len(data.episode_start)}
+        if began is not None:
+            _check_same_run(work, began, manifest)
+            manifest["started"] = began["started"]
+            if began["complete"]:  # it stopped between its last write and its renaming
+                put_in_place(work, out, RUN, force=force)
+                (out / CHECKPOINT_FILE).unlink(missing_ok=True)
+                return _recorded_result(out, began)
+        elif work.exists():
+            shutil.rmtree(work)
+        work.mkdir(parents=True, exist_ok=True)
+        write_manifest(work, manifest)
+        read_seconds = time.perf_counter() - started
 
-    training = train(
-        data,
-        settings,
-        seed=seed,
-        members=members,
-        device=torch_device,
-        checkpoint=work / CHECKPOINT_FILE,
-        resume=began is not None,
-        on_progress=on_progress,
-    )
-    scorer = dataclasses.replace(training.scorer, provenance=manifest)
-    scorer.save(work / SCORER_FOLDER)
-    training.policy.save(work / POLICY_FOLDER, manifest)
-    write_table(
-        work / METRICS_FILE, pa.Table.from_pylist(training.metrics, schema=_metrics_schema(training.metrics))
-    )
-    scoring = time.perf_counter()
-    scores = _score_into(work, data, scorer)
+        training = train(
+            data,
+            settings,
+            seed=seed,
+            members=members,
+            device=torch_device,
+            checkpoint=work / CHECKPOINT_FILE,
+            resume=began is not None,
+            scratch=scratch,
+            on_progress=on_progress,
+        )
+        scorer = dataclasses.replace(training.scorer, provenance=manifest)
+        scorer.save(work / SCORER_FOLDER)
+        training.policy.save(work / POLICY_FOLDER, manifest)
+        metrics = pa.Table.from_pylist(training.metrics, schema=_metrics_schema(training.metrics))
+        write_table(work / METRICS_FILE, metrics)
+        scoring = time.perf_counter()
+        scored = _score_into(work, dataset, lambda: scorer, "local", scorer)
+        scored.scores.check_dataset(source, data.fingerprint)
     seconds = {
         "read": read_seconds,
         "train": sum(row["seconds"] for row in training.metrics),
         "score": time.perf_counter() - scoring,
     }
-    result = _result(out, data, scores, scorer, seconds)
-    write_manifest(work, manifest | {"finished": now(), **_outcome(result), "complete": True})
+    result = _result(out, dataset, scored, scorer, seconds)
+    write_manifest(work, manifest | _outcome(work, result, scored))
     put_in_place(work, out, RUN, force=force)
     (out / CHECKPOINT_FILE).unlink(missing_ok=True)
     return result
+
+
+@contextlib.contextmanager
+def _loaded(
+    dataset: Dataset,
+    hashes: list[dict[str, Any]],
+    options: ReadOptions,
+    out: Path,
+    memory_limit: int | None,
+    cache: bool,
+    on_note: Callable[[str], None],
+) -> Iterator[tuple[Transitions, Path | None]]:
+    """The dataset in memory and None, or in mapped files and a folder for what training keeps of it.
+
+    Args:
+        hashes: of its files, which decide where its columns are cached.
+    """
+    limit = memory_limit if memory_limit is not None else memory_of_machine() // 2
+    if bytes_in_memory(dataset) <= limit:
+        yield dataset.read(), None
+        return
+    if cache:
+        folder = cache_folder(hashes, options)
+        yield mapped(dataset, folder, on_note), folder.parent
+        return
+    out.resolve().parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.resolve().parent) as temporary:
+        yield mapped(dataset, Path(temporary) / "columns", on_note), Path(temporary)
 
 
 def apply_scorer(
@@ -182,67 +232,107 @@ def apply_scorer(
     *,
     out: str | Path | None = None,
     device: str = "auto",
+    engine: Engine = "local",
     force: bool = False,
     read_options: ReadOptions | None = None,
 ) -> ScoreResult:
     """Score a dataset with the scorer of an earlier run, without training.
+
+    Args:
+        engine: "ray" scores units of the dataset on a cluster; what is complete is not done again when it is
+            called again after a failure.
 
     Raises:
         CurateError: unusable data, vectors of other sizes, or a folder in the way.
     """
     source = str(source)
     torch_device = resolve_device(device)
-    out = Path(out) if out is not None else run_folder_for(source)
-    trained = open_run(Path(scorer_run))
+    out = place(out) if out is not None else run_folder_for(source)
+    trained = open_run(place(scorer_run))
     refuse_overlap(out, {"the run of the scorer": trained.folder})
-    refuse_existing(out, RUN, force=force)
-    scorer = Scorer.load(trained.folder / SCORER_FOLDER, torch_device)
     started = time.perf_counter()
-    data = read_dataset(source, read_options)
-    refuse_overlap(out, {"the dataset": _path(data)})
+    dataset = _opened(source, read_options, out)
     settings = settings_from_json(trained.manifest["settings"], TrainSettings())
-    manifest = _manifest(
-        source,
-        data,
-        read_options or ReadOptions(),
-        settings,
-        trained.manifest["seed"],
-        trained.manifest["members"],
-        torch_device,
-    ) | {"scorer_from": str(trained.folder.resolve()), "arithmetic": trained.manifest["arithmetic"]}
+    seed, members = trained.manifest["seed"], trained.manifest["members"]
+    manifest = _manifest(dataset, read_options or ReadOptions(), settings, seed, members, torch_device)
+    manifest |= {
+        "scorer_from": {"folder": str(trained.folder.resolve()), **trained.identity()},
+        "arithmetic": trained.manifest["arithmetic"],
+    }
+    load = partial(_load_scorer, trained.folder.resolve() / SCORER_FOLDER, device)
     read = time.perf_counter()
-    with replaced_folder(out, RUN, force=force) as work:
-        scores = _score_into(work, data, scorer)
-        shutil.copytree(trained.folder / SCORER_FOLDER, work / SCORER_FOLDER)
+    request = {"dataset": manifest["dataset"], "run": trained.identity(), "device": device}
+    with work_folder(out, RUN, request, force=force, keep=engine != "local") as work:
+        scorer = load()
+        scored = _score_into(work, dataset, load, engine, scorer)
+        manifest["dataset"] |= scored.found
+        manifest["device"] = scored.device
+        (work / SCORER_FOLDER).mkdir(exist_ok=True)
+        for file in (trained.folder / SCORER_FOLDER).iterdir():
+            (work / SCORER_FOLDER / file.name).write_bytes(file.read_bytes())
         seconds = {"read": read - started, "score": time.perf_counter() - read}
-        result = _result(out, data, scores, scorer, seconds)
-        write_manifest(work, manifest | {"finished": now(), **_outcome(result), "complete": True})
+        result = _result(out, dataset, scored, scorer, seconds)
+        write_manifest(work, manifest | _outcome(work, result, scored))
     return result
 
 
-def _score_into(work: Path, data: Transitions, scorer: Scorer) -> ScoreTable:
-    table = score_table(
-        data,
-        scorer.score(data),
-        reward_scale=scorer.scaling.reward_scale,
+def _load_scorer(folder: Path, device: str) -> Scorer:
+    """The scorer on a device of the machine where this is called."""
+    return Scorer.load(folder, chosen_device(device))
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """What scoring found: the table, facts of the dataset, the range of its returns, notes, and where."""
+
+    scores: ScoreTable
+    found: dict[str, Any]
+    returns: tuple[float, float]
+    notes: tuple[str, ...]
+    device: str
+
+
+def _score_into(
+    work: Path, dataset: Dataset, load: Callable[[], Scorer], engine: Engine, scorer: Scorer
+) -> _Scored:
+    """Score a dataset, unit by unit.
+
+    Args:
+        load: gives the scorer where units are scored.
+    """
+    folder = work / SCORES_FOLDER
+    folder.mkdir(exist_ok=True)
+    units = dataset.units()
+    if not units:
+        raise DatasetError(f"{dataset.source}: the dataset has zero rows")
+    done = run_shards(engine, partial(ScoreShards, units, folder, load), len(units), [folder], computes=True)
+    fingerprint = Fingerprint()
+    for facts in done:
+        fingerprint.add_json(facts["fingerprint"])
+    files = tuple(folder / f"{name}.parquet" for name in dataset.shard_names)
+    return _Scored(
+        ScoreTable(files, fingerprint.hexdigest(), dataset.source, scorer.scaling.reward_scale),
+        {"fingerprint": fingerprint.hexdigest(), "episodes": sum(facts["episodes"] for facts in done)},
+        (min(facts["returns"][0] for facts in done), max(facts["returns"][1] for facts in done)),
+        tuple(dict.fromkeys(note for facts in done for note in facts["notes"])),
+        ", ".join(sorted({facts["device"] for facts in done})),
     )
-    table.save(work / SCORES_FILE)
-    return table
 
 
 def _result(
-    out: Path, data: Transitions, scores: ScoreTable, scorer: Scorer, seconds: dict[str, float]
+    out: Path, dataset: Dataset, scored: _Scored, scorer: Scorer, seconds: dict[str, float]
 ) -> ScoreResult:
-    score = scores.column("score")
+    score = scored.scores.column("score")
+    episodes, (lowest, highest) = scored.found["episodes"], scored.returns
     return ScoreResult(
         run=out,
-        rows=len(data),
-        episodes=len(data.episode_start),
+        rows=len(dataset),
+        episodes=episodes,
         members=scorer.members,
         effective_sample_share=effective_sample_share(weights_from_scores(score, 1.0)),
         seconds={part: round(value, 3) for part, value in seconds.items()},
-        notes=(*data.notes, _note_on_actions(scorer), *_notes_on_kernels(scorer)),
-        warnings=tuple(score_warnings(score, data.episode_return)),
+        notes=(*scored.notes, _note_on_actions(scorer), *_notes_on_kernels(scorer)),
+        warnings=tuple(score_warnings(score, one_return=episodes > 1 and lowest == highest)),
     )
 
 
@@ -271,8 +361,13 @@ def _notes_on_kernels(scorer: Scorer) -> list[str]:
     return [f"torch's own kernels were used, which are slower: {native.why_not()}"]
 
 
-def _outcome(result: ScoreResult) -> dict[str, Any]:
+def _outcome(work: Path, result: ScoreResult, scored: _Scored) -> dict[str, Any]:
     return {
+        "finished": now(),
+        "complete": True,
+        "files": hash_folder(work, without=[CHECKPOINT_FILE]),
+        "scores": [file.name for file in scored.scores.files],
+        "reward_scale": scored.scores.reward_scale,
         "effective_sample_share": result.effective_sample_share,
         "seconds": result.seconds,
         "notes": list(result.notes),
@@ -281,8 +376,7 @@ def _outcome(result: ScoreResult) -> dict[str, Any]:
 
 
 def _manifest(
-    source: str,
-    data: Transitions,
+    dataset: Dataset,
     options: ReadOptions,
     settings: TrainSettings,
     seed: int,
@@ -293,22 +387,12 @@ def _manifest(
         "kind": RUN,
         "complete": False,
         "started": now(),
-        "dataset": {
-            "source": source,
-            "format": data.format,
-            "read_options": options.to_json(),
-            **hash_source(_path(data)),
-            "fingerprint": data.fingerprint,
-            "env_id": data.env_id,
-            "env_kwargs": dict(data.env_kwargs),
-            "rows": len(data),
-            "episodes": len(data.episode_start),
-        },
+        "dataset": dataset_facts(dataset, options),
         "settings": settings.to_json(),
         "seed": seed,
         "members": members,
         "arithmetic": arithmetic(device, settings.matmul_precision),
-        "device": str(device) if device.type == "cpu" else torch.cuda.get_device_name(device),
+        "device": device_name(device),
         "versions": versions(),
     }
 
@@ -335,9 +419,16 @@ def _began_settings(began: dict[str, Any] | None) -> TrainSettings | None:
     return None if began is None else settings_from_json(began["settings"], TrainSettings())
 
 
-def _path(data: Transitions) -> Path:
-    assert data.path is not None, "every reader says what it read"
-    return data.path
+def _opened(source: str, options: ReadOptions | None, out: Path) -> Dataset:
+    """The dataset; refuses one that the output would replace, or that has no rewards."""
+    dataset = open_dataset(source, options)
+    refuse_overlap(out, {f"the dataset's {path.name}": path for path in dataset.files})
+    if not dataset.has_rewards:
+        raise DatasetError(
+            f"{source}: the dataset has no rewards, and scores are learned from nothing else",
+            fix="add rewards to it, or name their column where the format allows: --column reward=NAME",
+        )
+    return dataset
 
 
 def _check_seed(seed: int | None, members: int | None) -> None:

@@ -3,16 +3,76 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from vaco_curate.curation import Cut, Level, Selection, Summary, before_and_after, reweight, select
-from vaco_curate.curation.output import write_dropped, write_kept, write_weights
-from vaco_curate.errors import RunError
-from vaco_curate.folders import CURATED, beside, refuse_existing, refuse_overlap, replaced_folder
-from vaco_curate.manifest import hash_file, now, versions, write_manifest
+import numpy as np
+
+from vaco_curate.curation import (
+    TRANSITION,
+    By,
+    Candidates,
+    Cut,
+    Level,
+    Selection,
+    Summary,
+    before_and_after,
+    reweight,
+    select,
+)
+from vaco_curate.curation.ordering import count_groups
+from vaco_curate.curation.output import (
+    SELECTION_FILE,
+    write_selection,
+    write_weights,
+)
+from vaco_curate.curation.selection import KEPT, REASONS, rows_are_consecutive
+from vaco_curate.engines import Engine
+from vaco_curate.errors import RunError, SettingsError
+from vaco_curate.files import is_local, lies_in, place
+from vaco_curate.folders import CURATED, beside, refuse_existing, refuse_overlap, work_folder
+from vaco_curate.formats import DATA_FOLDER, WRITERS, Dataset, robomimic
+from vaco_curate.manifest import hash_folder, now, versions, write_manifest
 from vaco_curate.stages.runs import Run, open_run
+from vaco_curate.stages.shards import WriteShards, run_shards
+from vaco_curate.transitions import Array, Fingerprint
+
+FILTER_FORMATS = (*WRITERS, "robomimic")
+"""What ``filter`` writes: rows in a format, or a filter key for robomimic's own."""
+
+STORED_FORMATS = ("parquet", "weights")
+"""What is written to an object store; the others need files that can be changed in place."""
+
+WEIGHT_FORMATS = ("parquet", "d4rl", "weights", "npy")
+"""What ``reweight`` writes: rows with weights, or the weights alone."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How ``filter`` chooses, beside the cut.
+
+    Attributes:
+        by: what rows are ordered by.
+        level: what is kept or dropped as a whole.
+        per: a column whose values are groups that are cut to the same share each; None for one group.
+        min_episode_length: shorter episodes are left out.
+        keep_successors: steps after a kept row that are kept with it, for n-step learners.
+        seed: of the order by chance.
+    """
+
+    by: By = "score"
+    level: Level = TRANSITION
+    per: str | None = None
+    min_episode_length: int = 1
+    keep_successors: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise SettingsError(f"--seed {self.seed} must be at least 0")
 
 
 @dataclass(frozen=True)
@@ -23,8 +83,10 @@ class SelectionResult:
         run: whose scores decided.
         out: the folder written, None after a dry run.
         rule: the decision in words.
-        cut: lowest score kept, None for weights.
+        cut: lowest value kept, None for weights.
         before, after: size and quality of all rows, and of the selection.
+        reasons: rows by the reason for dropping them, or for keeping them though not for their own sake.
+        notes: on what the format could not hold.
         effective_sample_share_before_clipping: for weights, in (0, 1].
     """
 
@@ -34,53 +96,78 @@ class SelectionResult:
     cut: float | None
     before: Summary
     after: Summary
+    reasons: dict[str, int]
+    notes: tuple[str, ...] = ()
     effective_sample_share_before_clipping: float | None = None
 
 
 def filter_dataset(
     run_folder: str | Path,
     cut: Cut,
+    choice: Choice | None = None,
     *,
-    level: Level = "transition",
     out: str | Path | None = None,
     excluded: str | Path | None = None,
+    file_format: str = "parquet",
+    engine: Engine = "local",
+    selection_only: bool = False,
     dry_run: bool = False,
     force: bool = False,
     dataset: str | None = None,
 ) -> SelectionResult:
-    """Keep the best rows or episodes of a scored dataset and write them as Parquet.
+    """Keep the best rows, episodes or windows of a scored dataset and write them.
+
+    The decision comes first, ``selection.parquet``; rows are then read once and written, some at a time.
 
     Args:
-        out: folder for the kept rows; None derives it from the run and the cut.
+        choice: None for the best transitions by score.
+        out: folder for the selection and the kept rows; None derives it from the run and the cut.
         excluded: folder for the dropped rows with the reason, None to leave them out.
+        file_format: one of ``FILTER_FORMATS``.
+        engine: "ray" writes units of the dataset on a cluster; what is complete is not done again when the same
+            is asked for after a failure.
+        selection_only: write the decision, no rows.
         dry_run: decide and summarize, write nothing.
         dataset: where the dataset is now, if it has moved since it was scored.
 
     Raises:
         CurateError: the dataset changed, nothing would be kept, or a folder is in the way.
     """
-    run = open_run(Path(run_folder))
-    out = Path(out) if out is not None else default_out(run.folder, cut, level)
-    excluded = Path(excluded) if excluded is not None else None
+    choice = choice or Choice()
+    run = open_run(place(run_folder))
+    out = place(out) if out is not None else default_out(run.folder, cut, choice)
+    excluded = place(excluded) if excluded is not None else None
+    _check_format(file_format, FILTER_FORMATS)
+    writes_rows = not selection_only and file_format in WRITERS
+    _check_engine(engine, writes_rows)
+    if excluded is not None and not writes_rows:
+        what = "--selection-only" if selection_only else f"--format {file_format}"
+        raise SettingsError(f"{what} writes no rows, also no --excluded", fix="leave one of them out")
     if not dry_run:
-        _check_outputs(run, out, excluded, dataset, force=force)
-    data = run.dataset(dataset)
-    selection = select(data, run.scores.column("score"), run.scores.column("rank"), cut, level)
-    before, after = before_and_after(data, selection)
-    request = {"level": level, **cut.to_json()}
+        _check_outputs(run, out, excluded, dataset, file_format, force=force)
+    group = None if choice.per is None else _groups(run, choice.per, dataset)
+    candidates = Candidates.scored(run.scores, choice.by, group=group, seed=choice.seed)
+    selection = select(
+        candidates,
+        cut,
+        choice.level,
+        min_episode_length=choice.min_episode_length,
+        keep_successors=choice.keep_successors,
+    )
+    notes: tuple[str, ...] = ()
     if not dry_run:
-        # The stack closes in reverse: the kept rows, which are the result, are put in place last.
-        with contextlib.ExitStack() as stack:
-            kept_folder = stack.enter_context(replaced_folder(out, CURATED, force=force))
-            if excluded is not None:
-                folder = stack.enter_context(replaced_folder(excluded, CURATED, force=force))
-                files = write_dropped(folder, data, run.scores, selection, _parquet_facts(run))
-                _write_manifest(folder, run, selection, files, "excluded", request)
-            files = write_kept(
-                kept_folder, data, run.scores, selection, weighted=False, facts=_parquet_facts(run)
-            )
-            _write_manifest(kept_folder, run, selection, files, "kept", request)
-    return SelectionResult(run.folder, None if dry_run else out, selection.rule, selection.cut, before, after)
+        request = {**cut.to_json(), **dataclasses.asdict(choice), "level": str(choice.level)}
+        output = _Output(out, excluded, "selection" if selection_only else "kept", file_format, engine, force)
+        notes = _write(run, candidates, selection, output, dataset, request)
+    return SelectionResult(
+        run.folder,
+        None if dry_run else out,
+        selection.rule,
+        selection.cut,
+        *before_and_after(candidates, selection),
+        _reasons(selection),
+        notes,
+    )
 
 
 def reweight_dataset(
@@ -88,7 +175,8 @@ def reweight_dataset(
     *,
     temperature: float = 1.0,
     clip: float | None = None,
-    weights_only: bool = False,
+    file_format: str = "parquet",
+    engine: Engine = "local",
     out: str | Path | None = None,
     force: bool = False,
     dataset: str | None = None,
@@ -98,25 +186,26 @@ def reweight_dataset(
     Args:
         temperature: weights are w ** (1 / temperature) of the scorer's.
         clip: largest weight allowed.
-        weights_only: write ``index, weight`` only.
+        file_format: one of ``WEIGHT_FORMATS``.
+        engine: as for ``filter_dataset``.
 
     Raises:
         CurateError: the dataset changed, a setting is out of range, or a folder is in the way.
     """
-    run = open_run(Path(run_folder))
-    part = "weights" if weights_only else "weighted"
-    out = Path(out) if out is not None else beside(run.folder, f"{run_stem(run.folder)}.{part}")
-    _check_outputs(run, out, None, dataset, force=force)
-    data = run.dataset(dataset)
-    selection, share_before = reweight(run.scores.column("score"), temperature=temperature, maximum=clip)
-    before, after = before_and_after(data, selection)
-    with replaced_folder(out, CURATED, force=force) as folder:
-        if weights_only:
-            files = write_weights(folder, selection)
-        else:
-            files = write_kept(folder, data, run.scores, selection, weighted=True, facts=_parquet_facts(run))
-        _write_manifest(folder, run, selection, files, part, {"temperature": temperature, "clip": clip})
-    return SelectionResult(run.folder, out, selection.rule, None, before, after, share_before)
+    run = open_run(place(run_folder))
+    _check_format(file_format, WEIGHT_FORMATS)
+    part = "weighted" if file_format in WRITERS else "weights"
+    _check_engine(engine, part == "weighted")
+    out = place(out) if out is not None else beside(run.folder, f"{run_stem(run.folder)}.{part}")
+    _check_outputs(run, out, None, dataset, file_format, force=force)
+    candidates = Candidates.scored(run.scores)
+    selection, share_before = reweight(candidates, temperature=temperature, maximum=clip)
+    request = {"temperature": temperature, "clip": clip}
+    notes = _write(
+        run, candidates, selection, _Output(out, None, part, file_format, engine, force), dataset, request
+    )
+    summaries = before_and_after(candidates, selection)
+    return SelectionResult(run.folder, out, selection.rule, None, *summaries, {}, notes, share_before)
 
 
 def run_stem(run_folder: Path) -> str:
@@ -124,35 +213,169 @@ def run_stem(run_folder: Path) -> str:
     return run_folder.resolve().name.removesuffix(".vaco")
 
 
-def default_out(run_folder: Path, cut: Cut, level: Level) -> Path:
+def default_out(run_folder: Path, cut: Cut, choice: Choice) -> Path:
     """``hopper.vaco`` and top 50 % -> ``hopper.top50pct``, beside the run."""
+    end = "bottom" if cut.worst else "top"
     if cut.share is not None:
-        name = f"top{float(100 * cut.share):g}pct"
+        name = f"{end}{float(100 * cut.share):g}pct"
+    elif cut.rows is not None:
+        name = f"{end}{cut.rows}"
     else:
-        name = f"top{cut.rows}" if cut.rows is not None else f"above{cut.threshold!r}".removesuffix(".0")
-    suffix = "-episodes" if level == "episode" else ""
-    return beside(run_folder, f"{run_stem(run_folder)}.{name}{suffix}")
+        name = f"{'below' if cut.worst else 'above'}{cut.threshold!r}".removesuffix(".0")
+    parts = [name]
+    if choice.by != "score":
+        parts.append(f"by-{choice.by}")
+    if choice.level != TRANSITION:
+        parts.append("episodes" if choice.level.window is None else f"windows{choice.level.window}")
+    if choice.per is not None:
+        parts.append(f"per-{choice.per}".replace("/", "-"))
+    return beside(run_folder, f"{run_stem(run_folder)}.{'-'.join(parts)}")
 
 
-def _check_outputs(run: Run, out: Path, excluded: Path | None, dataset: str | None, *, force: bool) -> None:
+def _groups(run: Run, name: str, moved_to: str | None) -> Array:
+    """(n,) numbers of the groups that a column of the dataset makes."""
+    dataset = run.opened(moved_to)
+    run.scores.check_rows(dataset.source, len(dataset))
+    return dataset.groups(name)
+
+
+def _reasons(selection: Selection) -> dict[str, int]:
+    everything = np.ones(len(selection.keep), bool)
+    counts = count_groups(selection.reason, everything, len(REASONS))
+    return {reason: int(count) for reason, count in zip(REASONS, counts, strict=True) if reason and count}
+
+
+def _check_outputs(
+    run: Run, out: Path, excluded: Path | None, dataset: str | None, file_format: str, *, force: bool
+) -> None:
     """Refuse before any work; an output never replaces what it comes from."""
-    source = Path(dataset or run.manifest["dataset"]["path"])
+    recordings = [place(recording["path"]) for recording in run.manifest["dataset"]["recordings"]]
+    sources = {"the dataset": place(dataset)} if dataset else {f"the dataset's {p.name}": p for p in recordings}
     for folder in [out] if excluded is None else [out, excluded]:
-        refuse_overlap(folder, {"the run": run.folder, "the dataset": source})
+        if not is_local(folder) and file_format not in STORED_FORMATS:
+            raise SettingsError(
+                f"--format {file_format} is not written to an object store", fix="write it here"
+            )
+        refuse_overlap(folder, {"the run": run.folder} | sources)
         refuse_existing(folder, CURATED, force=force)
-    if excluded is not None:
-        one, other = out.resolve(), excluded.resolve()
-        if one.is_relative_to(other) or other.is_relative_to(one):
-            raise RunError(f"--out {out} and --excluded {excluded} overlap", fix="give two separate folders")
+    if excluded is not None and (lies_in(out, excluded) or lies_in(excluded, out)):
+        raise RunError(f"--out {out} and --excluded {excluded} overlap", fix="give two separate folders")
 
 
-def _parquet_facts(run: Run) -> dict[str, Any]:
-    return {"scored_dataset": run.scores.source, "scored_fingerprint": run.scores.fingerprint}
+@dataclass(frozen=True)
+class _Output:
+    """What is written where, and by what; ``part`` says in the manifest what it is."""
+
+    folder: Path
+    excluded: Path | None
+    part: str
+    file_format: str
+    engine: Engine
+    force: bool
+
+
+def _write(
+    run: Run,
+    candidates: Candidates,
+    selection: Selection,
+    output: _Output,
+    moved_to: str | None,
+    request: dict[str, Any],
+) -> tuple[str, ...]:
+    """Write what is asked for; notes on what the format could not hold."""
+    part, file_format = output.part, output.file_format
+    request = request | {"part": part, "format": file_format, "run": run.identity()}
+    keep = {"force": output.force, "keep": output.engine != "local"}
+    notes: tuple[str, ...] = ()
+    # The stack closes in reverse: the kept rows, which are the result, are put in place last.
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(work_folder(output.folder, CURATED, request, **keep))
+        dropped = None
+        if output.excluded is not None:
+            dropped = stack.enter_context(work_folder(output.excluded, CURATED, request, **keep))
+        if part == "weights":
+            write_weights(folder, selection, file_format)
+        else:
+            write_selection(folder / SELECTION_FILE, run.scores, selection)
+        if part == "kept" and file_format == "robomimic":
+            dataset = run.opened(moved_to)
+            run.check(dataset)
+            (folder / DATA_FOLDER).mkdir(exist_ok=True)
+            robomimic.write_masks(folder / DATA_FOLDER, dataset, selection.keep, output.folder.resolve().name)
+        elif part in ("kept", "weighted"):
+            notes = _write_rows(run, candidates, selection, output, run.opened(moved_to), folder, dropped)
+        if dropped is not None:
+            _write_manifest(dropped, run, selection, "excluded", request)
+        _write_manifest(folder, run, selection, part, request, notes)
+    return notes
+
+
+def _write_rows(
+    run: Run,
+    candidates: Candidates,
+    selection: Selection,
+    output: _Output,
+    dataset: Dataset,
+    folder: Path,
+    dropped: Path | None,
+) -> tuple[str, ...]:
+    """Write kept and dropped rows, unit by unit; at the end it shows whether the dataset is the one scored.
+
+    Returns:
+        Notes on what the format could not hold.
+    """
+    columns = ["score", "rank"]
+    if selection.weight is not None:
+        columns.append("weight")
+    elif (selection.reason[selection.keep] != KEPT).any():
+        columns.append("reason")
+    units = (
+        dataset.units() if output.file_format != "minari" else [dataset]
+    )  # Minari's is one, whatever it holds
+    run.scores.check_rows(dataset.source, len(dataset))
+    excluded = None if dropped is None else dropped / DATA_FOLDER
+    worker = partial(
+        WriteShards,
+        units,
+        folder / SELECTION_FILE,
+        folder / DATA_FOLDER,
+        excluded,
+        output.file_format,
+        tuple(columns),
+        {
+            "rows_consecutive": rows_are_consecutive(candidates, selection.keep),
+            "scored_fingerprint": run.scores.fingerprint,
+            "rule": selection.rule,
+        },
+    )
+    folders = [folder / DATA_FOLDER, *([excluded] if excluded is not None else [])]
+    fingerprint, notes = Fingerprint(), dict[str, None]()
+    for facts in run_shards(output.engine, worker, len(units), folders, computes=False):
+        fingerprint.add_json(facts["fingerprint"])
+        notes |= dict.fromkeys(facts["notes"])
+    run.scores.check_dataset(dataset.source, fingerprint.hexdigest())
+    return tuple(notes)
+
+
+def _check_engine(engine: Engine, writes_rows: bool) -> None:
+    if engine != "local" and not writes_rows:
+        raise SettingsError(f"--engine {engine} writes rows, and none are asked for", fix="leave it out")
+
+
+def _check_format(file_format: str, known: tuple[str, ...]) -> None:
+    if file_format not in known:
+        raise SettingsError(f"--format {file_format}: unknown here", fix=f"choose from {', '.join(known)}")
 
 
 def _write_manifest(
-    folder: Path, run: Run, selection: Selection, files: list[Path], part: str, request: dict[str, Any]
+    folder: Path,
+    run: Run,
+    selection: Selection,
+    part: str,
+    request: dict[str, Any],
+    notes: tuple[str, ...] = (),
 ) -> None:
+    kept = int(selection.keep.sum())
     write_manifest(
         folder,
         {
@@ -160,10 +383,16 @@ def _write_manifest(
             "complete": True,
             "part": part,
             "created": now(),
-            "rule": {"words": selection.rule, "cut": selection.cut, "ties": "lowest index first", **request},
-            "rows": {"kept": len(selection.kept_rows), "dropped": len(selection.dropped_rows)},
-            "files": [hash_file(path, relative_to=folder) for path in files],
-            "run": {"folder": str(run.folder.resolve()), "scorer": run.scorer_hashes()},
+            "rule": {
+                "words": selection.rule,
+                "cut": selection.cut,
+                "ties": "lowest index ranks first",
+                **request,
+            },
+            "notes": list(notes),
+            "rows": {"kept": kept, "dropped": len(selection.keep) - kept, "reasons": _reasons(selection)},
+            "files": hash_folder(folder),
+            "run": {"folder": str(run.folder.resolve()), **run.identity()},
             "dataset": run.manifest["dataset"],
             "versions": versions(),
         },

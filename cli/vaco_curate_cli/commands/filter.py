@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import click
 
-from vaco_curate.curation import Cut, Level
-from vaco_curate.stages.select import SelectionResult, filter_dataset
+from vaco_curate.curation import ORDERS, TRANSITION, By, Cut, Level
+from vaco_curate.engines import Engine
+from vaco_curate.stages.select import FILTER_FORMATS, Choice, SelectionResult, filter_dataset
 from vaco_curate_cli.display import Display, number_text, summary_table
 from vaco_curate_cli.options import (
     FOLDER,
     Top,
     dataset_option,
+    engine_option,
     force_option,
     output_options,
     resolve_run,
@@ -21,55 +24,126 @@ from vaco_curate_cli.options import (
 )
 
 
-@click.command(name="filter", short_help="Keep the best rows or episodes, as Parquet.")
+class LevelText(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
+    """``transition``, ``episode`` or ``window:N``."""
+
+    name = "transition|episode|window:N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Level:
+        """Parse."""
+        return value if isinstance(value, Level) else Level.parse(value)
+
+
+@click.command(name="filter", short_help="Keep the best rows or episodes.")
 @run_argument
 @click.option("--top", type=Top(), help="Keep this share of the rows (50%) or this many (20000), best first.")
-@click.option("--threshold", type=float, help="Keep scores of at least this.")
+@click.option("--bottom", type=Top(), help="Keep the worst instead: to look at, or as negative examples.")
+@click.option("--threshold", type=float, help="Keep values of at least this.")
+@click.option("--budget", type=int, metavar="ROWS", help="Keep no more rows than this, the best of those.")
+@click.option(
+    "--by",
+    type=click.Choice(ORDERS),
+    default="score",
+    show_default=True,
+    help="What rows are ordered by; others than the score are for comparison.",
+)
 @click.option(
     "--level",
-    type=click.Choice(["transition", "episode"]),
-    default="transition",
+    type=LevelText(),
+    metavar="transition|episode|window:N",
+    default=str(TRANSITION),
     show_default=True,
-    help="episode: whole episodes by mean score, until the next one would exceed the rows of --top.",
+    help="What is kept as a whole, by its mean: it is taken best first until the next would exceed the rows.",
 )
+@click.option(
+    "--per",
+    metavar="COLUMN",
+    help="Keep the same share within each value of a column of the dataset: a task, a label, source_file.",
+)
+@click.option(
+    "--min-episode-length", type=int, default=1, show_default=True, help="Leave out shorter episodes."
+)
+@click.option(
+    "--keep-successors",
+    type=int,
+    default=0,
+    metavar="STEPS",
+    help="Keep with every row this many steps after it, for n-step learners.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of --by random.")
 @click.option("--out", type=FOLDER, help="Folder to write  [default: beside the run, named after the cut]")
 @click.option("--excluded", type=FOLDER, help="Also write the dropped rows, with the reason, to this folder.")
+@click.option(
+    "--format",
+    "file_format",
+    type=click.Choice(FILTER_FORMATS),
+    default="parquet",
+    show_default=True,
+    help="minari holds whole episodes only; robomimic: a filter key beside a link to the source.",
+)
+@click.option(
+    "--selection-only", is_flag=True, help="Write selection.parquet, the decision for every row, alone."
+)
 @click.option("--dry-run", is_flag=True, help="Show what would be kept, write nothing.")
+@engine_option
 @dataset_option
 @force_option
 @output_options
 def filter_command(
     run: Path | None,
     top: Fraction | int | None,
+    bottom: Fraction | int | None,
     threshold: float | None,
+    budget: int | None,
+    by: By,
     level: Level,
+    per: str | None,
+    min_episode_length: int,
+    keep_successors: int,
+    seed: int,
     out: Path | None,
     excluded: Path | None,
+    file_format: str,
+    selection_only: bool,
     dry_run: bool,
+    engine: Engine,
     dataset: str | None,
     force: bool,
     display: Display,
 ) -> None:
-    """Keep the best rows, or episodes, of a scored dataset, as Parquet.
+    """Keep the best rows, episodes or windows of a scored dataset.
 
-    RUN is a folder that 'score' wrote; without it, the newest one here.
+    RUN is a folder that 'score' wrote; without it, the newest one here. The folder written holds
+    selection.parquet, the decision for every row with its reason, and the kept rows under data/.
 
     \b
     Examples:
       vaco-curate filter --top 50%
       vaco-curate filter hopper.vaco --top 10% --level episode --out best
-      vaco-curate filter --threshold 0 --excluded dropped --dry-run
+      vaco-curate filter --top 25% --per task_index --min-episode-length 20
+      vaco-curate filter --threshold 0 --budget 100000 --selection-only
     """
-    if (top is None) == (threshold is None):
-        raise click.UsageError("give one of --top and --threshold")
-    share = top if isinstance(top, Fraction) else None
-    rows = top if isinstance(top, int) else None
+    if top is None and bottom is None and threshold is None and budget is not None:
+        top = budget
+    if sum(value is not None for value in (top, bottom, threshold)) != 1:
+        raise click.UsageError("give one of --top, --bottom and --threshold, or --budget alone")
+    amount = top if bottom is None else bottom
+    cut = Cut(
+        share=amount if isinstance(amount, Fraction) else None,
+        rows=amount if isinstance(amount, int) else None,
+        threshold=threshold,
+        worst=bottom is not None,
+        budget=budget,
+    )
     result = filter_dataset(
         resolve_run(run, display),
-        Cut(share=share, rows=rows, threshold=threshold),
-        level=level,
+        cut,
+        Choice(by, level, per, min_episode_length, keep_successors, seed),
         out=out,
         excluded=excluded,
+        file_format=file_format,
+        engine=engine,
+        selection_only=selection_only,
         dry_run=dry_run,
         force=force,
         dataset=dataset,
@@ -82,4 +156,8 @@ def _show(result: SelectionResult, display: Display) -> None:
     display.show(summary_table(result.before, result.after))
     cut = "" if result.cut is None else f", cut at {number_text(result.cut)}"
     display.show(f"kept by: {result.rule}{cut}")
+    for note in result.notes:
+        display.note(note)
+    for reason, rows in result.reasons.items():
+        display.show(f"{rows:,} rows: {reason}")
     display.show(f"written to {result.out}" if result.out else "dry run: nothing written")

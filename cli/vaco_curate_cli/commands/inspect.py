@@ -4,29 +4,31 @@ from __future__ import annotations
 
 import click
 
+from vaco_curate.formats.options import ReadOptions
 from vaco_curate.stages.inspect import Inspection, Spread, inspect_dataset
 from vaco_curate_cli.display import Display, number_text, table
-from vaco_curate_cli.options import build_read_options, output_options, read_options
+from vaco_curate_cli.options import output_options, read_options
 
 
 @click.command(name="inspect", short_help="Describe a dataset and what is odd about it.")
 @click.argument("dataset")
 @read_options
 @output_options
-def inspect_command(
-    dataset: str, columns: tuple[str, ...], max_episode_steps: int | None, display: Display
-) -> None:
+def inspect_command(dataset: str, options: ReadOptions | None, display: Display) -> None:
     """Describe DATASET: format, sizes, returns, and what is odd about it.
 
-    DATASET is a D4RL-layout .hdf5 file, a Parquet file or folder, or a Minari id or folder.
+    DATASET is a file or folder of D4RL's, robomimic's, d3rlpy's, OGBench's or LeRobot's, Parquet, or a Minari
+    dataset by its id or folder (minari:ID to fetch it). A pattern or a folder of several files is one dataset.
 
     \b
     Examples:
       vaco-curate inspect hopper-medium-v2.hdf5
       vaco-curate inspect mujoco/hopper/medium-v0
       vaco-curate inspect logs.parquet --column observation=obs,action=act
+      vaco-curate inspect 'runs/*.hdf5'
+      vaco-curate inspect lift/image.hdf5 --drop-columns agentview_image
     """
-    inspection = inspect_dataset(dataset, build_read_options(columns, max_episode_steps))
+    inspection = inspect_dataset(dataset, options)
     display.result(inspection)
     _show(inspection, display)
 
@@ -38,10 +40,11 @@ def _show(found: Inspection, display: Display) -> None:
     low, high = found.action_range
     rows = {
         "format": found.format,
+        "files": _files_text(found.files),
         "environment": found.env_id or "not named",
         "rows": number_text(found.rows),
         "episodes": number_text(found.episodes),
-        "observation size": str(found.observation_size),
+        "observation size": _size_text(found),
         "action size": f"{found.action_size}, values from {low:.4g} to {high:.4g}",
         "stored as": dtypes,
         "episode length": _spread_text(found.episode_length),
@@ -49,6 +52,7 @@ def _show(found: Inspection, display: Display) -> None:
         "terminated rows": number_text(found.terminated_rows),
         "truncated rows": number_text(found.truncated_rows),
         "without successor": _without_successor(found),
+        "further columns": ", ".join(found.labels),
         "fingerprint": found.fingerprint[:16],
     }
     for label, text in rows.items():
@@ -56,6 +60,15 @@ def _show(found: Inspection, display: Display) -> None:
     display.show(facts)
     for problem in found.problems:
         display.show(f"- {problem}")
+
+
+def _files_text(files: list[str]) -> str:
+    return files[0] if len(files) == 1 else f"{len(files)}, from {files[0]} to {files[-1]}"
+
+
+def _size_text(found: Inspection) -> str:
+    parts = ", ".join(f"{name} {size}" for name, size in found.observation_parts)
+    return f"{found.observation_size}: {parts}" if parts else str(found.observation_size)
 
 
 def _spread_text(spread: Spread) -> str:

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import click
 
-from vaco_curate.stages.select import reweight_dataset
+from vaco_curate.engines import Engine
+from vaco_curate.stages.select import WEIGHT_FORMATS, reweight_dataset
 from vaco_curate_cli.display import Display, summary_table
 from vaco_curate_cli.options import (
     FOLDER,
     dataset_option,
+    engine_option,
     force_option,
     output_options,
     resolve_run,
@@ -28,8 +30,16 @@ from vaco_curate_cli.options import (
     help="Weights are w ** (1 / temperature): above 1 closer to uniform, below 1 sharper.",
 )
 @click.option("--clip", type=float, metavar="MAX", help="Largest weight; the rest is rescaled to mean 1.")
-@click.option("--weights-only", is_flag=True, help="Write index and weight only, no copy of the data.")
+@click.option(
+    "--format",
+    "file_format",
+    type=click.Choice(WEIGHT_FORMATS),
+    default="parquet",
+    show_default=True,
+    help="weights: Parquet of index and weight, as LeRobot takes it; npy: an array. Both without the rows.",
+)
 @click.option("--out", type=FOLDER, help="Folder to write  [default: beside the run]")
+@engine_option
 @dataset_option
 @force_option
 @output_options
@@ -37,13 +47,14 @@ def reweight_command(
     run: Path | None,
     temperature: float,
     clip: float | None,
-    weights_only: bool,
+    file_format: str,
     out: Path | None,
+    engine: Engine,
     dataset: str | None,
     force: bool,
     display: Display,
 ) -> None:
-    """Write every row of a scored dataset with a weight of mean 1, as Parquet.
+    """Write every row of a scored dataset with a weight of mean 1.
 
     RUN is a folder that 'score' wrote; without it, the newest one here.
 
@@ -51,13 +62,14 @@ def reweight_command(
     Examples:
       vaco-curate reweight
       vaco-curate reweight hopper.vaco --clip 10
-      vaco-curate reweight --weights-only --temperature 2
+      vaco-curate reweight --format weights --temperature 2
     """
     result = reweight_dataset(
         resolve_run(run, display),
         temperature=temperature,
         clip=clip,
-        weights_only=weights_only,
+        file_format=file_format,
+        engine=engine,
         out=out,
         force=force,
         dataset=dataset,

@@ -7,14 +7,17 @@ from pathlib import Path
 
 import click
 
+from vaco_curate.engines import Engine
 from vaco_curate.errors import SettingsError
+from vaco_curate.formats.options import ReadOptions
 from vaco_curate.stages.score import ScoreResult, apply_scorer, score_dataset
 from vaco_curate.training import PRESETS, TrainSettings, settings_from_json
 from vaco_curate_cli.display import Display, table
 from vaco_curate_cli.options import (
     FOLDER,
-    build_read_options,
+    Size,
     device_option,
+    engine_option,
     force_option,
     output_options,
     read_options,
@@ -44,8 +47,15 @@ scorer from collapsing. The cost hardly depends on the number of rows."""
     help="Train this many scorers, with seeds from --seed on: their mean and spread.  [default: 1]",
 )
 @device_option
+@engine_option
 @click.option("--resume", is_flag=True, help="Go on with an unfinished run, with its own settings.")
 @force_option
+@click.option(
+    "--memory-limit",
+    type=Size(),
+    help="Train on larger data from mapped files, loaded as they are used.  [default: half the memory]",
+)
+@click.option("--no-cache", is_flag=True, help="Do not keep the columns of such data in the cache folder.")
 @read_options
 @output_options
 def score_command(
@@ -57,10 +67,12 @@ def score_command(
     seed: int | None,
     members: int | None,
     device: str,
+    engine: Engine,
     resume: bool,
     force: bool,
-    columns: tuple[str, ...],
-    max_episode_steps: int | None,
+    memory_limit: int | None,
+    no_cache: bool,
+    options: ReadOptions | None,
     display: Display,
 ) -> None:
     """Train VACO on DATASET and score every row.
@@ -74,13 +86,18 @@ def score_command(
       vaco-curate score hopper-medium-v2.hdf5 --preset quick --out first-look
       vaco-curate score more-data.parquet --scorer hopper-medium-v2.vaco
     """
-    options = build_read_options(columns, max_episode_steps)
     if scorer is not None:
-        if preset or config or resume or seed is not None or members is not None:
+        trains = preset or config or resume or no_cache
+        if trains or any(option is not None for option in (seed, members, memory_limit)):
             raise click.UsageError(
-                "--scorer applies a trained scorer: no --preset, --config, --seed, --members or --resume"
+                "--scorer applies a trained scorer, some rows at a time: no --preset, --config, --seed, "
+                "--members, --resume, --memory-limit or --no-cache"
             )
-        result = apply_scorer(dataset, scorer, out=out, device=device, force=force, read_options=options)
+        result = apply_scorer(
+            dataset, scorer, out=out, device=device, engine=engine, force=force, read_options=options
+        )
+    elif engine != "local":
+        raise click.UsageError("--engine ray applies a trained scorer: name it with --scorer")
     else:
         with display.training() as on_progress:
             result = score_dataset(
@@ -93,7 +110,10 @@ def score_command(
                 resume=resume,
                 force=force,
                 read_options=options,
+                memory_limit=memory_limit,
+                cache=not no_cache,
                 on_progress=on_progress,
+                on_note=display.note,
             )
     display.result(result)
     _show(result, display)

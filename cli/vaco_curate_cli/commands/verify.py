@@ -1,0 +1,44 @@
+"""``vaco-curate verify``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from vaco_curate.errors import RunError
+from vaco_curate.stages.verify import Verification, verify_folder
+from vaco_curate_cli.display import Display, table
+from vaco_curate_cli.options import FOLDER, output_options
+
+
+@click.command(name="verify", short_help="Check a folder against its manifest.")
+@click.argument("folder", type=FOLDER)
+@output_options
+def verify_command(folder: Path, display: Display) -> None:
+    """Check that a folder that vaco-curate wrote still is what its manifest says.
+
+    Every file by its hash, and the dataset and the run that it comes from, where they are still there. The exit
+    code is 1 when something has changed or is missing.
+
+    \b
+    Examples:
+      vaco-curate verify hopper.top50pct
+      vaco-curate verify hopper.vaco --json
+    """
+    verification = verify_folder(folder)
+    display.result(verification)
+    _show(verification, display)
+    if verification.failed:
+        raise RunError(
+            f"{folder}: {len(verification.failed)} of {len(verification.checks)} are not as recorded",
+            details=tuple(f"{check.what}: {check.state}" for check in verification.failed[:10]),
+        )
+
+
+def _show(verification: Verification, display: Display) -> None:
+    facts = table(str(verification.folder), "", "")
+    facts.columns[1].justify = "left"
+    for check in verification.checks:
+        facts.add_row(check.what, check.state)
+    display.show(facts)

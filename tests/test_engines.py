@@ -1,0 +1,214 @@
+"""A fleet does what one process does, byte for byte, also when one of its workers is killed on the way."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from helpers import make_transitions, tiny_settings, write_d4rl
+
+from vaco_curate import (
+    Cut,
+    apply_scorer,
+    convert_dataset,
+    filter_dataset,
+    open_dataset,
+    reweight_dataset,
+    score_dataset,
+)
+from vaco_curate.engines import run_jobs
+from vaco_curate.errors import CurateError, DatasetError, SettingsError
+from vaco_curate.manifest import read_manifest
+from vaco_curate.stages import shards
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A Ray cluster of this machine with room for two workers."""
+    ray = pytest.importorskip("ray")
+    os.environ["PYTHONPATH"] = str(Path(__file__).parent)  # workers unpickle ``KilledOnce``
+    ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    yield ray
+    ray.shutdown()
+    del os.environ["PYTHONPATH"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A dataset of eight shards and a scorer."""
+    folder = tmp_path_factory.mktemp("fleet")
+    write_d4rl(folder / "data.hdf5", make_transitions(episodes=24, length=25))
+    convert_dataset(folder / "data.hdf5", folder / "rows", rows_per_shard=75)
+    score_dataset(folder / "data.hdf5", out=folder / "scorer.vaco", settings=tiny_settings(), device="cpu")
+    return folder
+
+
+def contents(folder: Path, part: str) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted((folder / part).iterdir())}
+
+
+@dataclass(frozen=True)
+class KilledOnce:
+    """Does a job, but the first worker that comes to the given one is killed there, half way."""
+
+    worker: object
+    number: int
+    mark: Path
+
+    def __call__(self, number: int):
+        if number == self.number:
+            try:
+                self.mark.touch(exist_ok=False)
+            except FileExistsError:
+                pass
+            else:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return self.worker(number)
+
+
+def kill_a_worker(monkeypatch, mark: Path) -> None:
+    real = shards.run_jobs
+
+    def with_a_killing(engine, make_worker, count, *, computes):
+        return real(engine, lambda: KilledOnce(make_worker(), 3, mark), count, computes=computes)
+
+    monkeypatch.setattr(shards, "run_jobs", with_a_killing)
+
+
+def test_local_and_ray_runs_write_the_same_bytes_though_a_worker_is_killed(cluster, folder, monkeypatch):
+    apply_scorer(folder / "rows", folder / "scorer.vaco", out=folder / "local.vaco", device="cpu")
+    with monkeypatch.context() as patch:
+        kill_a_worker(patch, folder / "killed-scoring")
+        apply_scorer(
+            folder / "rows", folder / "scorer.vaco", out=folder / "ray.vaco", device="cpu", engine="ray"
+        )
+    assert (folder / "killed-scoring").exists(), "no worker was killed"
+    assert len(contents(folder / "ray.vaco", "scores")) == 8
+    assert contents(folder / "ray.vaco", "scores") == contents(folder / "local.vaco", "scores")
+    local, ray = (read_manifest(folder / run)["dataset"] for run in ("local.vaco", "ray.vaco"))
+    assert local == ray
+
+    cut = Cut(rows=200)
+    filter_dataset(folder / "local.vaco", cut, out=folder / "local", excluded=folder / "local-rest")
+    with monkeypatch.context() as patch:
+        kill_a_worker(patch, folder / "killed-filter")
+        filter_dataset(folder / "ray.vaco", cut, out=folder / "ray", excluded=folder / "ray-rest", engine="ray")
+    assert (folder / "killed-filter").exists(), "no worker was killed"
+    for mine, theirs in (("local", "ray"), ("local-rest", "ray-rest")):
+        assert contents(folder / mine, "data") == contents(folder / theirs, "data")
+    assert (folder / "local" / "selection.parquet").read_bytes() == (
+        folder / "ray" / "selection.parquet"
+    ).read_bytes()
+
+    reweight_dataset(folder / "local.vaco", out=folder / "local-weighted")
+    reweight_dataset(folder / "local.vaco", out=folder / "ray-weighted", engine="ray")
+    assert contents(folder / "local-weighted", "data") == contents(folder / "ray-weighted", "data")
+
+
+def test_what_a_job_refuses_comes_back_as_it_was_said(cluster, folder):
+    other = folder / "other.hdf5"
+    write_d4rl(other, make_transitions(observation_size=7))
+    with pytest.raises(CurateError, match="vectors of other sizes") as raised:
+        apply_scorer(other, folder / "scorer.vaco", out=folder / "other.vaco", device="cpu", engine="ray")
+    assert "observation 7, action 2" in raised.value.details[1]
+
+
+class Stop(Exception):  # noqa: N818
+    pass
+
+
+def test_what_is_complete_is_not_done_again(folder, monkeypatch):
+    """Without Ray: the jobs are the same, and so is the folder that is kept."""
+    done: list[int] = []
+
+    def until_the_fourth(engine, make_worker, count, *, computes):
+        worker = make_worker()
+        for number in range(count):
+            if len(done) == 4 and number == 4:
+                done.append(-1)
+                raise Stop
+            yield worker(number)
+            done.append(number)
+
+    scored: list[int] = []
+    real = shards.ScoreShards._score
+
+    def counted(self, unit, folder):
+        scored.append(unit.first_row)
+        return real(self, unit, folder)
+
+    monkeypatch.setattr(shards, "run_jobs", until_the_fourth)
+    monkeypatch.setattr(shards.ScoreShards, "_score", counted)
+    arguments = {"out": folder / "resumed.vaco", "device": "cpu", "engine": "ray"}
+    with pytest.raises(Stop):
+        apply_scorer(folder / "rows", folder / "scorer.vaco", **arguments)
+    assert not (folder / "resumed.vaco").exists()
+    apply_scorer(folder / "rows", folder / "scorer.vaco", **arguments)
+    assert scored == [75 * number for number in range(8)], "each once"
+    whole = folder / "whole.vaco"
+    apply_scorer(folder / "rows", folder / "scorer.vaco", out=whole, device="cpu")
+    assert contents(folder / "resumed.vaco", "scores") == contents(whole, "scores")
+    assert not (folder / "resumed.vaco.shards.partial").exists()
+
+
+def test_something_else_that_was_begun_is_not_mixed_with_it(folder, monkeypatch):
+    def nothing(engine, make_worker, count, *, computes):
+        raise Stop
+        yield
+
+    run, out = folder / "scorer.vaco", folder / "mixed"
+    with monkeypatch.context() as patch:
+        patch.setattr(shards, "run_jobs", nothing)
+        with pytest.raises(Stop):
+            filter_dataset(run, Cut(rows=100), out=out, engine="ray")
+    with pytest.raises(CurateError, match="something else that was begun"):
+        filter_dataset(run, Cut(rows=50), out=out, engine="ray")
+    monkeypatch.setattr(
+        shards, "run_jobs", lambda engine, make, count, *, computes: run_jobs("local", make, count)
+    )
+    filter_dataset(run, Cut(rows=50), out=out, engine="ray", force=True)
+    assert read_manifest(out)["rows"]["kept"] == 50
+
+
+def test_shards_that_share_an_episode_are_one_unit(folder):
+    rows = folder / "rows" / "data"
+    names = sorted(rows.iterdir())
+    table = pq.read_table(names[0])
+    (folder / "cut").mkdir(exist_ok=True)
+    for number, (start, stop) in enumerate([(0, 30), (30, 50), (50, 75)]):
+        pq.write_table(table.slice(start, stop - start), folder / "cut" / f"{number}.parquet")
+    units = open_dataset(str(folder / "cut")).units()
+    assert [unit.shard_names for unit in units] == [("0", "1"), ("2",)]
+    assert [unit.first_row for unit in units] == [0, 50]
+    assert [len(piece) for piece in units[0].pieces()] == [25, 25]
+
+
+def test_an_unknown_engine_and_a_changed_dataset_are_refused(folder):
+    with pytest.raises(SettingsError, match="--engine fleet"):
+        list(run_jobs("fleet", lambda: None, 1))
+    write_d4rl(folder / "data2.hdf5", make_transitions(episodes=3, length=25))
+    other = str(folder / "data2.hdf5")
+    with pytest.raises(DatasetError, match="different dataset"):
+        filter_dataset(folder / "scorer.vaco", Cut(rows=10), out=folder / "no", dataset=other)
+
+
+def test_of_a_unit_that_is_half_done_the_other_half_is_done(folder):
+    filter_dataset(folder / "scorer.vaco", Cut(rows=200), out=folder / "decided", selection_only=True)
+    kept, rest = folder / "half" / "kept", folder / "half" / "rest"
+    selection = folder / "decided" / "selection.parquet"
+    units = open_dataset(str(folder / "rows")).units()
+    worker = shards.WriteShards(units, selection, kept, rest, "parquet", ("score", "rank"), {})
+    first = worker(1)
+    (file,) = kept.glob("*.parquet")
+    written = file.stat()
+    rest_before = contents(rest, ".")
+    for path in rest.iterdir():
+        path.unlink()
+    assert worker(1) == first
+    assert file.stat() == written, "it was done"
+    assert contents(rest, ".") == rest_before
+    assert worker(1) == first

@@ -1,0 +1,97 @@
+"""Independent jobs, done here one after the other, or by the workers of a Ray cluster."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, get_args
+
+from vaco_curate.errors import CurateError, SettingsError
+
+Engine = Literal["local", "ray"]
+ENGINES: tuple[Engine, ...] = get_args(Engine)
+
+Facts = dict[str, Any]
+"""What a job says of what it did, as JSON can hold it."""
+
+Worker = Callable[[int], Facts]
+"""Does the job of a number; it can be done again, and then does what is not done yet."""
+
+
+def run_jobs(
+    engine: Engine, make_worker: Callable[[], Worker], count: int, *, computes: bool = False
+) -> Iterator[Facts]:
+    """Do jobs 0 to ``count - 1``, in any order, and give the facts of each when it is done.
+
+    Args:
+        make_worker: makes what does jobs; called once where jobs run, where it may load a model and keep it.
+            For Ray it must be picklable.
+        computes: whether a job is worth a GPU, where there are any.
+
+    Raises:
+        CurateError: what a job raises; Ray is not installed.
+    """
+    if engine == "local":
+        worker = make_worker()
+        yield from (worker(number) for number in range(count))
+    elif engine == "ray":
+        yield from _run_on_ray(make_worker, count, computes)
+    else:
+        raise SettingsError(f"--engine {engine}: unknown", fix=f"choose from {', '.join(ENGINES)}")
+
+
+class _Actor:
+    """A worker in a process of its own; an error that a user can act on comes back as facts."""
+
+    def __init__(self, make_worker: Callable[[], Worker]) -> None:
+        self.worker = make_worker()
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
+        return {"facts": [json.dumps(self._facts(int(number))) for number in batch["id"]]}
+
+    def _facts(self, number: int) -> Facts:
+        try:
+            return self.worker(number)
+        except CurateError as error:
+            return {"refused": [error.problem, list(error.details), error.fix]}
+
+
+def _run_on_ray(make_worker: Callable[[], Worker], count: int, computes: bool) -> Iterator[Facts]:
+    try:
+        import ray  # deferred: optional
+    except ImportError as error:
+        raise CurateError("Ray is not installed", fix="pip install 'vaco-curate[ray]'") from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Ray warns of what it uses itself
+        if not ray.is_initialized():
+            ray.init(log_to_driver=False, logging_level=logging.ERROR)
+        for row in _plan(make_worker, count, computes).iter_rows():
+            facts = json.loads(row["facts"])
+            if "refused" in facts:
+                problem, details, fix = facts["refused"]
+                raise CurateError(problem, details=tuple(details), fix=fix)
+            yield facts
+
+
+def _plan(make_worker: Callable[[], Worker], count: int, computes: bool) -> Any:
+    """A Ray dataset whose rows are the facts of the jobs: an actor does one after the other."""
+    import ray  # deferred: optional
+    from ray.data import ActorPoolStrategy, DataContext
+
+    context = DataContext.get_current()
+    context.enable_progress_bars = context.print_on_execution_start = False
+    resources = ray.cluster_resources()
+    gpus = int(resources.get("GPU", 0)) if computes else 0
+    cores = int(resources.get("CPU", 1))
+    # One core stays free: Ray's own tasks would wait for it for ever.
+    size = min(count, gpus if gpus else max(1, cores - 1))
+    return ray.data.range(count, override_num_blocks=count).map_batches(
+        _Actor,
+        fn_constructor_args=(make_worker,),
+        batch_size=1,
+        compute=ActorPoolStrategy(size=size),
+        num_cpus=1,
+        num_gpus=1 if gpus else 0,
+    )

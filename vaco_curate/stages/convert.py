@@ -1,0 +1,111 @@
+"""The stage behind ``vaco-curate convert``: the rows of a dataset in another format, without scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vaco_curate.errors import SettingsError
+from vaco_curate.files import is_local, place
+from vaco_curate.folders import CONVERTED, refuse_overlap, work_folder
+from vaco_curate.formats import DATA_FOLDER, WRITERS, Dataset, ReadOptions, Target, open_dataset
+from vaco_curate.formats.dataset import SOURCE_FILE
+from vaco_curate.formats.provenance import dataset_facts
+from vaco_curate.manifest import hash_folder, now, versions, write_manifest
+from vaco_curate.transitions import Array, Fingerprint
+
+ROWS_PER_SHARD = 1_000_000
+
+
+@dataclass(frozen=True)
+class ConvertResult:
+    """What was written: rows and episodes, and the files in the folder."""
+
+    out: Path
+    rows: int
+    episodes: int
+    files: list[str]
+    notes: tuple[str, ...]
+
+
+def convert_dataset(
+    source: str | Path,
+    out: str | Path,
+    *,
+    file_format: str = "parquet",
+    rows_per_shard: int = ROWS_PER_SHARD,
+    force: bool = False,
+    read_options: ReadOptions | None = None,
+) -> ConvertResult:
+    """Write a dataset in another format, some rows at a time.
+
+    Args:
+        file_format: of ``formats.WRITERS``.
+        rows_per_shard: files of about so many rows, of whole episodes, where a format has several.
+
+    Raises:
+        CurateError: unusable data, rows that the format cannot hold, or a folder in the way.
+    """
+    out = place(out)
+    if file_format not in WRITERS:
+        raise SettingsError(f"--format {file_format}: unknown", fix=f"choose from {', '.join(WRITERS)}")
+    if not is_local(out) and file_format != "parquet":
+        raise SettingsError(f"--format {file_format} is not written to an object store", fix="write it here")
+    if rows_per_shard < 1:
+        raise SettingsError(f"--rows-per-shard {rows_per_shard} must be at least 1")
+    dataset = open_dataset(str(source), read_options)
+    refuse_overlap(out, {f"the dataset's {path.name}": path for path in dataset.files})
+    facts = dataset_facts(dataset, read_options or ReadOptions())
+    request = {"format": file_format, "rows_per_shard": rows_per_shard, "dataset": facts}
+    lengths, consecutive = _episodes(dataset)
+    shards = [len(dataset)] if file_format == "minari" else _shards(lengths, rows_per_shard)
+    names = [out.resolve().name] if file_format == "minari" else [f"part-{n:05d}" for n in range(len(shards))]
+    about = {"rows_consecutive": consecutive, "has_rewards": dataset.has_rewards}
+    fingerprint = Fingerprint()
+    with work_folder(out, CONVERTED, request, force=force, keep=False) as folder:
+        (folder / DATA_FOLDER).mkdir(exist_ok=True)
+        writer = WRITERS[file_format](Target(folder / DATA_FOLDER, names, shards, about))
+        for piece in dataset.pieces():
+            fingerprint.add(piece)
+            writer.write(piece, np.arange(len(piece)), {})
+        writer.close()
+        found = hash_folder(folder)
+        write_manifest(
+            folder,
+            {
+                "kind": CONVERTED,
+                "complete": True,
+                "created": now(),
+                "format": file_format,
+                "files": found,
+                "dataset": facts | {"fingerprint": fingerprint.hexdigest(), "episodes": len(lengths)},
+                "versions": versions(),
+            },
+        )
+    left = [name for name in dataset.labels if name != SOURCE_FILE]
+    lost = (f"columns that are not converted: {', '.join(left)}",) if left else ()
+    notes = (*dataset.facts["notes"], *lost, *writer.notes)
+    return ConvertResult(out, len(dataset), len(lengths), [file["name"] for file in found], notes)
+
+
+def _episodes(dataset: Dataset) -> tuple[Array, bool]:
+    """(rows of every episode, whether every row is followed by its next step or ends its episode)."""
+    lengths, consecutive = [], True
+    for piece in dataset.pieces():
+        lengths.append(piece.episode_length)
+        inside = np.diff(piece.episode_id) == 0
+        consecutive &= bool((np.diff(piece.step_index)[inside] == 1).all())
+    return np.concatenate(lengths), consecutive
+
+
+def _shards(lengths: Array, rows_per_shard: int) -> list[int]:
+    """Rows of each shard: whole episodes, about so many, or one longer episode."""
+    ends, shards, start = np.cumsum(lengths), [], 0
+    while start < ends[-1]:
+        position = int(np.searchsorted(ends, start + rows_per_shard, side="right")) - 1
+        stop = int(ends[position]) if position >= 0 and ends[position] > start else int(ends[position + 1])
+        shards.append(stop - start)
+        start = stop
+    return shards

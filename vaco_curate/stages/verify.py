@@ -1,0 +1,104 @@
+"""The stage behind ``vaco-curate verify``: whether a folder still is what its manifest says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vaco_curate.errors import RunError
+from vaco_curate.files import place
+from vaco_curate.folders import CONVERTED, CURATED, RUN
+from vaco_curate.manifest import FILE_NAME, hash_file, hash_source, read_manifest
+
+AFTERWARDS = frozenset({"evaluations.json", "report.html"})
+"""What later commands add to a run."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was checked.
+
+    Attributes:
+        what: a file, the dataset, or the run.
+        state: "as recorded", or what is wrong.
+        good: whether it is as recorded; None where it could not be checked, for it is not here.
+    """
+
+    what: str
+    state: str
+    good: bool | None
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What a folder's manifest says, held against its files and what they come from."""
+
+    folder: Path
+    kind: str
+    checks: list[Check]
+
+    @property
+    def failed(self) -> list[Check]:
+        """Checks that found something changed or missing."""
+        return [check for check in self.checks if check.good is False]
+
+
+def verify_folder(folder: str | Path) -> Verification:
+    """Check the files of a folder, and the dataset and the run that it comes from where they are still there.
+
+    Raises:
+        RunError: no folder of ours, or an unfinished one.
+    """
+    folder = place(folder)
+    manifest = read_manifest(folder)
+    kind = manifest.get("kind")
+    if kind not in (RUN, CURATED, CONVERTED):
+        raise RunError(f"{folder}: holds {kind!r}, of which no hashes are recorded")
+    if manifest.get("complete") is not True:
+        raise RunError(f"{folder}: is not finished")
+    if "files" not in manifest or "recordings" not in manifest["dataset"]:
+        raise RunError(f"{folder}: was written by an earlier version, without hashes", fix="write it again")
+    checks = [*_files(folder, manifest["files"]), *_dataset(manifest["dataset"])]
+    parents = {
+        "dataset": manifest["dataset"]["parent"],
+        "run": manifest.get("run"),
+        "scorer": manifest.get("scorer_from"),
+    }
+    checks += [_parent(name, recorded) for name, recorded in parents.items() if recorded is not None]
+    return Verification(folder, kind, checks)
+
+
+def _files(folder: Path, recorded: list[dict[str, Any]]) -> Iterator[Check]:
+    known = {file["name"]: file for file in recorded}
+    here = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    for name, facts in known.items():
+        if name not in here:
+            yield Check(name, "missing", False)
+        else:
+            same = hash_file(here[name], relative_to=folder) == facts
+            yield Check(name, "as recorded" if same else "changed", same)
+    for name in sorted(here.keys() - known.keys() - AFTERWARDS - {FILE_NAME}):
+        if not name.startswith("evaluated_policy/"):
+            yield Check(name, "not in the manifest", False)
+
+
+def _dataset(facts: dict[str, Any]) -> Iterator[Check]:
+    for recording in facts["recordings"]:
+        path = place(recording["path"])
+        if not path.exists():
+            yield Check(f"dataset {path}", "no longer here, not checked", None)
+            continue
+        same = hash_source(path)["files"] == recording["files"]
+        yield Check(f"dataset {path}", "as recorded" if same else "changed since", same)
+
+
+def _parent(name: str, recorded: dict[str, Any]) -> Check:
+    """A folder of ours that another comes from, by its manifest."""
+    folder = place(recorded["folder"])
+    what = f"{name} {folder}"
+    if not (folder / FILE_NAME).is_file():
+        return Check(what, "no longer here, not checked", None)
+    same = hash_file(folder / FILE_NAME, relative_to=folder) == recorded["manifest"]
+    return Check(what, "as recorded" if same else "another by now", same)
