@@ -2,7 +2,8 @@
 #   make demo   set up .venv, then the main job on an embedded dataset
 #   make test   set up .venv, then linters, types, contracts and the test suite
 # And for those who change the trainer:
-#   make bench    measure it beside eager torch, JAX and its matrix products; rewrites docs/performance.md
+#   make bench    measure it beside eager torch, JAX and its matrix products, and filters beside a bare copy;
+#                 rewrites docs/performance.md and docs/scaling.md
 #   make quality DATA=folder   judge its scores on labelled datasets, for hours; rewrites docs/quality.md
 
 PYTHON ?= python3
@@ -25,6 +26,7 @@ check: $(VENV)/installed-dev
 
 bench: $(VENV)/installed-bench
 	$(BIN)/python benchmarks/speed/bench.py
+	$(BIN)/python benchmarks/scale.py
 
 quality: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/quality $(DATA)

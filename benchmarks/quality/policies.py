@@ -14,7 +14,7 @@ import numpy as np
 from datasets import Labelled
 from signals import Signal
 
-from vaco_curate.curation import Cut, select
+from vaco_curate.curation import Candidates, Cut, Level, select
 from vaco_curate.evaluation import (
     CloningSettings,
     clone_policy,
@@ -23,7 +23,6 @@ from vaco_curate.evaluation import (
     rollout_returns,
 )
 from vaco_curate.scaling import Scaling
-from vaco_curate.scores import ranks
 from vaco_curate.transitions import Array, Transitions
 
 SELECTIONS = ("all", "top 10 %", "top 25 %", "top 50 %", "weights")
@@ -45,7 +44,7 @@ def selection_weight(data: Transitions, signal: Signal | None, selection: str, l
         return signal.weight
     share = Fraction(int(selection.split()[1]), 100)
     score = signal.score.astype(np.float64)
-    return select(data, score, ranks(score), Cut(share=share), level).weight  # type: ignore[arg-type]
+    return select(Candidates.of(data, score), Cut(share=share), Level(level)).row_weight
 
 
 def earned(labelled: Labelled, policy: Any, seed: int) -> Array:

@@ -24,7 +24,7 @@ import torch
 from vaco_curate import score_stream
 from vaco_curate.batches import Rows
 from vaco_curate.columns import transitions_from_columns
-from vaco_curate.formats.parquet import write_table
+from vaco_curate.formats.tables import write_table
 from vaco_curate.networks import PAPER_INPUTS, Policy, ScorerNetwork, TwinCritic, ValueNetwork
 from vaco_curate.promise import PathPrior, Paths
 from vaco_curate.scaling import Scaling
