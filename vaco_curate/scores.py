@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pyarrow.parquet as pq
 from vaco_curate.columns import whole_episodes
 from vaco_curate.errors import DatasetError, RunError
 from vaco_curate.formats.arrow import parquet_file
+from vaco_curate.formats.dataset import read_ahead
 from vaco_curate.scorer import RowScores, Scorer
 from vaco_curate.transitions import Array, Transitions
 
@@ -145,12 +145,8 @@ def _damaged(file: Path, what: str) -> RunError:
 
 def scored_pieces(pieces: Iterable[Transitions], scorer: Scorer) -> Iterator[tuple[Transitions, RowScores]]:
     """Pieces of whole episodes with their scores; the next piece is read while one is scored."""
-    waiting = iter(pieces)
-    with ThreadPoolExecutor(1) as reader:
-        upcoming = reader.submit(next, waiting, None)
-        while (piece := upcoming.result()) is not None:
-            upcoming = reader.submit(next, waiting, None)
-            yield piece, scorer.score(piece)
+    for piece in read_ahead(pieces):
+        yield piece, scorer.score(piece)
 
 
 def score_batch(piece: Transitions, scores: RowScores) -> pa.RecordBatch:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +34,16 @@ PIECE_BYTES = 1 << 26
 
 SOURCE_FILE = "source_file"
 """The label that every dataset has: the file or folder that a row was read from."""
+
+
+def read_ahead(pieces: Iterable[Transitions]) -> Iterator[Transitions]:
+    """The same pieces, of which the next is read while one is worked on."""
+    waiting = iter(pieces)
+    with ThreadPoolExecutor(1) as reader:
+        upcoming = reader.submit(next, waiting, None)
+        while (piece := upcoming.result()) is not None:
+            upcoming = reader.submit(next, waiting, None)
+            yield piece
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from vaco_curate.engines import Engine, Facts, run_jobs
 from vaco_curate.files import move, remove, write_atomically
 from vaco_curate.formats import WRITERS, Dataset, Target
 from vaco_curate.formats.arrow import parquet_file
+from vaco_curate.formats.dataset import read_ahead
 from vaco_curate.formats.tables import ShardedWriter
 from vaco_curate.scorer import Scorer
 from vaco_curate.scores import score_batch, scored_pieces
@@ -123,7 +124,7 @@ class WriteShards:
             )
         fingerprint = Fingerprint()
         decision = _SelectionRows(self.selection)
-        for piece in unit.pieces():
+        for piece in read_ahead(unit.pieces()):
             fingerprint.add(piece)
             decided = decision.read(piece.first_row, len(piece))
             keeps = decided.column("keep").to_numpy()
