@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property, partial
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vaco_curate.batches import Rows
 from vaco_curate.networks import Policy, ScorerNetwork, TwinCritic, ValueNetwork, bounded, scorer_inputs
-from vaco_curate.passes import outputs, smaller_of_twins
+from vaco_curate.passes import forward_only, outputs, smaller_of_twins
 from vaco_curate.promise import PathPrior, Paths, kept_promise, spread_evenly
 from vaco_curate.stacked import StackedMLP
 from vaco_curate.training.bilevel_phase import (
@@ -186,13 +186,23 @@ class Group:
 
     def _q_values(self) -> Tensor:
         """Q(s, a) of every row by every member, (K, n)."""
-        chunks = (chunk.to(self._device) for chunk in torch.split(self.rows.pair, CHUNK))
-        return torch.cat([smaller_of_twins(self.value_state.critic, chunk) for chunk in chunks], dim=-1)
+        twins = self._in_chunks(self.value_state.critic, self.rows.pair)
+        return torch.cat([both.view(2, len(self.seeds), -1).amin(dim=0) for both in twins], dim=-1)
 
     def _values(self, observation: Tensor) -> Tensor:
         """V of given states, (n, d), by every member, (K, n)."""
-        chunks = (chunk.to(self._device) for chunk in torch.split(observation, CHUNK))
-        return torch.cat([outputs(self.value_state.value, chunk)[..., 0] for chunk in chunks], dim=-1)
+        return torch.cat([v.clone() for v in self._in_chunks(self.value_state.value, observation)], dim=-1)
+
+    def _in_chunks(self, stack: StackedMLP, rows: Tensor) -> Iterator[Tensor]:
+        """What every network of a stack makes of (n, width) rows, (M, rows), ``CHUNK`` at a time.
+
+        One pass does them all, for each has buffers of its own: what it gives is good until the next.
+        """
+        chunk_pass, height = None, 0
+        for chunk in torch.split(rows, CHUNK):
+            if chunk_pass is None or len(chunk) != height:
+                chunk_pass, height = forward_only(stack, len(chunk)), len(chunk)
+            yield chunk_pass.forward(chunk.to(self._device).expand(stack.members, -1, -1))[..., 0]
 
     def _log_prior(self) -> Tensor:
         """log rho of every row for every member, (K, n); remembers the prior for the scorer."""
