@@ -119,7 +119,7 @@ def test_files_of_several_formats_or_of_none_are_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DatasetError, match="known format"):
         open_dataset(str(tmp_path / "empty"))
-    with pytest.raises(DatasetError, match="known format"):
+    with pytest.raises(DatasetError, match="no file matches this pattern"):
         open_dataset(str(tmp_path / "*.csv"))
 
 

@@ -107,7 +107,8 @@ def open_dataset(source: str, options: ReadOptions | None = None) -> Dataset:
     members = _members(rows)
     kinds = {_kind_of(member): member for member in members}
     if not members:
-        raise DatasetError(f"{source}: not a dataset of a known format", details=_known_formats())
+        what = "no file matches this pattern" if is_pattern else "not a dataset of a known format"
+        raise DatasetError(f"{source}: {what}", details=_known_formats())
     if len(kinds) > 1:
         raise DatasetError(
             f"{source}: files of several formats",

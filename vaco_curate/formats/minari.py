@@ -292,7 +292,8 @@ class MinariWriter:
             return Box(low, high, values.shape[1:], values.dtype.type)
 
         bounded = piece.action_low is not None and piece.action_high is not None
-        bounds = (piece.action_low, piece.action_high) if bounded else ()
+        ends = (piece.action_low, piece.action_high) if bounded else ()
+        bounds = [np.asarray(end, piece.action.dtype) for end in ends]
         self._storage = MinariStorage.new(
             self._folder, space(piece.observation), space(piece.action, *bounds), _spec(piece), "hdf5"
         )
