@@ -122,6 +122,20 @@ def test_filter_keeps_what_it_is_told(vaco, scored, arguments, folder, rows):
     ]  # fmt: skip
 
 
+def test_the_rank_is_a_whole_number_by_which_readers_can_skip_row_groups(vaco, scored):
+    """Polars prunes no row group by a float: NaN would count as larger."""
+    assert vaco("filter", "--top", "10%", "--out", "out").code == 0
+    for file in ("selection.parquet", "data/pendulum.parquet"):
+        schema = pq.read_schema(scored / "out" / file)
+        assert str(schema.field("rank").type) == "int64"
+        assert not schema.field("rank").nullable
+        assert (
+            pl.scan_parquet(scored / "out" / file).filter(pl.col("rank") < 400).collect()["rank"] < 400
+        ).all()
+    selection = pl.read_parquet(scored / "out" / "selection.parquet")
+    assert (selection["keep"] == (selection["rank"] < 400)).all()
+
+
 def test_excluded_rows_are_written_with_their_reason(vaco, scored):
     assert vaco("filter", "--top", "30%", "--excluded", "dropped").code == 0
     kept, dropped = (

@@ -81,6 +81,17 @@ def test_minari_opens_what_was_written_with_infos_and_bounds(tmp_path):
     assert (episode.infos["weight"] == np.arange(60, 80)).all()
 
 
+def test_a_minari_subset_is_rebuilt_so_that_what_was_left_out_cannot_come_back(tmp_path):
+    """Combining a view of its own brings excluded episodes back (Farama-Foundation/Minari issue 350)."""
+    data = stored_successors(make_transitions())
+    folder = write(tmp_path, data, "minari", rows=np.flatnonzero(data.episode_id % 2 == 1))
+    dataset = minari.MinariDataset(folder)
+    assert (dataset.total_episodes, dataset.total_steps) == (3, 60)
+    with h5py.File(folder / "main_data.hdf5") as file:
+        assert len(file) == 3
+        assert (file["episode_1/observations"][:-1] == data.observation[60:80]).all()
+
+
 def test_minari_leaves_out_a_last_row_whose_successor_is_unknown(tmp_path):
     data = make_transitions()
     read = read_dataset(str(write(tmp_path, data, "minari")))
