@@ -29,7 +29,7 @@ from vaco_curate.stages import shards
 @pytest.fixture(scope="module")
 def cluster():
     """A Ray cluster of this machine with room for two workers."""
-    ray = pytest.importorskip("ray")
+    ray = pytest.importorskip("ray", reason="the ray extra is not installed")
     os.environ["PYTHONPATH"] = str(Path(__file__).parent)  # workers unpickle ``KilledOnce``
     ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False, configure_logging=False)
     yield ray

@@ -26,8 +26,8 @@ from vaco_curate.stages import shards
 @pytest.fixture(scope="module")
 def bucket():
     """An empty bucket ``s3://test``."""
-    server_module = pytest.importorskip("moto.server")
-    fsspec = pytest.importorskip("s3fs")
+    server_module = pytest.importorskip("moto.server", reason="the dev extra is not installed")
+    fsspec = pytest.importorskip("s3fs", reason="the s3 extra is not installed")
     server = server_module.ThreadedMotoServer(port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()

@@ -11,7 +11,7 @@ from vaco_curate.formats import ReadOptions, read_dataset
 @pytest.fixture(scope="module")
 def components():
     """d3rlpy's own classes, which write the files."""
-    return pytest.importorskip("d3rlpy.dataset")
+    return pytest.importorskip("d3rlpy.dataset", reason="the d3rlpy extra is not installed")
 
 
 def episodes(components, observation=lambda generator, n: generator.standard_normal((n, 3)).astype(np.float32)):
