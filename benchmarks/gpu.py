@@ -1,14 +1,16 @@
 """Everything about the GPU in one command: ``python benchmarks/gpu.py DATASET.hdf5 [--out results.json]``.
 
-Compares the CUDA path with the CPU path and with its own CUDA graphs, measures updates/s and scoring, and
-trains on the dataset. Needs torch, numpy, h5py, pyarrow, safetensors, click and rich; nothing is installed and
-nothing is downloaded. On a machine without a GPU, ``--device cpu`` runs all but the comparisons.
+Compares the CUDA path with the CPU path and with its own CUDA graphs, measures updates/s, trains on the
+dataset, and scores many rows by the GPU and by the cores, in one process and by workers of Ray where it is
+installed. On a machine without a GPU, ``--device cpu`` runs all but the comparisons.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
-import sys
+import os
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,8 +21,7 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from scale import command, train_scorer, write_rows
 
 from vaco_curate.batches import Rows
 from vaco_curate.formats import ReadOptions, d4rl
@@ -178,6 +179,25 @@ def train_on(path: Path, device: str, preset: str, members: int) -> dict[str, An
     }
 
 
+def score_many(rows: int, device: str) -> list[dict[str, Any]]:
+    """Seconds of ``score --scorer`` and ``filter``, with reading and writing, by engine and device."""
+    engines = ["local", *(["ray"] if importlib.util.find_spec("ray") else [])]
+    found = []
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        train_scorer(folder)
+        write_rows(folder / "rows", rows)
+        for engine in engines:
+            for used in dict.fromkeys(["cpu", device]):
+                options = ("--device", used, "--engine", engine, "--out", f"{engine}-{used}")
+                cost = command("score", "rows", "--scorer", "scorer.vaco", *options, folder=folder)
+                found.append({"command": "score --scorer", "device": used, "engine": engine, **cost})
+            options = ("--top", "50%", "--engine", engine, "--out", f"{engine}-half")
+            cost = command("filter", f"{engine}-cpu", *options, folder=folder)
+            found.append({"command": "filter", "device": "cpu", "engine": engine, **cost})
+    return [facts | {"rows": rows, "rows_per_second": rows / facts["seconds"]} for facts in found]
+
+
 def checks(console: Console) -> dict[str, Any]:
     """Compare, print, and say whether all is within tolerance."""
     compared: dict[str, Callable[[], dict[str, float]]] = {
@@ -205,6 +225,7 @@ def checks(console: Console) -> dict[str, Any]:
 @click.option("--preset", type=click.Choice(list(PRESETS)), default="standard", show_default=True)
 @click.option("--members", multiple=True, type=int, default=(1, 4, 16), show_default=True)
 @click.option("--seconds", type=float, default=6.0, show_default=True, help="Of each measurement.")
+@click.option("--rows", type=int, default=5_000_000, show_default=True, help="To score; 0 for none.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the results here, as JSON.")
 def main(
     dataset: Path | None,
@@ -212,6 +233,7 @@ def main(
     preset: str,
     members: tuple[int, ...],
     seconds: float,
+    rows: int,
     out: Path | None,
 ) -> None:
     """Check, measure, and train on DATASET, a D4RL-layout HDF5 file."""
@@ -220,6 +242,7 @@ def main(
         raise click.ClickException("torch finds no CUDA device here; --device cpu runs what needs none")
     facts: dict[str, Any] = {
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
+        "cores": len(os.sched_getaffinity(0)),
         "torch": torch.__version__,
     }
     with training_arithmetic(), torch.no_grad():
@@ -235,6 +258,9 @@ def main(
             train_on(dataset, device, preset, count) for count in dict.fromkeys((members[0], members[-1]))
         ]
         console.print_json(data=facts["training"])
+    if rows:
+        facts["many_rows"] = score_many(rows, device)
+        console.print_json(data=facts["many_rows"])
     if out is not None:
         out.write_text(json.dumps(facts, indent=2) + "\n")
     if any(not check["holds"] for check in facts.get("checks", {}).values()):

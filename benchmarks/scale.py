@@ -58,6 +58,13 @@ def write_shard(path: Path, rows: int, first_row: int) -> None:
     write_table(path, pa.table(columns))
 
 
+def train_scorer(folder: Path) -> None:
+    """A scorer for such rows, ``scorer.vaco`` in the folder, hardly trained: what it says costs the same."""
+    write_shard(folder / "small.parquet", 20_000, 0)
+    (folder / "tiny.json").write_text(json.dumps(TINY))
+    command("score", "small.parquet", "--config", "tiny.json", "--out", "scorer.vaco", folder=folder)
+
+
 def command(*arguments: Any, folder: Path) -> dict[str, float]:
     """Seconds, peak memory in MiB of a command, and what of it is its own: not pages of mapped files."""
     started, own = time.perf_counter(), 0
@@ -192,9 +199,7 @@ def main(sizes: tuple[int, ...], rounds: int, page: bool) -> None:
     console = Console(stderr=True)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        write_shard(folder / "small.parquet", 20_000, 0)
-        (folder / "tiny.json").write_text(json.dumps(TINY))
-        command("score", "small.parquet", "--config", "tiny.json", "--out", "scorer.vaco", folder=folder)
+        train_scorer(folder)
         facts: dict[str, Any] = {"cores": len(os.sched_getaffinity(0))}
         facts["scale"] = [scale(rows, folder, console, train=rows == sizes[-1]) for rows in sizes]
         facts["ray"] = scale(min(sizes[-1], 5 * SHARD), folder, console, "--engine", "ray")

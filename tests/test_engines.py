@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 from helpers import make_transitions, tiny_settings, write_d4rl
 
 from vaco_curate import (
@@ -73,8 +74,8 @@ class KilledOnce:
 def kill_a_worker(monkeypatch, mark: Path) -> None:
     real = shards.run_jobs
 
-    def with_a_killing(engine, make_worker, count, *, computes):
-        return real(engine, lambda: KilledOnce(make_worker(), 3, mark), count, computes=computes)
+    def with_a_killing(engine, make_worker, count, *, device):
+        return real(engine, lambda: KilledOnce(make_worker(), 3, mark), count, device=device)
 
     monkeypatch.setattr(shards, "run_jobs", with_a_killing)
 
@@ -109,6 +110,23 @@ def test_local_and_ray_runs_write_the_same_bytes_though_a_worker_is_killed(clust
     assert contents(folder / "local-weighted", "data") == contents(folder / "ray-weighted", "data")
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_workers_of_ray_score_on_their_gpus(cluster, folder):
+    scorer, here, there = folder / "scorer.vaco", folder / "cuda.vaco", folder / "ray-cuda.vaco"
+    apply_scorer(folder / "rows", scorer, out=here, device="cuda")
+    apply_scorer(folder / "rows", scorer, out=there, engine="ray")
+    assert read_manifest(there)["device"] == torch.cuda.get_device_name()
+    assert contents(there, "scores") == contents(here, "scores")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_gpus_that_a_cluster_does_not_have_are_refused(cluster, folder):
+    with pytest.raises(SettingsError, match="no machine of the Ray cluster has one"):
+        apply_scorer(
+            folder / "rows", folder / "scorer.vaco", out=folder / "no.vaco", device="cuda", engine="ray"
+        )
+
+
 def test_what_a_job_refuses_comes_back_as_it_was_said(cluster, folder):
     other = folder / "other.hdf5"
     write_d4rl(other, make_transitions(observation_size=7))
@@ -125,7 +143,7 @@ def test_what_is_complete_is_not_done_again(folder, monkeypatch):
     """Without Ray: the jobs are the same, and so is the folder that is kept."""
     done: list[int] = []
 
-    def until_the_fourth(engine, make_worker, count, *, computes):
+    def until_the_fourth(engine, make_worker, count, *, device):
         worker = make_worker()
         for number in range(count):
             if len(done) == 4 and number == 4:
@@ -156,7 +174,7 @@ def test_what_is_complete_is_not_done_again(folder, monkeypatch):
 
 
 def test_something_else_that_was_begun_is_not_mixed_with_it(folder, monkeypatch):
-    def nothing(engine, make_worker, count, *, computes):
+    def nothing(engine, make_worker, count, *, device):
         raise Stop
         yield
 
@@ -168,7 +186,7 @@ def test_something_else_that_was_begun_is_not_mixed_with_it(folder, monkeypatch)
     with pytest.raises(CurateError, match="something else that was begun"):
         filter_dataset(run, Cut(rows=50), out=out, engine="ray")
     monkeypatch.setattr(
-        shards, "run_jobs", lambda engine, make, count, *, computes: run_jobs("local", make, count)
+        shards, "run_jobs", lambda engine, make, count, *, device: run_jobs("local", make, count)
     )
     filter_dataset(run, Cut(rows=50), out=out, engine="ray", force=True)
     assert read_manifest(out)["rows"]["kept"] == 50

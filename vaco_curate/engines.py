@@ -21,23 +21,24 @@ Worker = Callable[[int], Facts]
 
 
 def run_jobs(
-    engine: Engine, make_worker: Callable[[], Worker], count: int, *, computes: bool = False
+    engine: Engine, make_worker: Callable[[], Worker], count: int, *, device: str = "cpu"
 ) -> Iterator[Facts]:
     """Do jobs 0 to ``count - 1``, in any order, and give the facts of each when it is done.
 
     Args:
         make_worker: makes what does jobs; called once where jobs run, where it may load a model and keep it.
             For Ray it must be picklable.
-        computes: whether a job is worth a GPU, where there are any.
+        device: what workers compute on: "cpu", "cuda", or "auto" for CUDA where there is any. Each worker of
+            Ray then has a GPU of its own.
 
     Raises:
-        CurateError: what a job raises; Ray is not installed.
+        CurateError: what a job raises; Ray is not installed; CUDA is asked for and no machine has any.
     """
     if engine == "local":
         worker = make_worker()
         yield from (worker(number) for number in range(count))
     elif engine == "ray":
-        yield from _run_on_ray(make_worker, count, computes)
+        yield from _run_on_ray(make_worker, count, device)
     else:
         raise SettingsError(f"--engine {engine}: unknown", fix=f"choose from {', '.join(ENGINES)}")
 
@@ -58,7 +59,7 @@ class _Actor:
             return {"refused": [error.problem, list(error.details), error.fix]}
 
 
-def _run_on_ray(make_worker: Callable[[], Worker], count: int, computes: bool) -> Iterator[Facts]:
+def _run_on_ray(make_worker: Callable[[], Worker], count: int, device: str) -> Iterator[Facts]:
     try:
         import ray  # deferred: optional
     except ImportError as error:
@@ -67,7 +68,7 @@ def _run_on_ray(make_worker: Callable[[], Worker], count: int, computes: bool) -
         warnings.simplefilter("ignore")  # Ray warns of what it uses itself
         if not ray.is_initialized():
             ray.init(log_to_driver=False, logging_level=logging.ERROR)
-        for row in _plan(make_worker, count, computes).iter_rows():
+        for row in _plan(make_worker, count, device).iter_rows():
             facts = json.loads(row["facts"])
             if "refused" in facts:
                 problem, details, fix = facts["refused"]
@@ -75,7 +76,7 @@ def _run_on_ray(make_worker: Callable[[], Worker], count: int, computes: bool) -
             yield facts
 
 
-def _plan(make_worker: Callable[[], Worker], count: int, computes: bool) -> Any:
+def _plan(make_worker: Callable[[], Worker], count: int, device: str) -> Any:
     """A Ray dataset whose rows are the facts of the jobs: an actor does one after the other."""
     import ray  # deferred: optional
     from ray.data import ActorPoolStrategy, DataContext
@@ -83,7 +84,11 @@ def _plan(make_worker: Callable[[], Worker], count: int, computes: bool) -> Any:
     context = DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
     resources = ray.cluster_resources()
-    gpus = int(resources.get("GPU", 0)) if computes else 0
+    gpus = int(resources.get("GPU", 0)) if device != "cpu" else 0
+    if device == "cuda" and not gpus:
+        raise SettingsError(
+            "--device cuda: no machine of the Ray cluster has one", fix="use --device cpu or auto"
+        )
     cores = int(resources.get("CPU", 1))
     # One core stays free: Ray's own tasks would wait for it for ever.
     size = min(count, gpus if gpus else max(1, cores - 1))

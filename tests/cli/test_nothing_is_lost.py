@@ -178,7 +178,7 @@ def test_ctrl_c_exits_with_130_and_the_run_goes_on_with_resume(vaco, start, here
 
 def test_resume_remembers_how_the_dataset_was_read(vaco, here, pendulum, monkeypatch):
     from vaco_curate.formats import read_dataset
-    from vaco_curate.stages import score
+    from vaco_curate.stages import train
 
     data = read_dataset(str(pendulum))
     frame = {"obs": data.observation.tolist(), "act": data.action.tolist(), "rew": data.reward}
@@ -192,7 +192,7 @@ def test_resume_remembers_how_the_dataset_was_read(vaco, here, pendulum, monkeyp
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(score, "_score_into", interrupted)
+        patch.setattr(train, "score_into", interrupted)
         assert vaco(*begin).code == 130
     resumed = vaco("score", "log.parquet", "--resume")
     assert resumed.code == 0, resumed.stderr

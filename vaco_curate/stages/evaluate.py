@@ -30,7 +30,7 @@ from vaco_curate.folders import CURATED
 from vaco_curate.formats.arrow import label_column
 from vaco_curate.manifest import now, read_manifest
 from vaco_curate.stages.runs import Run, open_run
-from vaco_curate.stages.score import resolve_device
+from vaco_curate.training import chosen_device
 from vaco_curate.transitions import Array, Transitions
 
 CURATED_NAME = "curated"
@@ -124,7 +124,7 @@ def evaluate_policy(
         CurateError: nothing to evaluate, an unknown comparison, or no environment.
     """
     folder, settings = Path(folder), settings or EvaluationSettings()
-    torch_device = resolve_device(device)
+    torch_device = chosen_device(device)
     run, rule, weight = _curated(folder)
     env = settings.environment or _environment_of(run)
     data = run.dataset(dataset)

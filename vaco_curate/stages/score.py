@@ -1,61 +1,29 @@
-"""The stage behind ``vaco-curate score``: train, export, score every row."""
+"""What a training and an applied scorer have in common: a dataset, the scores of its rows, a run folder."""
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import shutil
-import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import torch
-
-from vaco_curate import native
 from vaco_curate.curation.health import score_warnings
 from vaco_curate.curation.weights import effective_sample_share, weights_from_scores
 from vaco_curate.engines import Engine
-from vaco_curate.errors import DatasetError, RunError, SettingsError
-from vaco_curate.files import is_local, place
-from vaco_curate.folders import (
-    RUN,
-    UNFINISHED,
-    is_complete,
-    put_in_place,
-    refuse_existing,
-    refuse_overlap,
-    run_folder_for,
-    work_folder,
-)
+from vaco_curate.errors import DatasetError
+from vaco_curate.folders import RUN, refuse_overlap
 from vaco_curate.formats import Dataset, ReadOptions, open_dataset
-from vaco_curate.formats.cache import bytes_in_memory, cache_folder, mapped, memory_of_machine
 from vaco_curate.formats.provenance import dataset_facts
-from vaco_curate.formats.tables import write_table
-from vaco_curate.manifest import FILE_NAME, hash_folder, now, read_manifest, versions, write_manifest
+from vaco_curate.manifest import hash_folder, now, versions, write_manifest
 from vaco_curate.scorer import Scorer
 from vaco_curate.scores import ScoreTable
-from vaco_curate.stages.runs import METRICS_FILE, POLICY_FOLDER, SCORER_FOLDER, SCORES_FOLDER, open_run
+from vaco_curate.stages.runs import SCORES_FOLDER
 from vaco_curate.stages.shards import ScoreShards, run_shards
-from vaco_curate.training import (
-    PRESETS,
-    OnProgress,
-    TrainSettings,
-    arithmetic,
-    chosen_device,
-    device_name,
-    settings_from_json,
-    train,
-)
-from vaco_curate.transitions import Fingerprint, Transitions
+from vaco_curate.training import TrainSettings
+from vaco_curate.transitions import Fingerprint
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
-LARGEST_SEED = 2**62
-LARGEST_MEMBERS = 256
 
 
 @dataclass(frozen=True)
@@ -82,345 +50,13 @@ class ScoreResult:
     warnings: tuple[str, ...]
 
 
-def resolve_device(device: str) -> torch.device:
-    """The device to train on; "auto" is CUDA when there is one.
+def open_scorable(source: str, options: ReadOptions, out: Path) -> Dataset:
+    """The dataset to score.
 
     Raises:
-        SettingsError: CUDA is asked for and not there.
+        DatasetError: it cannot be read, or has no rewards.
+        RunError: the run folder would lie in it, or replace it.
     """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise SettingsError("--device cuda: torch finds no CUDA device here", fix="use --device cpu or auto")
-    return chosen_device(device)
-
-
-def score_dataset(
-    source: str | Path,
-    *,
-    out: str | Path | None = None,
-    settings: TrainSettings | None = None,
-    seed: int | None = None,
-    members: int | None = None,
-    device: str = "auto",
-    resume: bool = False,
-    force: bool = False,
-    read_options: ReadOptions | None = None,
-    memory_limit: int | None = None,
-    cache: bool = True,
-    on_progress: OnProgress = lambda progress: None,
-    on_note: Callable[[str], None] = lambda note: None,
-) -> ScoreResult:
-    """Train VACO on a dataset and write the run folder.
-
-    Training happens in a folder named ``<out>.partial`` beside the result, which takes the name
-    ``out`` when everything in it is complete.
-
-    Args:
-        out: run folder; None for ``NAME.vaco`` in the current directory.
-        settings: None for the ``standard`` preset, or with ``resume`` for what the run began with.
-        seed: None for 0, or with ``resume`` for what the run began with.
-        members: independent scorers, with seeds from ``seed`` on, whose mean is the score and whose spread
-            is ``score_std``; None for 1, or with ``resume`` for what the run began with.
-        resume: continue an unfinished run; starts from the beginning when there is none.
-        force: replace a finished run, or start an unfinished one over.
-        read_options: None for the defaults, or with ``resume`` for what the run began with.
-        memory_limit: bytes; data that would need more is trained on from mapped files. None for half of the
-            machine's memory.
-        cache: keep the columns of such data in the user's cache folder, for the next time.
-        on_note: called with a remark about what is being done.
-
-    Raises:
-        CurateError: unusable data, settings out of range, or a folder in the way.
-    """
-    source = str(source)
-    _check_seed(seed, members)
-    torch_device = resolve_device(device)
-    out = place(out) if out is not None else run_folder_for(source)
-    if not is_local(out):
-        raise SettingsError(f"--out {out}: a training writes to a folder of this machine, then copy it")
-    work = out.resolve().with_name(f"{out.resolve().name}{UNFINISHED}")
-    began = _unfinished_run(out, work, resume=resume, force=force)
-    settings = settings or _began_settings(began) or PRESETS["standard"]
-    if seed is None:
-        seed = 0 if began is None else int(began["seed"])
-    if members is None:
-        members = 1 if began is None else int(began["members"])
-    if read_options is None and began is not None:
-        read_options = ReadOptions.from_json(began["dataset"]["read_options"])
-    read_options = read_options or ReadOptions()
-
-    started = time.perf_counter()
-    dataset = _opened(source, read_options, out)
-    manifest = _manifest(dataset, read_options, settings, seed, members, torch_device)
-    hashes = manifest["dataset"]["recordings"]
-    with _loaded(dataset, hashes, read_options, out, memory_limit, cache, on_note) as (data, scratch):
-        manifest["dataset"] |= {"fingerprint": data.fingerprint, "episodes": len(data.episode_start)}
-        if began is not None:
-            _check_same_run(work, began, manifest)
-            manifest["started"] = began["started"]
-            if began["complete"]:  # it stopped between its last write and its renaming
-                put_in_place(work, out, RUN, force=force)
-                (out / CHECKPOINT_FILE).unlink(missing_ok=True)
-                return _recorded_result(out, began)
-        elif work.exists():
-            shutil.rmtree(work)
-        work.mkdir(parents=True, exist_ok=True)
-        write_manifest(work, manifest)
-        read_seconds = time.perf_counter() - started
-
-        training = train(
-            data,
-            settings,
-            seed=seed,
-            members=members,
-            device=torch_device,
-            checkpoint=work / CHECKPOINT_FILE,
-            resume=began is not None,
-            scratch=scratch,
-            on_progress=on_progress,
-        )
-        scorer = dataclasses.replace(training.scorer, provenance=manifest)
-        scorer.save(work / SCORER_FOLDER)
-        training.policy.save(work / POLICY_FOLDER, manifest)
-        metrics = pa.Table.from_pylist(training.metrics, schema=_metrics_schema(training.metrics))
-        write_table(work / METRICS_FILE, metrics)
-        scoring = time.perf_counter()
-        scored = _score_into(work, dataset, lambda: scorer, "local", scorer)
-        scored.scores.check_dataset(source, data.fingerprint)
-    seconds = {
-        "read": read_seconds,
-        "train": sum(row["seconds"] for row in training.metrics),
-        "score": time.perf_counter() - scoring,
-    }
-    result = _result(out, dataset, scored, scorer, seconds)
-    write_manifest(work, manifest | _outcome(work, result, scored))
-    put_in_place(work, out, RUN, force=force)
-    (out / CHECKPOINT_FILE).unlink(missing_ok=True)
-    return result
-
-
-@contextlib.contextmanager
-def _loaded(
-    dataset: Dataset,
-    hashes: list[dict[str, Any]],
-    options: ReadOptions,
-    out: Path,
-    memory_limit: int | None,
-    cache: bool,
-    on_note: Callable[[str], None],
-) -> Iterator[tuple[Transitions, Path | None]]:
-    """The dataset in memory and None, or in mapped files and a folder for what training keeps of it.
-
-    Args:
-        hashes: of its files, which decide where its columns are cached.
-    """
-    limit = memory_limit if memory_limit is not None else memory_of_machine() // 2
-    if bytes_in_memory(dataset) <= limit:
-        yield dataset.read(), None
-        return
-    if cache:
-        folder = cache_folder(hashes, options)
-        yield mapped(dataset, folder, on_note), folder.parent
-        return
-    out.resolve().parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.resolve().parent) as temporary:
-        yield mapped(dataset, Path(temporary) / "columns", on_note), Path(temporary)
-
-
-def apply_scorer(
-    source: str | Path,
-    scorer_run: str | Path,
-    *,
-    out: str | Path | None = None,
-    device: str = "auto",
-    engine: Engine = "local",
-    force: bool = False,
-    read_options: ReadOptions | None = None,
-) -> ScoreResult:
-    """Score a dataset with the scorer of an earlier run, without training.
-
-    Args:
-        engine: "ray" scores units of the dataset on a cluster; what is complete is not done again when it is
-            called again after a failure.
-
-    Raises:
-        CurateError: unusable data, vectors of other sizes, or a folder in the way.
-    """
-    source = str(source)
-    torch_device = resolve_device(device)
-    out = place(out) if out is not None else run_folder_for(source)
-    trained = open_run(place(scorer_run))
-    refuse_overlap(out, {"the run of the scorer": trained.folder})
-    started = time.perf_counter()
-    dataset = _opened(source, read_options, out)
-    settings = settings_from_json(trained.manifest["settings"], TrainSettings())
-    seed, members = trained.manifest["seed"], trained.manifest["members"]
-    manifest = _manifest(dataset, read_options or ReadOptions(), settings, seed, members, torch_device)
-    manifest |= {
-        "scorer_from": {"folder": str(trained.folder.resolve()), **trained.identity()},
-        "arithmetic": trained.manifest["arithmetic"],
-    }
-    load = partial(_load_scorer, trained.folder.resolve() / SCORER_FOLDER, device)
-    read = time.perf_counter()
-    request = {"dataset": manifest["dataset"], "run": trained.identity(), "device": device}
-    with work_folder(out, RUN, request, force=force, keep=engine != "local") as work:
-        scorer = load()
-        scored = _score_into(work, dataset, load, engine, scorer)
-        manifest["dataset"] |= scored.found
-        manifest["device"] = scored.device
-        (work / SCORER_FOLDER).mkdir(exist_ok=True)
-        for file in (trained.folder / SCORER_FOLDER).iterdir():
-            (work / SCORER_FOLDER / file.name).write_bytes(file.read_bytes())
-        seconds = {"read": read - started, "score": time.perf_counter() - read}
-        result = _result(out, dataset, scored, scorer, seconds)
-        write_manifest(work, manifest | _outcome(work, result, scored))
-    return result
-
-
-def _load_scorer(folder: Path, device: str) -> Scorer:
-    """The scorer on a device of the machine where this is called."""
-    return Scorer.load(folder, chosen_device(device))
-
-
-@dataclass(frozen=True)
-class _Scored:
-    """What scoring found: the table, facts of the dataset, the range of its returns, notes, and where."""
-
-    scores: ScoreTable
-    found: dict[str, Any]
-    returns: tuple[float, float]
-    notes: tuple[str, ...]
-    device: str
-
-
-def _score_into(
-    work: Path, dataset: Dataset, load: Callable[[], Scorer], engine: Engine, scorer: Scorer
-) -> _Scored:
-    """Score a dataset, unit by unit.
-
-    Args:
-        load: gives the scorer where units are scored.
-    """
-    folder = work / SCORES_FOLDER
-    folder.mkdir(exist_ok=True)
-    units = dataset.units()
-    if not units:
-        raise DatasetError(f"{dataset.source}: the dataset has zero rows")
-    done = run_shards(engine, partial(ScoreShards, units, folder, load), len(units), [folder], computes=True)
-    fingerprint = Fingerprint()
-    for facts in done:
-        fingerprint.add_json(facts["fingerprint"])
-    files = tuple(folder / f"{name}.parquet" for name in dataset.shard_names)
-    return _Scored(
-        ScoreTable(files, fingerprint.hexdigest(), dataset.source, scorer.scaling.reward_scale),
-        {"fingerprint": fingerprint.hexdigest(), "episodes": sum(facts["episodes"] for facts in done)},
-        (min(facts["returns"][0] for facts in done), max(facts["returns"][1] for facts in done)),
-        tuple(dict.fromkeys(note for facts in done for note in facts["notes"])),
-        ", ".join(sorted({facts["device"] for facts in done})),
-    )
-
-
-def _result(
-    out: Path, dataset: Dataset, scored: _Scored, scorer: Scorer, seconds: dict[str, float]
-) -> ScoreResult:
-    score = scored.scores.column("score")
-    episodes, (lowest, highest) = scored.found["episodes"], scored.returns
-    return ScoreResult(
-        run=out,
-        rows=len(dataset),
-        episodes=episodes,
-        members=scorer.members,
-        effective_sample_share=effective_sample_share(weights_from_scores(score, 1.0)),
-        seconds={part: round(value, 3) for part, value in seconds.items()},
-        notes=(*scored.notes, _note_on_actions(scorer), *_notes_on_kernels(scorer)),
-        warnings=tuple(score_warnings(score, one_return=episodes > 1 and lowest == highest)),
-    )
-
-
-def _recorded_result(out: Path, manifest: dict[str, Any]) -> ScoreResult:
-    return ScoreResult(
-        run=out,
-        rows=manifest["dataset"]["rows"],
-        episodes=manifest["dataset"]["episodes"],
-        members=manifest["members"],
-        effective_sample_share=manifest["effective_sample_share"],
-        seconds=manifest["seconds"],
-        notes=tuple(manifest["notes"]),
-        warnings=tuple(manifest["warnings"]),
-    )
-
-
-def _note_on_actions(scorer: Scorer) -> str:
-    scaling = scorer.scaling
-    low, high = scaling.action_low.round(4).tolist(), scaling.action_high.round(4).tolist()
-    return f"actions are scaled to [-1, 1] by the {scaling.action_bounds_from}: low {low}, high {high}"
-
-
-def _notes_on_kernels(scorer: Scorer) -> list[str]:
-    if scorer.q_mean.is_cuda or native.load() is not None:
-        return []
-    return [f"torch's own kernels were used, which are slower: {native.why_not()}"]
-
-
-def _outcome(work: Path, result: ScoreResult, scored: _Scored) -> dict[str, Any]:
-    return {
-        "finished": now(),
-        "complete": True,
-        "files": hash_folder(work, without=[CHECKPOINT_FILE]),
-        "scores": [file.name for file in scored.scores.files],
-        "reward_scale": scored.scores.reward_scale,
-        "effective_sample_share": result.effective_sample_share,
-        "seconds": result.seconds,
-        "notes": list(result.notes),
-        "warnings": list(result.warnings),
-    }
-
-
-def _manifest(
-    dataset: Dataset,
-    options: ReadOptions,
-    settings: TrainSettings,
-    seed: int,
-    members: int,
-    device: torch.device,
-) -> dict[str, Any]:
-    return {
-        "kind": RUN,
-        "complete": False,
-        "started": now(),
-        "dataset": dataset_facts(dataset, options),
-        "settings": settings.to_json(),
-        "seed": seed,
-        "members": members,
-        "arithmetic": arithmetic(device, settings.matmul_precision),
-        "device": device_name(device),
-        "versions": versions(),
-    }
-
-
-def _unfinished_run(out: Path, work: Path, *, resume: bool, force: bool) -> dict[str, Any] | None:
-    """The manifest of the unfinished run to go on with, None to begin anew; refuses what is in the way."""
-    if not (resume and (work / FILE_NAME).is_file()):
-        if resume and is_complete(out, RUN):
-            raise RunError(
-                f"{out} is finished, there is nothing to resume", fix="train again with --force alone"
-            )
-        if (work / FILE_NAME).is_file() and not force:
-            raise RunError(
-                f"{work} holds an unfinished run", fix="continue it with --resume, or start over with --force"
-            )
-        refuse_existing(work, RUN, force=force)
-        refuse_existing(out, RUN, force=force)
-        return None
-    refuse_existing(out, RUN, force=force)
-    return read_manifest(work)
-
-
-def _began_settings(began: dict[str, Any] | None) -> TrainSettings | None:
-    return None if began is None else settings_from_json(began["settings"], TrainSettings())
-
-
-def _opened(source: str, options: ReadOptions | None, out: Path) -> Dataset:
-    """The dataset; refuses one that the output would replace, or that has no rewards."""
     dataset = open_dataset(source, options)
     refuse_overlap(out, {f"the dataset's {path.name}": path for path in dataset.files})
     if not dataset.has_rewards:
@@ -431,38 +67,126 @@ def _opened(source: str, options: ReadOptions | None, out: Path) -> Dataset:
     return dataset
 
 
-def _check_seed(seed: int | None, members: int | None) -> None:
-    if members is not None and not 1 <= members <= LARGEST_MEMBERS:
-        raise SettingsError(f"--members {members} must be from 1 to {LARGEST_MEMBERS}")
-    if seed is not None and not 0 <= seed < LARGEST_SEED:
-        raise SettingsError(f"--seed {seed} must be at least 0 and below 2**62")
+def new_manifest(
+    dataset: Dataset, options: ReadOptions, settings: TrainSettings, seed: int, members: int
+) -> dict[str, Any]:
+    """What is known of a run before it has scored anything.
 
-
-def _check_same_run(work: Path, began: dict[str, Any], now_asked: dict[str, Any]) -> None:
-    pairs = {
-        "dataset": (began["dataset"]["fingerprint"], now_asked["dataset"]["fingerprint"]),
-        "settings": (settings_from_json(began["settings"], TrainSettings()).to_json(), now_asked["settings"]),
-        "seed": (began["seed"], now_asked["seed"]),
-        "members": (began["members"], now_asked["members"]),
-        "device": (began["device"], now_asked["device"]),
-        "arithmetic": (began["arithmetic"], now_asked["arithmetic"]),
+    Args:
+        settings, seed, members: of the training of its scorer.
+    """
+    return {
+        "kind": RUN,
+        "complete": False,
+        "started": now(),
+        "dataset": dataset_facts(dataset, options),
+        "settings": settings.to_json(),
+        "seed": seed,
+        "members": members,
+        "versions": versions(),
     }
-    changed = [name for name, (before, after) in pairs.items() if before != after]
-    if changed == ["arithmetic"]:
-        raise RunError(
-            f"{work}: the unfinished run began with another arithmetic, it would not go on exactly",
-            details=(f"began: {began['arithmetic']}", f"now:   {now_asked['arithmetic']}"),
-            fix="resume where C compiler and VACO_CURATE_NATIVE are as they were, or start over with --force",
-        )
-    if changed:
-        raise RunError(
-            f"{work}: the unfinished run began with other values of: {', '.join(changed)}",
-            fix="resume with what it began with (leave the options out), or start over with --force",
-        )
 
 
-def _metrics_schema(metrics: list[dict[str, Any]]) -> pa.Schema:
-    """phase and update first, then every metric of either phase as a nullable float."""
-    names = dict.fromkeys(name for row in metrics for name in row)
-    kinds = {"phase": pa.string(), "update": pa.int64()}
-    return pa.schema([pa.field(name, kinds.get(name, pa.float64())) for name in names])
+@dataclass(frozen=True)
+class Scored:
+    """What scoring gave.
+
+    Attributes:
+        scores: the table.
+        found: facts of the dataset that reading all of it shows.
+        returns: the lowest and the highest of an episode.
+        notes: what was assumed.
+        device: where the scores were computed.
+    """
+
+    scores: ScoreTable
+    found: dict[str, Any]
+    returns: tuple[float, float]
+    notes: tuple[str, ...]
+    device: str
+
+
+def score_into(
+    work: Path,
+    dataset: Dataset,
+    load: Callable[[], Scorer],
+    reward_scale: float,
+    *,
+    engine: Engine = "local",
+    device: str = "cpu",
+) -> Scored:
+    """Score a dataset into a run folder, unit by unit.
+
+    Args:
+        load: gives the scorer, where units are scored.
+        reward_scale: of the scorer.
+        engine, device: as for ``run_jobs``.
+
+    Raises:
+        CurateError: unusable data; as ``run_jobs``.
+    """
+    folder = work / SCORES_FOLDER
+    folder.mkdir(exist_ok=True)
+    units = dataset.units()
+    if not units:
+        raise DatasetError(f"{dataset.source}: the dataset has zero rows")
+    done = run_shards(engine, partial(ScoreShards, units, folder, load), len(units), [folder], device=device)
+    fingerprint = Fingerprint()
+    for facts in done:
+        fingerprint.add_json(facts["fingerprint"])
+    files = tuple(folder / f"{name}.parquet" for name in dataset.shard_names)
+    return Scored(
+        ScoreTable(files, fingerprint.hexdigest(), dataset.source, reward_scale),
+        {"fingerprint": fingerprint.hexdigest(), "episodes": sum(facts["episodes"] for facts in done)},
+        (min(facts["returns"][0] for facts in done), max(facts["returns"][1] for facts in done)),
+        tuple(dict.fromkeys(note for facts in done for note in facts["notes"])),
+        ", ".join(sorted({facts["device"] for facts in done})),
+    )
+
+
+def finish_run(
+    work: Path,
+    out: Path,
+    manifest: dict[str, Any],
+    scored: Scored,
+    scorer: Scorer,
+    seconds: dict[str, float],
+) -> ScoreResult:
+    """Describe the scores, and write the manifest that makes a folder a complete run.
+
+    Args:
+        work: the folder.
+        out: the name that it gets next.
+        manifest: of ``new_manifest``, and what was found since.
+    """
+    score = scored.scores.column("score")
+    episodes, (lowest, highest) = scored.found["episodes"], scored.returns
+    result = ScoreResult(
+        run=out,
+        rows=len(score),
+        episodes=episodes,
+        members=scorer.members,
+        effective_sample_share=effective_sample_share(weights_from_scores(score, 1.0)),
+        seconds={part: round(value, 3) for part, value in seconds.items()},
+        notes=(*scored.notes, _note_on_actions(scorer)),
+        warnings=tuple(score_warnings(score, one_return=episodes > 1 and lowest == highest)),
+    )
+    outcome = {
+        "finished": now(),
+        "complete": True,
+        "files": hash_folder(work, without=[CHECKPOINT_FILE]),
+        "scores": [file.name for file in scored.scores.files],
+        "reward_scale": scored.scores.reward_scale,
+        "effective_sample_share": result.effective_sample_share,
+        "seconds": result.seconds,
+        "notes": list(result.notes),
+        "warnings": list(result.warnings),
+    }
+    write_manifest(work, manifest | outcome)
+    return result
+
+
+def _note_on_actions(scorer: Scorer) -> str:
+    scaling = scorer.scaling
+    low, high = scaling.action_low.round(4).tolist(), scaling.action_high.round(4).tolist()
+    return f"actions are scaled to [-1, 1] by the {scaling.action_bounds_from}: low {low}, high {high}"

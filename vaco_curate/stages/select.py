@@ -350,7 +350,7 @@ def _write_rows(
     )
     folders = [folder / DATA_FOLDER, *([excluded] if excluded is not None else [])]
     fingerprint, notes = Fingerprint(), dict[str, None]()
-    for facts in run_shards(output.engine, worker, len(units), folders, computes=False):
+    for facts in run_shards(output.engine, worker, len(units), folders):
         fingerprint.add_json(facts["fingerprint"])
         notes |= dict.fromkeys(facts["notes"])
     run.scores.check_dataset(dataset.source, fingerprint.hexdigest())

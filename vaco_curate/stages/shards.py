@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from vaco_curate import native
 from vaco_curate.engines import Engine, Facts, run_jobs
 from vaco_curate.files import move, remove, write_atomically
 from vaco_curate.formats import WRITERS, Dataset, Target
@@ -72,7 +73,7 @@ class ScoreShards:
             "fingerprint": fingerprint.to_json(),
             "episodes": len(episode_return),
             "returns": [float(episode_return.min()), float(episode_return.max())],
-            "notes": list(notes),
+            "notes": [*notes, *_notes_on_kernels(self.scorer)],
             "device": device_name(self.scorer.q_mean.device),
         }
 
@@ -145,14 +146,14 @@ def run_shards(
     count: int,
     folders: Sequence[Path],
     *,
-    computes: bool,
+    device: str = "cpu",
 ) -> list[Facts]:
     """Do all jobs; then remove what they have left to say that they were done.
 
     Args:
-        computes: whether a job is worth a GPU.
+        device: as for ``run_jobs``.
     """
-    facts = list(run_jobs(engine, make_worker, count, computes=computes))
+    facts = list(run_jobs(engine, make_worker, count, device=device))
     for folder in folders:
         for mark in list(folder.glob(".unit-*.json")):
             mark.unlink()
@@ -204,6 +205,12 @@ class _SelectionRows:
         self._held = {g: self._held[g] if g in self._held else self._file.read_row_group(g) for g in groups}
         before = int(self._ends[first - 1]) if first else 0
         return pa.concat_tables(self._held.values()).slice(first_row - before, count).combine_chunks()
+
+
+def _notes_on_kernels(scorer: Scorer) -> list[str]:
+    if scorer.q_mean.is_cuda or native.load() is not None:
+        return []
+    return [f"torch's own kernels were used, which are slower: {native.why_not()}"]
 
 
 def _values(column: pa.ChunkedArray) -> Array | pa.Array:

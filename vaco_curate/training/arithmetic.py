@@ -10,6 +10,7 @@ from functools import partial
 import torch
 
 from vaco_curate import native
+from vaco_curate.errors import SettingsError
 from vaco_curate.stacked import float32_products
 
 Work = Callable[[], None]
@@ -35,7 +36,13 @@ def training_arithmetic() -> Iterator[None]:
 
 
 def chosen_device(device: str) -> torch.device:
-    """The device of a name; "auto" is CUDA when there is one."""
+    """The device of a name; "auto" is CUDA when there is one.
+
+    Raises:
+        SettingsError: CUDA is asked for and not there.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise SettingsError("--device cuda: torch finds no CUDA device here", fix="use --device cpu or auto")
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(device)

@@ -1,0 +1,74 @@
+"""The stage behind ``vaco-curate score --scorer``: score every row by an earlier run's scorer."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from pathlib import Path
+
+from vaco_curate.engines import Engine
+from vaco_curate.files import place
+from vaco_curate.folders import RUN, refuse_overlap, run_folder_for, work_folder
+from vaco_curate.formats import ReadOptions
+from vaco_curate.scorer import Scorer
+from vaco_curate.stages.runs import SCORER_FOLDER, open_run
+from vaco_curate.stages.score import ScoreResult, finish_run, new_manifest, open_scorable, score_into
+from vaco_curate.training import TrainSettings, chosen_device, settings_from_json
+
+
+def apply_scorer(
+    source: str | Path,
+    scorer_run: str | Path,
+    *,
+    out: str | Path | None = None,
+    device: str = "auto",
+    engine: Engine = "local",
+    force: bool = False,
+    read_options: ReadOptions | None = None,
+) -> ScoreResult:
+    """Score a dataset with the scorer of an earlier run, without training.
+
+    Args:
+        device: "cpu", "cuda", or "auto" for CUDA where units are scored, if it is there.
+        engine: "ray" scores units of the dataset on a cluster; what is complete is not done again when it is
+            called again after a failure.
+
+    Raises:
+        CurateError: unusable data, vectors of other sizes, or a folder in the way.
+    """
+    source = str(source)
+    if engine == "local":
+        chosen_device(device)
+    out = place(out) if out is not None else run_folder_for(source)
+    trained = open_run(place(scorer_run))
+    refuse_overlap(out, {"the run of the scorer": trained.folder})
+    read_options = read_options or ReadOptions()
+    started = time.perf_counter()
+    dataset = open_scorable(source, read_options, out)
+    settings = settings_from_json(trained.manifest["settings"], TrainSettings())
+    manifest = new_manifest(
+        dataset, read_options, settings, trained.manifest["seed"], trained.manifest["members"]
+    )
+    scorer_folder = trained.folder.resolve() / SCORER_FOLDER
+    opened = time.perf_counter()
+    request = {"dataset": manifest["dataset"], "run": trained.identity(), "device": device}
+    with work_folder(out, RUN, request, force=force, keep=engine != "local") as work:
+        scorer = trained.scorer()
+        load, scale = partial(_load_scorer, scorer_folder, device), scorer.scaling.reward_scale
+        scored = score_into(work, dataset, load, scale, engine=engine, device=device)
+        manifest["dataset"] |= scored.found
+        manifest |= {
+            "scorer_from": {"folder": str(trained.folder.resolve()), **trained.identity()},
+            "arithmetic": trained.manifest["arithmetic"],
+            "device": scored.device,
+        }
+        (work / SCORER_FOLDER).mkdir(exist_ok=True)
+        for file in scorer_folder.iterdir():
+            (work / SCORER_FOLDER / file.name).write_bytes(file.read_bytes())
+        seconds = {"read": opened - started, "score": time.perf_counter() - opened}
+        return finish_run(work, out, manifest, scored, scorer, seconds)
+
+
+def _load_scorer(folder: Path, device: str) -> Scorer:
+    """The scorer on a device of the machine where this is called."""
+    return Scorer.load(folder, chosen_device(device))

@@ -1,0 +1,252 @@
+"""The stage behind ``vaco-curate score``: train, export, score every row."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from vaco_curate.errors import RunError, SettingsError
+from vaco_curate.files import is_local, place
+from vaco_curate.folders import RUN, UNFINISHED, is_complete, put_in_place, refuse_existing, run_folder_for
+from vaco_curate.formats import Dataset, ReadOptions
+from vaco_curate.formats.cache import bytes_in_memory, cache_folder, mapped, memory_of_machine
+from vaco_curate.formats.tables import write_table
+from vaco_curate.manifest import FILE_NAME, read_manifest, write_manifest
+from vaco_curate.stages.runs import METRICS_FILE, POLICY_FOLDER, SCORER_FOLDER
+from vaco_curate.stages.score import (
+    CHECKPOINT_FILE,
+    ScoreResult,
+    finish_run,
+    new_manifest,
+    open_scorable,
+    score_into,
+)
+from vaco_curate.training import (
+    PRESETS,
+    OnProgress,
+    TrainSettings,
+    arithmetic,
+    chosen_device,
+    device_name,
+    settings_from_json,
+    train,
+)
+from vaco_curate.transitions import Transitions
+
+LARGEST_SEED = 2**62
+LARGEST_MEMBERS = 256
+
+
+def score_dataset(
+    source: str | Path,
+    *,
+    out: str | Path | None = None,
+    settings: TrainSettings | None = None,
+    seed: int | None = None,
+    members: int | None = None,
+    device: str = "auto",
+    resume: bool = False,
+    force: bool = False,
+    read_options: ReadOptions | None = None,
+    memory_limit: int | None = None,
+    cache: bool = True,
+    on_progress: OnProgress = lambda progress: None,
+    on_note: Callable[[str], None] = lambda note: None,
+) -> ScoreResult:
+    """Train VACO on a dataset and write the run folder.
+
+    Training happens in a folder named ``<out>.partial`` beside the result, which takes the name
+    ``out`` when everything in it is complete.
+
+    Args:
+        out: run folder; None for ``NAME.vaco`` in the current directory.
+        settings: None for the ``standard`` preset, or with ``resume`` for what the run began with.
+        seed: None for 0, or with ``resume`` for what the run began with.
+        members: independent scorers, with seeds from ``seed`` on, whose mean is the score and whose spread
+            is ``score_std``; None for 1, or with ``resume`` for what the run began with.
+        resume: continue an unfinished run; starts from the beginning when there is none.
+        force: replace a finished run, or start an unfinished one over.
+        read_options: None for the defaults, or with ``resume`` for what the run began with.
+        memory_limit: bytes; data that would need more is trained on from mapped files. None for half of the
+            machine's memory.
+        cache: keep the columns of such data in the user's cache folder, for the next time.
+        on_note: called with a remark about what is being done.
+
+    Raises:
+        CurateError: unusable data, settings out of range, or a folder in the way.
+    """
+    source = str(source)
+    _check_seed(seed, members)
+    torch_device = chosen_device(device)
+    out = place(out) if out is not None else run_folder_for(source)
+    if not is_local(out):
+        raise SettingsError(f"--out {out}: a training writes to a folder of this machine, then copy it")
+    work = out.resolve().with_name(f"{out.resolve().name}{UNFINISHED}")
+    began = _unfinished_run(out, work, resume=resume, force=force)
+    settings = settings or _began_settings(began) or PRESETS["standard"]
+    if seed is None:
+        seed = 0 if began is None else int(began["seed"])
+    if members is None:
+        members = 1 if began is None else int(began["members"])
+    if read_options is None and began is not None:
+        read_options = ReadOptions.from_json(began["dataset"]["read_options"])
+    read_options = read_options or ReadOptions()
+
+    started = time.perf_counter()
+    dataset = open_scorable(source, read_options, out)
+    manifest = new_manifest(dataset, read_options, settings, seed, members) | {
+        "arithmetic": arithmetic(torch_device, settings.matmul_precision),
+        "device": device_name(torch_device),
+    }
+    hashes = manifest["dataset"]["recordings"]
+    with _loaded(dataset, hashes, read_options, out, memory_limit, cache, on_note) as (data, scratch):
+        manifest["dataset"] |= {"fingerprint": data.fingerprint, "episodes": len(data.episode_start)}
+        if began is not None:
+            _check_same_run(work, began, manifest)
+            manifest["started"] = began["started"]
+            if began["complete"]:  # it stopped between its last write and its renaming
+                put_in_place(work, out, RUN, force=force)
+                (out / CHECKPOINT_FILE).unlink(missing_ok=True)
+                return _recorded_result(out, began)
+        elif work.exists():
+            shutil.rmtree(work)
+        work.mkdir(parents=True, exist_ok=True)
+        write_manifest(work, manifest)
+        read_seconds = time.perf_counter() - started
+
+        training = train(
+            data,
+            settings,
+            seed=seed,
+            members=members,
+            device=torch_device,
+            checkpoint=work / CHECKPOINT_FILE,
+            resume=began is not None,
+            scratch=scratch,
+            on_progress=on_progress,
+        )
+        scorer = dataclasses.replace(training.scorer, provenance=manifest)
+        scorer.save(work / SCORER_FOLDER)
+        training.policy.save(work / POLICY_FOLDER, manifest)
+        metrics = pa.Table.from_pylist(training.metrics, schema=_metrics_schema(training.metrics))
+        write_table(work / METRICS_FILE, metrics)
+        scoring = time.perf_counter()
+        scored = score_into(work, dataset, lambda: scorer, scorer.scaling.reward_scale)
+        scored.scores.check_dataset(source, data.fingerprint)
+    seconds = {
+        "read": read_seconds,
+        "train": sum(row["seconds"] for row in training.metrics),
+        "score": time.perf_counter() - scoring,
+    }
+    result = finish_run(work, out, manifest, scored, scorer, seconds)
+    put_in_place(work, out, RUN, force=force)
+    (out / CHECKPOINT_FILE).unlink(missing_ok=True)
+    return result
+
+
+@contextlib.contextmanager
+def _loaded(
+    dataset: Dataset,
+    hashes: list[dict[str, Any]],
+    options: ReadOptions,
+    out: Path,
+    memory_limit: int | None,
+    cache: bool,
+    on_note: Callable[[str], None],
+) -> Iterator[tuple[Transitions, Path | None]]:
+    """The dataset in memory and None, or in mapped files and a folder for what training keeps of it.
+
+    Args:
+        hashes: of its files, which decide where its columns are cached.
+    """
+    limit = memory_limit if memory_limit is not None else memory_of_machine() // 2
+    if bytes_in_memory(dataset) <= limit:
+        yield dataset.read(), None
+        return
+    if cache:
+        folder = cache_folder(hashes, options)
+        yield mapped(dataset, folder, on_note), folder.parent
+        return
+    out.resolve().parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.resolve().parent) as temporary:
+        yield mapped(dataset, Path(temporary) / "columns", on_note), Path(temporary)
+
+
+def _unfinished_run(out: Path, work: Path, *, resume: bool, force: bool) -> dict[str, Any] | None:
+    """The manifest of the unfinished run to go on with, None to begin anew; refuses what is in the way."""
+    if not (resume and (work / FILE_NAME).is_file()):
+        if resume and is_complete(out, RUN):
+            raise RunError(
+                f"{out} is finished, there is nothing to resume", fix="train again with --force alone"
+            )
+        if (work / FILE_NAME).is_file() and not force:
+            raise RunError(
+                f"{work} holds an unfinished run", fix="continue it with --resume, or start over with --force"
+            )
+        refuse_existing(work, RUN, force=force)
+        refuse_existing(out, RUN, force=force)
+        return None
+    refuse_existing(out, RUN, force=force)
+    return read_manifest(work)
+
+
+def _began_settings(began: dict[str, Any] | None) -> TrainSettings | None:
+    return None if began is None else settings_from_json(began["settings"], TrainSettings())
+
+
+def _recorded_result(out: Path, manifest: dict[str, Any]) -> ScoreResult:
+    return ScoreResult(
+        run=out,
+        rows=manifest["dataset"]["rows"],
+        episodes=manifest["dataset"]["episodes"],
+        members=manifest["members"],
+        effective_sample_share=manifest["effective_sample_share"],
+        seconds=manifest["seconds"],
+        notes=tuple(manifest["notes"]),
+        warnings=tuple(manifest["warnings"]),
+    )
+
+
+def _check_seed(seed: int | None, members: int | None) -> None:
+    if members is not None and not 1 <= members <= LARGEST_MEMBERS:
+        raise SettingsError(f"--members {members} must be from 1 to {LARGEST_MEMBERS}")
+    if seed is not None and not 0 <= seed < LARGEST_SEED:
+        raise SettingsError(f"--seed {seed} must be at least 0 and below 2**62")
+
+
+def _check_same_run(work: Path, began: dict[str, Any], now_asked: dict[str, Any]) -> None:
+    pairs = {
+        "dataset": (began["dataset"]["fingerprint"], now_asked["dataset"]["fingerprint"]),
+        "settings": (settings_from_json(began["settings"], TrainSettings()).to_json(), now_asked["settings"]),
+        "seed": (began["seed"], now_asked["seed"]),
+        "members": (began["members"], now_asked["members"]),
+        "device": (began["device"], now_asked["device"]),
+        "arithmetic": (began["arithmetic"], now_asked["arithmetic"]),
+    }
+    changed = [name for name, (before, after) in pairs.items() if before != after]
+    if changed == ["arithmetic"]:
+        raise RunError(
+            f"{work}: the unfinished run began with another arithmetic, it would not go on exactly",
+            details=(f"began: {began['arithmetic']}", f"now:   {now_asked['arithmetic']}"),
+            fix="resume where C compiler and VACO_CURATE_NATIVE are as they were, or start over with --force",
+        )
+    if changed:
+        raise RunError(
+            f"{work}: the unfinished run began with other values of: {', '.join(changed)}",
+            fix="resume with what it began with (leave the options out), or start over with --force",
+        )
+
+
+def _metrics_schema(metrics: list[dict[str, Any]]) -> pa.Schema:
+    """phase and update first, then every metric of either phase as a nullable float."""
+    names = dict.fromkeys(name for row in metrics for name in row)
+    kinds = {"phase": pa.string(), "update": pa.int64()}
+    return pa.schema([pa.field(name, kinds.get(name, pa.float64())) for name in names])
