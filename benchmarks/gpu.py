@@ -24,7 +24,7 @@ from rich.table import Table
 from scale import command, train_scorer, write_rows
 
 from vaco_curate.batches import Rows
-from vaco_curate.formats import ReadOptions, d4rl
+from vaco_curate.formats import read_dataset
 from vaco_curate.promise import Paths
 from vaco_curate.training import PRESETS, TrainSettings, train
 from vaco_curate.training.arithmetic import training_arithmetic
@@ -95,7 +95,7 @@ def compare_devices(dtype: torch.dtype) -> dict[str, float]:
         for part in parts:
             for number in range(STEPS):
                 draws = part.updates.draws
-                part.updates.update(draws.rows[number], draws.noise[number], True)
+                part.updates.update(draws.batch(number), draws.rows[number], draws.noise[number], True)
     left, right = (parameters(made) for made in groups)
     return {name: (left[name] - right[name]).abs().mean().item() for name in left}
 
@@ -145,10 +145,6 @@ def _wait(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def read_file(path: Path) -> Transitions:
-    return d4rl.read(str(path), ReadOptions())
-
-
 def episode_correlations(data: Transitions, score: np.ndarray) -> dict[str, float]:
     """Pearson and Spearman of an episode's mean score with its return."""
     means = np.bincount(data.episode_id, score) / np.bincount(data.episode_id)
@@ -161,7 +157,7 @@ def episode_correlations(data: Transitions, score: np.ndarray) -> dict[str, floa
 
 def train_on(path: Path, device: str, preset: str, members: int) -> dict[str, Any]:
     torch.set_default_dtype(torch.float32)
-    data = read_file(path)
+    data = read_dataset(str(path))
     started = time.perf_counter()
     training = train(data, PRESETS[preset], device=device, members=members)
     trained = time.perf_counter() - started

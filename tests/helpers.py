@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from vaco_curate.columns import transitions_from_columns
+from vaco_curate.files import place
 from vaco_curate.formats.tables import write_table
 from vaco_curate.scorer import RowScores
 from vaco_curate.scores import ScoreTable, score_batch
@@ -81,3 +82,8 @@ def write_d4rl(path: Path, data: Transitions, **extra) -> Path:
         if data.env_id is not None:
             file.attrs["env_id"] = data.env_id
     return path
+
+
+def contents(folder: Path | str, part: str) -> dict[str, bytes]:
+    """The files of a part of an output, here or in an object store, by their names."""
+    return {path.name: path.read_bytes() for path in sorted((place(folder) / part).iterdir(), key=str)}

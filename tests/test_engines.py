@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import torch
-from helpers import make_transitions, tiny_settings, write_d4rl
+from helpers import contents, make_transitions, tiny_settings, write_d4rl
 
 from vaco_curate import (
     Cut,
@@ -31,11 +31,11 @@ from vaco_curate.stages import shards
 def cluster():
     """A Ray cluster of this machine with room for two workers."""
     ray = pytest.importorskip("ray", reason="the ray extra is not installed")
-    os.environ["PYTHONPATH"] = str(Path(__file__).parent)  # workers unpickle ``KilledOnce``
-    ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False, configure_logging=False)
-    yield ray
-    ray.shutdown()
-    del os.environ["PYTHONPATH"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)  # of ``KilledOnce``
+        ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False, configure_logging=False)
+        yield ray
+        ray.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +46,6 @@ def folder(tmp_path_factory):
     convert_dataset(folder / "data.hdf5", folder / "rows", rows_per_shard=75)
     score_dataset(folder / "data.hdf5", out=folder / "scorer.vaco", settings=tiny_settings(), device="cpu")
     return folder
-
-
-def contents(folder: Path, part: str) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted((folder / part).iterdir())}
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-
 import polars as pl
 import pytest
-from helpers import make_transitions, tiny_settings, write_d4rl
+from helpers import contents, make_transitions, tiny_settings, write_d4rl
 
 from vaco_curate import (
     Cut,
@@ -31,22 +29,15 @@ def bucket():
     server = server_module.ThreadedMotoServer(port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
-    ours = {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    before = {name: os.environ.get(name) for name in ours}
-    os.environ.update(ours)
-    fsspec.S3FileSystem().mkdir("test")
-    yield "s3://test"
-    fsspec.S3FileSystem.clear_instance_cache()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "test")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        fsspec.S3FileSystem().mkdir("test")
+        yield "s3://test"
+        fsspec.S3FileSystem.clear_instance_cache()
     server.stop()
-    for name, value in before.items():
-        os.environ.pop(name)
-        if value is not None:
-            os.environ[name] = value
 
 
 @pytest.fixture(scope="module")
@@ -58,10 +49,6 @@ def folder(tmp_path_factory, bucket):
     convert_dataset(folder / "data.hdf5", f"{bucket}/rows", rows_per_shard=200)
     score_dataset(folder / "data.hdf5", out=folder / "scorer.vaco", settings=tiny_settings(), device="cpu")
     return folder
-
-
-def contents(folder, part):
-    return {path.name: path.read_bytes() for path in sorted((place(folder) / part).iterdir(), key=str)}
 
 
 def test_a_dataset_in_a_store_reads_as_here(folder, bucket):

@@ -81,6 +81,7 @@ def _plan(make_worker: Callable[[], Worker], count: int, device: str) -> Any:
     import ray  # deferred: optional
     from ray.data import ActorPoolStrategy, DataContext
 
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # it says when it ends, and that it shows no progress
     context = DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
     resources = ray.cluster_resources()
@@ -97,6 +98,5 @@ def _plan(make_worker: Callable[[], Worker], count: int, device: str) -> Any:
         fn_constructor_args=(make_worker,),
         batch_size=1,
         compute=ActorPoolStrategy(size=size),
-        num_cpus=1,
-        num_gpus=1 if gpus else 0,
+        **({"num_gpus": 1} if gpus else {"num_cpus": 1}),
     )

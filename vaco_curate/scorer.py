@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -141,14 +142,16 @@ class Scorer:
     def _scored(self, data: Transitions, reduce: Callable[[Tensor, Tensor, Tensor], Result]) -> list[Result]:
         """What ``reduce`` makes of (scores, Q(s, a), V(s)), (K, rows) each, ``CHUNK`` rows at a time."""
         log_rho = self._log_rho(data)
-        threads = torch.get_num_threads() if native.usable(self.networks.flat) else 1
+        by_library = native.usable(self.networks.flat)
+        threads = torch.get_num_threads() if by_library else 1
         share = max(1, -(-len(data) // (CHUNK * threads))) * CHUNK
         pieces = [slice(start, start + share) for start in range(0, len(data), share)]
 
         def work(rows: slice) -> list[Result]:
             return [reduce(*passed) for passed in self._passes(data, rows, log_rho)]
 
-        with ThreadPoolExecutor(len(pieces)) as pool:
+        alone = partial(torch.set_num_threads, 1) if by_library else None  # a thread of ours is a core's
+        with ThreadPoolExecutor(len(pieces), initializer=alone) as pool:
             return [result for results in pool.map(work, pieces) for result in results]
 
     def _log_rho(self, data: Transitions) -> tuple[Paths, Tensor] | None:

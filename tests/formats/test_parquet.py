@@ -60,6 +60,13 @@ def test_rows_without_a_successor_have_a_null_next_observation(tmp_path):
     assert (column.is_null().to_numpy() == ~data.has_successor).all()
 
 
+def test_nulls_are_not_in_fixed_size_lists_where_pyarrow_before_26_refuses_them(tmp_path):
+    (file,) = write_all(tmp_path / "p", make_transitions())
+    field = pq.read_schema(file).field("next_observation")
+    assert field.nullable
+    assert field.type == pa.list_(pa.field("element", pa.float32(), nullable=False))
+
+
 def test_vectors_are_fixed_size_lists_and_split_into_byte_streams(tmp_path):
     (file,) = write_all(tmp_path / "p", make_transitions())
     schema = pq.read_schema(file)

@@ -273,6 +273,19 @@ def test_cuda_trains_to_finite_scores_on_the_device():
     assert np.isfinite(training.scorer.score(data).score).all()
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_cuda_trains_on_mapped_files_as_on_its_own_memory(tmp_path):
+    """Updates are captured as graphs, in which nothing can be asked of the host."""
+    settings = tiny_settings(updates=200)
+    value = dataclasses.replace(settings.value, updates=200)
+    settings = dataclasses.replace(settings, value=value, log_every=100, checkpoint_every=100)
+    in_memory, mapped = (
+        train(make_transitions(), settings, device="cuda", scratch=scratch) for scratch in (None, tmp_path)
+    )
+    assert torch.equal(in_memory.scorer.networks.flat, mapped.scorer.networks.flat)
+    assert torch.equal(in_memory.scorer.critics.flat, mapped.scorer.critics.flat)
+
+
 def test_members_are_the_trainings_of_their_seeds():
     data, settings = make_transitions(), tiny_settings()
     together = train(data, settings, seed=3, members=3)

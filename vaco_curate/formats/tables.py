@@ -18,7 +18,11 @@ BYTES_PER_GROUP = 1 << 28
 
 
 class TableWriter:
-    """One file, whose bytes depend on its rows alone: row groups are full whatever pieces the rows came in."""
+    """One file, whose bytes depend on its rows alone: row groups are full whatever pieces the rows came in.
+
+    Vectors that may be null are written as lists of any size: in a fixed-size list, pyarrow before 26 refuses
+    to read a null.
+    """
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         floats = [leaf for field in schema for leaf in _float_leaves(field)]
@@ -26,10 +30,11 @@ class TableWriter:
         self._group = max(
             1, min(ROWS_PER_GROUP, BYTES_PER_GROUP // sum(_width(field.type) for field in schema))
         )
+        self._schema = pa.schema([_as_written(field) for field in schema], metadata=schema.metadata)
         self._sink = None if is_local(path) else path.open("wb")
         self._writer = pq.ParquetWriter(
             self._sink or path,
-            schema,
+            self._schema,
             compression="zstd",
             use_dictionary=[field.name for field in schema if pa.types.is_string(field.type)] or False,
             column_encoding=dict.fromkeys(floats, "BYTE_STREAM_SPLIT") or None,
@@ -53,7 +58,12 @@ class TableWriter:
 
     def _write_group(self) -> None:
         together = pa.concat_tables(self._held)
-        self._writer.write_table(together.slice(0, self._group), row_group_size=self._group)
+        group = together.slice(0, self._group)
+        columns = [
+            column if column.type == field.type else _as_lists(column, field.type)
+            for column, field in zip(group.columns, self._schema, strict=True)
+        ]
+        self._writer.write_table(pa.table(columns, schema=self._schema), row_group_size=self._group)
         rest = together.slice(self._group)
         self._held, self._rows = [rest], rest.num_rows
 
@@ -109,6 +119,24 @@ class ShardedWriter:
         self._shard += 1
         assert self._schema is not None, "a table has been written"
         self._file = TableWriter(self._paths[self._shard], self._schema)
+
+
+def _as_written(field: pa.Field) -> pa.Field:
+    if field.nullable and pa.types.is_fixed_size_list(field.type):
+        return field.with_type(pa.list_(field.type.value_field))
+    return field
+
+
+def _as_lists(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    """Fixed-size lists as lists, of which a null holds nothing: older writers take no other."""
+    chunks = []
+    for chunk in column.chunks:
+        lengths = chunk.is_valid().to_numpy(zero_copy_only=False) * chunk.type.list_size
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+        chunks.append(
+            pa.ListArray.from_arrays(pa.array(offsets), chunk.flatten(), type=kind, mask=chunk.is_null())
+        )
+    return pa.chunked_array(chunks, type=kind)
 
 
 def _width(kind: pa.DataType) -> int:

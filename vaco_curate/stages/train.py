@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import torch
 
 from vaco_curate.errors import RunError, SettingsError
 from vaco_curate.files import is_local, place
@@ -76,7 +77,7 @@ def score_dataset(
         force: replace a finished run, or start an unfinished one over.
         read_options: None for the defaults, or with ``resume`` for what the run began with.
         memory_limit: bytes; data that would need more is trained on from mapped files. None for half of the
-            machine's memory.
+            memory of the machine, or of its GPU if that has less and trains.
         cache: keep the columns of such data in the user's cache folder, for the next time.
         on_note: called with a remark about what is being done.
 
@@ -107,7 +108,8 @@ def score_dataset(
         "device": device_name(torch_device),
     }
     hashes = manifest["dataset"]["recordings"]
-    with _loaded(dataset, hashes, read_options, out, memory_limit, cache, on_note) as (data, scratch):
+    limit = memory_limit if memory_limit is not None else _half_of_memory(torch_device)
+    with _loaded(dataset, hashes, read_options, out, limit, cache, on_note) as (data, scratch):
         manifest["dataset"] |= {"fingerprint": data.fingerprint, "episodes": len(data.episode_start)}
         if began is not None:
             _check_same_run(work, began, manifest)
@@ -152,13 +154,20 @@ def score_dataset(
     return result
 
 
+def _half_of_memory(device: torch.device) -> int:
+    """Bytes: of the machine, or of the GPU if it has less."""
+    machine = memory_of_machine()
+    gpu = machine if device.type == "cpu" else torch.cuda.get_device_properties(device).total_memory
+    return min(machine, gpu) // 2
+
+
 @contextlib.contextmanager
 def _loaded(
     dataset: Dataset,
     hashes: list[dict[str, Any]],
     options: ReadOptions,
     out: Path,
-    memory_limit: int | None,
+    limit: int,
     cache: bool,
     on_note: Callable[[str], None],
 ) -> Iterator[tuple[Transitions, Path | None]]:
@@ -166,8 +175,8 @@ def _loaded(
 
     Args:
         hashes: of its files, which decide where its columns are cached.
+        limit: bytes that may be in memory.
     """
-    limit = memory_limit if memory_limit is not None else memory_of_machine() // 2
     if bytes_in_memory(dataset) <= limit:
         yield dataset.read(), None
         return

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from vaco_curate.batches import Rows
 
 BLOCK = 50
 """Updates drawn at once. A generator's call costs as much as a small kernel; so drawn, it costs nothing."""
@@ -19,6 +22,7 @@ class Draws:
     and a member draws what a training of its own with that seed would.
 
     Args:
+        source: the dataset to draw from.
         seeds: one for each member.
         phase: 0 or 1, so that the phases draw differently.
         candidates: row numbers to draw from, (n,) int64, on the training device.
@@ -32,6 +36,7 @@ class Draws:
 
     def __init__(
         self,
+        source: Rows,
         seeds: Sequence[int],
         phase: int,
         candidates: Tensor,
@@ -40,11 +45,16 @@ class Draws:
         noise_width: int = 0,
         deviation: Callable[[int], float] = lambda update: 0.0,
     ) -> None:
-        self.seeds, self.phase, self.candidates, self.deviation = seeds, phase, candidates, deviation
+        self.source, self.seeds, self.phase, self.candidates = source, seeds, phase, candidates
+        self.deviation = deviation
         shape = (BLOCK, len(seeds), batch_size)
         device = candidates.device
         self.rows = torch.zeros(shape, dtype=torch.int64, device=device)
         self.noise = torch.zeros((*shape, noise_width), device=device)
+        # Rows in a mapped file come to a GPU block by block: a captured graph cannot wait for the host.
+        apart = source.values.device.type != device.type
+        width = source.values.shape[-1]
+        self._fetched = source.values.new_zeros((*shape, width), device=device) if apart else None
 
     def fill(self, block: int) -> None:
         """Draw block ``block``: the updates from ``block * BLOCK`` on."""
@@ -60,6 +70,14 @@ class Draws:
         if self.noise.shape[-1]:
             deviations = [self.deviation(update) for update in range(block * BLOCK, (block + 1) * BLOCK)]
             self.noise *= self.noise.new_tensor(deviations).view(-1, 1, 1, 1)
+        if self._fetched is not None:
+            self._fetched.copy_(self.source.take(self.rows).values)
+
+    def batch(self, number: int) -> Rows:
+        """The minibatches of an update of the block, (K, batch) rows."""
+        if self._fetched is None:
+            return self.source.take(self.rows[number])
+        return replace(self.source, values=self._fetched[number])
 
     def _generator(self, seed: int, block: int) -> torch.Generator:
         mixed = np.random.SeedSequence((seed, self.phase, block)).generate_state(1, np.uint64)[0]

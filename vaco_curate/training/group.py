@@ -76,10 +76,10 @@ class Group:
         """This group's part in the value phase."""
         value_update = ValueUpdate(self.value_state, self.settings.value)
 
-        def update(drawn: Tensor, _: Tensor, measure: bool) -> dict[str, Tensor]:
-            return value_update(self.rows.take(drawn), measure=measure)
+        def update(batch: Rows, _drawn: Tensor, _noise: Tensor, measure: bool) -> dict[str, Tensor]:
+            return value_update(batch, measure=measure)
 
-        draws = Draws(self.seeds, VALUE, self.learnable, self.settings.value.batch_size)
+        draws = Draws(self.rows, self.seeds, VALUE, self.learnable, self.settings.value.batch_size)
         return Part(self.value_state, Updates(update, draws), self.value_settling, self.value_signals)
 
     def bilevel_part(self) -> Part:
@@ -87,6 +87,7 @@ class Group:
         settings = self.settings.bilevel
         on_state = settings.noise_on == "state"
         draws = Draws(
+            self.rows,
             self.seeds,
             BILEVEL,
             self.learnable if settings.merge_value_updates else torch.arange(len(self), device=self._device),
@@ -156,10 +157,9 @@ class Group:
         members = torch.arange(len(self.seeds), device=self._device).unsqueeze(-1) * len(self)
         bilevel_update = BilevelUpdate(state, self.value_state.critic, self.settings.bilevel)
 
-        def update(drawn: Tensor, noise: Tensor, measure: bool) -> dict[str, Tensor]:
+        def update(batch: Rows, drawn: Tensor, noise: Tensor, measure: bool) -> dict[str, Tensor]:
             taken = inputs.index_select(0, (drawn + members).flatten()).view(*drawn.shape, len(columns))
             q_input, log_prior, *value_input = taken.unbind(dim=-1)
-            batch = self.rows.take(drawn)
             return bilevel_update(batch, q_input, log_prior, noise, *value_input, measure=measure)
 
         return update
@@ -173,8 +173,7 @@ class Group:
         value_update = ValueUpdate(self.value_state, same_batch)
         bilevel_update = BilevelUpdate(state, critic, self.settings.bilevel)
 
-        def update(drawn: Tensor, noise: Tensor, measure: bool) -> dict[str, Tensor]:
-            batch = self.rows.take(drawn)
+        def update(batch: Rows, _drawn: Tensor, noise: Tensor, measure: bool) -> dict[str, Tensor]:
             metrics = value_update(batch, measure=measure)
             q_value = smaller_of_twins(critic, batch.pair)
             follow_critic(state, q_value)

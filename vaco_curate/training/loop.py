@@ -11,13 +11,15 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from vaco_curate.batches import Rows
 from vaco_curate.training.draws import BLOCK, Draws
 from vaco_curate.training.settings import MEASURE_EVERY
 from vaco_curate.training.settling import LOOKS_TO_SETTLE, Settling
 
 Metrics = dict[str, Any]
-Update = Callable[[Tensor, Tensor, bool], dict[str, Tensor]]
-"""One update from its rows (K, batch) and noise (K, batch, width); gives metrics of (K,) each if asked."""
+Update = Callable[[Rows, Tensor, Tensor, bool], dict[str, Tensor]]
+"""One update from its minibatches, the numbers of their rows (K, batch) and noise (K, batch, width); gives
+metrics of (K,) each if asked."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,8 @@ class Updates:
     def _run_block(self, begin: int, end: int) -> None:
         for number in range(begin, end):
             measure = number % MEASURE_EVERY == 0
-            metrics = self.update(self.draws.rows[number], self.draws.noise[number], measure)
+            draws = self.draws
+            metrics = self.update(draws.batch(number), draws.rows[number], draws.noise[number], measure)
             if not measure:
                 continue
             values = list(metrics.values())

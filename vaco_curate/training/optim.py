@@ -30,7 +30,8 @@ class Adam:
         self.gradients = [network.like() for network in networks]
         self.first = [torch.zeros_like(parameter) for parameter in self.parameters]
         self.second = [torch.zeros_like(parameter) for parameter in self.parameters]
-        self.steps = torch.zeros((), device=self.parameters[0].device)
+        # The fused kernel for CUDA reads the number of steps as float32, whatever the parameters are.
+        self.steps = torch.zeros((), dtype=torch.float32, device=self.parameters[0].device)
 
     def step(self) -> None:
         """One step on the gradients."""
