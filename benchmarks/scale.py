@@ -67,27 +67,30 @@ def train_scorer(folder: Path) -> None:
 
 def command(*arguments: Any, folder: Path) -> dict[str, float]:
     """Seconds, peak memory in MiB of a command, and what of it is its own: not pages of mapped files."""
-    started, own = time.perf_counter(), 0
+    started, peaks = time.perf_counter(), {"VmHWM": 0, "RssAnon": 0}
     line = [sys.executable, "-c", MAIN, *map(str, arguments), "--quiet"]
     environment = os.environ | {"XDG_CACHE_HOME": str(folder / "cache")}
     with (folder / "messages").open("w") as messages:
         process = subprocess.Popen(line, cwd=folder, stderr=messages, env=environment)
-        while True:
-            own = max(own, own_memory(process.pid))
-            pid, status, usage = os.wait4(process.pid, os.WNOHANG)
-            if pid:
-                break
+        while process.poll() is None:
+            peaks = {name: max(peak, memory(process.pid, name)) for name, peak in peaks.items()}
             time.sleep(0.02)
-    if status:
+    if process.returncode:
         raise click.ClickException((folder / "messages").read_text())
     seconds = time.perf_counter() - started
-    return {"seconds": seconds, "peak_mib": usage.ru_maxrss / 1024, "own_mib": own / 1024}
+    return {"seconds": seconds, "peak_mib": peaks["VmHWM"] / 1024, "own_mib": peaks["RssAnon"] / 1024}
 
 
-def own_memory(pid: int) -> int:
-    """KiB of memory that no file stands for."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next((int(line.split()[1]) for line in lines if line.startswith("RssAnon")), 0)
+def memory(pid: int, name: str) -> int:
+    """KiB of memory that a process has or had, by the system's name for it; 0 when it is gone.
+
+    Not the peak that the system tells of ended children: it begins with that of their parent.
+    """
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith(name)), 0)
 
 
 def write_rows(folder: Path, rows: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import h5py
@@ -64,6 +65,10 @@ def tiny_settings(**bilevel) -> TrainSettings:
         log_every=20,
         checkpoint_every=20,
     )
+
+
+CONFIG = json.dumps(tiny_settings().to_json())
+"""The same as a file of ``--config``."""
 
 
 def write_d4rl(path: Path, data: Transitions, **extra) -> Path:

@@ -51,10 +51,10 @@ def test_commands_in_the_help_exist(name):
 
 def test_the_python_example_of_the_readme_runs(tmp_path, monkeypatch, pendulum):
     """Its settings are the default's; here they are short, everything else is as printed."""
-    from vaco_curate.stages import score
+    from vaco_curate.stages import train
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(score, "PRESETS", {"standard": tiny_settings()})
+    monkeypatch.setattr(train, "PRESETS", {"standard": tiny_settings()})
     shutil.copy(pendulum, "dataset.hdf5")
     (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.S)
     namespace: dict = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeVar
@@ -86,6 +86,18 @@ def engine_option(command: Command) -> Command:
         show_default=True,
         help="ray: on the workers of a Ray cluster, a file of the dataset each; begun again, goes on.",
     )(command)
+
+
+def format_option(formats: Sequence[str], help_text: str) -> Callable[[Command], Command]:
+    """--format, Parquet by default."""
+    return click.option(
+        "--format",
+        "file_format",
+        type=click.Choice(formats),
+        default="parquet",
+        show_default=True,
+        help=help_text,
+    )
 
 
 def force_option(command: Command) -> Command:

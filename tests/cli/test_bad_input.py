@@ -8,11 +8,9 @@ import shutil
 import numpy as np
 import polars as pl
 import pytest
-from helpers import make_transitions, tiny_settings, write_d4rl
+from helpers import CONFIG, make_transitions, write_d4rl
 
 from vaco_curate.manifest import read_manifest
-
-CONFIG = json.dumps(tiny_settings().to_json())
 
 
 def nan_in_row_7(data):

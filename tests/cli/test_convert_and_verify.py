@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import shutil
 
 import h5py
@@ -9,13 +8,11 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 from formats.test_robomimic import write_robomimic
-from helpers import make_transitions, tiny_settings, write_d4rl
+from helpers import CONFIG, make_transitions, write_d4rl
 
 from vaco_curate import load_curated
 from vaco_curate.errors import CurateError
 from vaco_curate.formats import WRITERS, open_dataset, read_dataset
-
-CONFIG = json.dumps(tiny_settings().to_json())
 
 
 @pytest.mark.parametrize("file_format", WRITERS)

@@ -11,12 +11,10 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from helpers import make_transitions, tiny_settings, write_d4rl
+from helpers import CONFIG, make_transitions, tiny_settings, write_d4rl
 
 from vaco_curate import native
 from vaco_curate.manifest import read_manifest
-
-CONFIG = json.dumps(tiny_settings().to_json())
 
 
 def test_an_existing_output_needs_force_and_survives_a_refusal(vaco, scored):
@@ -220,7 +218,7 @@ def test_a_full_disk_is_refused_and_loses_nothing(start, scored):
 
 
 def test_an_interrupted_filter_leaves_the_previous_output(scored, monkeypatch, vaco):
-    from vaco_curate.stages import select
+    from vaco_curate.stages import write
 
     vaco("filter", "--top", "50%", "--out", "kept")
     before = (scored / "kept" / "data/pendulum.parquet").read_bytes()
@@ -228,7 +226,7 @@ def test_an_interrupted_filter_leaves_the_previous_output(scored, monkeypatch, v
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(select, "_write_rows", interrupted)
+    monkeypatch.setattr(write, "_write_rows", interrupted)
     assert vaco("filter", "--top", "10%", "--out", "kept", "--force").code == 130
     assert (scored / "kept" / "data/pendulum.parquet").read_bytes() == before
     assert not any(path.name.startswith(".") for path in scored.iterdir())

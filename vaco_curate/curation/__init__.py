@@ -1,16 +1,8 @@
 """From scores to selections and weights, and to the facts about them."""
 
 from vaco_curate.curation.candidates import ORDERS, By, Candidates
-from vaco_curate.curation.selection import (
-    EPISODE,
-    TRANSITION,
-    Cut,
-    Level,
-    Selection,
-    episode_means,
-    means_of,
-    select,
-)
+from vaco_curate.curation.cut import EPISODE, TRANSITION, Cut, Level
+from vaco_curate.curation.selection import Selection, episode_means, means_of, select
 from vaco_curate.curation.summary import QUANTILES, Summary, before_and_after, summarize
 from vaco_curate.curation.weights import effective_sample_share, reweight
 

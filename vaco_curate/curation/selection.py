@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from fractions import Fraction
-from typing import Any
 
 import numpy as np
 
 from vaco_curate.curation.candidates import Candidates
+from vaco_curate.curation.cut import TRANSITION, Cut, Level
 from vaco_curate.curation.ordering import count_groups, kth_smallest, kth_smallest_of_groups, ranks
 from vaco_curate.errors import SettingsError
 from vaco_curate.transitions import BLOCK, Array, Transitions, blocks
@@ -28,110 +26,6 @@ REASONS = (
 """Why a row is dropped, or is kept though it would not be by itself; in ``Selection.reason`` by number."""
 
 KEPT, BELOW_CUT, UNIT_BELOW_CUT, UNIT_TOO_LARGE, OVER_BUDGET, SHORT_EPISODE, SUCCESSOR = range(len(REASONS))
-
-
-@dataclass(frozen=True)
-class Level:
-    """What is kept or dropped as a whole: rows, episodes, or windows of some rows of an episode.
-
-    Attributes:
-        name: "transition", "episode" or "window".
-        window: rows of a window; the last of an episode may have fewer.
-    """
-
-    name: str = "transition"
-    window: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.name not in ("transition", "episode", "window") or (self.name == "window") != bool(self.window):
-            raise SettingsError(f"--level {self}: unknown", fix="give transition, episode, or window:50")
-        if self.window is not None and self.window < 1:
-            raise SettingsError(f"--level {self}: a window has at least 1 row")
-
-    @classmethod
-    def parse(cls, text: str) -> Level:
-        """``transition``, ``episode`` or ``window:N``.
-
-        Raises:
-            SettingsError: something else.
-        """
-        name, colon, size = text.partition(":")
-        try:
-            return cls(name, int(size) if colon else None)
-        except ValueError as error:
-            raise SettingsError(
-                f"--level {text}: unknown", fix="give transition, episode, or window:50"
-            ) from error
-
-    def __str__(self) -> str:
-        return self.name if self.window is None else f"{self.name}:{self.window}"
-
-
-TRANSITION, EPISODE = Level("transition"), Level("episode")
-
-
-@dataclass(frozen=True)
-class Cut:
-    """Where to cut: exactly one of a share of the rows, a number of rows, or a value.
-
-    Attributes:
-        share: in (0, 1], exact, so that 10 % of 30 rows is 3 and not 4 by rounding.
-        rows: at least 1.
-        threshold: lowest value that is kept; with ``worst`` the highest.
-        worst: keep from the other end.
-        budget: no more rows than this are kept, the best of those that would be.
-    """
-
-    share: Fraction | None = None
-    rows: int | None = None
-    threshold: float | None = None
-    worst: bool = False
-    budget: int | None = None
-
-    def __post_init__(self) -> None:
-        option = "--bottom" if self.worst else "--top"
-        if sum(value is not None for value in (self.share, self.rows, self.threshold)) != 1:
-            raise SettingsError("a cut is one of a share, a number of rows, or a threshold")
-        if self.share is not None and not 0 < self.share <= 1:
-            wrong = "more than all rows" if self.share > 1 else f"{float(100 * self.share):g} % of the rows"
-            raise SettingsError(f"{option} is {wrong}: give a share above 0 % and at most 100 %")
-        if self.rows is not None and self.rows < 1:
-            raise SettingsError(f"{option} {self.rows} keeps nothing: give at least 1 row")
-        if self.threshold is not None and not math.isfinite(self.threshold):
-            raise SettingsError(f"--threshold {self.threshold} is not a number to cut at")
-        if self.budget is not None and self.budget < 1:
-            raise SettingsError(f"--budget {self.budget} keeps nothing: give at least 1 row")
-
-    def of(self, counts: Array) -> Array:
-        """Rows that may be kept of groups of so many, (groups,): the same share of each, rounded up.
-
-        A number of rows is divided among the groups by their sizes, the largest remainders first, so that it is
-        exact.
-        """
-        if self.share is not None:
-            return np.array([math.ceil(self.share * int(count)) for count in counts])
-        assert self.rows is not None, "a threshold has no number of rows"
-        total = int(counts.sum())
-        rows = min(self.rows, total)
-        exact = [Fraction(rows * int(count), max(total, 1)) for count in counts]
-        kept = np.array([math.floor(share) for share in exact])
-        order = sorted(range(len(exact)), key=lambda group: kept[group] - exact[group])
-        kept[order[: rows - int(kept.sum())]] += 1
-        return kept
-
-    def to_json(self) -> dict[str, Any]:
-        """The request, exactly."""
-        return dataclasses.asdict(self) | {"share": None if self.share is None else str(self.share)}
-
-    def __str__(self) -> str:
-        end = "bottom" if self.worst else "top"
-        if self.share is not None:
-            words = f"{end} {float(100 * self.share):g}%"
-        elif self.rows is not None:
-            words = f"{end} {self.rows} rows"
-        else:
-            words = f"value {'<=' if self.worst else '>='} {self.threshold!r}"
-        return words if self.budget is None else f"{words}, at most {self.budget} rows"
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,10 @@
-"""The stages behind ``vaco-curate filter`` and ``reweight``: decide, then write."""
+"""The stages behind ``vaco-curate filter`` and ``reweight``: check, decide, have it written."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from vaco_curate.curation import (
     TRANSITION,
@@ -17,28 +12,19 @@ from vaco_curate.curation import (
     Candidates,
     Cut,
     Level,
-    Selection,
     Summary,
     before_and_after,
     reweight,
     select,
 )
-from vaco_curate.curation.ordering import count_groups
-from vaco_curate.curation.output import (
-    SELECTION_FILE,
-    write_selection,
-    write_weights,
-)
-from vaco_curate.curation.selection import KEPT, REASONS, rows_are_consecutive
 from vaco_curate.engines import Engine
 from vaco_curate.errors import RunError, SettingsError
 from vaco_curate.files import is_local, lies_in, place
-from vaco_curate.folders import CURATED, beside, refuse_existing, refuse_overlap, work_folder
-from vaco_curate.formats import DATA_FOLDER, WRITERS, Dataset, robomimic
-from vaco_curate.manifest import hash_folder, now, versions, write_manifest
+from vaco_curate.folders import CURATED, beside, refuse_existing, refuse_overlap
+from vaco_curate.formats import WRITERS
 from vaco_curate.stages.runs import Run, open_run
-from vaco_curate.stages.shards import WriteShards, run_shards
-from vaco_curate.transitions import Array, Fingerprint
+from vaco_curate.stages.write import Output, rows_by_reason, write_output
+from vaco_curate.transitions import Array
 
 FILTER_FORMATS = (*WRITERS, "robomimic")
 """What ``filter`` writes: rows in a format, or a filter key for robomimic's own."""
@@ -157,15 +143,15 @@ def filter_dataset(
     notes: tuple[str, ...] = ()
     if not dry_run:
         request = {**cut.to_json(), **dataclasses.asdict(choice), "level": str(choice.level)}
-        output = _Output(out, excluded, "selection" if selection_only else "kept", file_format, engine, force)
-        notes = _write(run, candidates, selection, output, dataset, request)
+        output = Output(out, excluded, "selection" if selection_only else "kept", file_format, engine, force)
+        notes = write_output(run, candidates, selection, output, dataset, request)
     return SelectionResult(
         run.folder,
         None if dry_run else out,
         selection.rule,
         selection.cut,
         *before_and_after(candidates, selection),
-        _reasons(selection),
+        rows_by_reason(selection),
         notes,
     )
 
@@ -201,8 +187,8 @@ def reweight_dataset(
     candidates = Candidates.scored(run.scores)
     selection, share_before = reweight(candidates, temperature=temperature, maximum=clip)
     request = {"temperature": temperature, "clip": clip}
-    notes = _write(
-        run, candidates, selection, _Output(out, None, part, file_format, engine, force), dataset, request
+    notes = write_output(
+        run, candidates, selection, Output(out, None, part, file_format, engine, force), dataset, request
     )
     summaries = before_and_after(candidates, selection)
     return SelectionResult(run.folder, out, selection.rule, None, *summaries, {}, notes, share_before)
@@ -239,12 +225,6 @@ def _groups(run: Run, name: str, moved_to: str | None) -> Array:
     return dataset.groups(name)
 
 
-def _reasons(selection: Selection) -> dict[str, int]:
-    everything = np.ones(len(selection.keep), bool)
-    counts = count_groups(selection.reason, everything, len(REASONS))
-    return {reason: int(count) for reason, count in zip(REASONS, counts, strict=True) if reason and count}
-
-
 def _check_outputs(
     run: Run, out: Path, excluded: Path | None, dataset: str | None, file_format: str, *, force: bool
 ) -> None:
@@ -262,101 +242,6 @@ def _check_outputs(
         raise RunError(f"--out {out} and --excluded {excluded} overlap", fix="give two separate folders")
 
 
-@dataclass(frozen=True)
-class _Output:
-    """What is written where, and by what; ``part`` says in the manifest what it is."""
-
-    folder: Path
-    excluded: Path | None
-    part: str
-    file_format: str
-    engine: Engine
-    force: bool
-
-
-def _write(
-    run: Run,
-    candidates: Candidates,
-    selection: Selection,
-    output: _Output,
-    moved_to: str | None,
-    request: dict[str, Any],
-) -> tuple[str, ...]:
-    """Write what is asked for; notes on what the format could not hold."""
-    part, file_format = output.part, output.file_format
-    request = request | {"part": part, "format": file_format, "run": run.identity()}
-    keep = {"force": output.force, "keep": output.engine != "local"}
-    notes: tuple[str, ...] = ()
-    # The stack closes in reverse: the kept rows, which are the result, are put in place last.
-    with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(work_folder(output.folder, CURATED, request, **keep))
-        dropped = None
-        if output.excluded is not None:
-            dropped = stack.enter_context(work_folder(output.excluded, CURATED, request, **keep))
-        if part == "weights":
-            write_weights(folder, selection, file_format)
-        else:
-            write_selection(folder / SELECTION_FILE, run.scores, selection)
-        if part == "kept" and file_format == "robomimic":
-            dataset = run.opened(moved_to)
-            run.check(dataset)
-            (folder / DATA_FOLDER).mkdir(exist_ok=True)
-            robomimic.write_masks(folder / DATA_FOLDER, dataset, selection.keep, output.folder.resolve().name)
-        elif part in ("kept", "weighted"):
-            notes = _write_rows(run, candidates, selection, output, run.opened(moved_to), folder, dropped)
-        if dropped is not None:
-            _write_manifest(dropped, run, selection, "excluded", request)
-        _write_manifest(folder, run, selection, part, request, notes)
-    return notes
-
-
-def _write_rows(
-    run: Run,
-    candidates: Candidates,
-    selection: Selection,
-    output: _Output,
-    dataset: Dataset,
-    folder: Path,
-    dropped: Path | None,
-) -> tuple[str, ...]:
-    """Write kept and dropped rows, unit by unit; at the end it shows whether the dataset is the one scored.
-
-    Returns:
-        Notes on what the format could not hold.
-    """
-    columns = ["score", "rank"]
-    if selection.weight is not None:
-        columns.append("weight")
-    elif (selection.reason[selection.keep] != KEPT).any():
-        columns.append("reason")
-    units = (
-        dataset.units() if output.file_format != "minari" else [dataset]
-    )  # Minari's is one, whatever it holds
-    run.scores.check_rows(dataset.source, len(dataset))
-    excluded = None if dropped is None else dropped / DATA_FOLDER
-    worker = partial(
-        WriteShards,
-        units,
-        folder / SELECTION_FILE,
-        folder / DATA_FOLDER,
-        excluded,
-        output.file_format,
-        tuple(columns),
-        {
-            "rows_consecutive": rows_are_consecutive(candidates, selection.keep),
-            "scored_fingerprint": run.scores.fingerprint,
-            "rule": selection.rule,
-        },
-    )
-    folders = [folder / DATA_FOLDER, *([excluded] if excluded is not None else [])]
-    fingerprint, notes = Fingerprint(), dict[str, None]()
-    for facts in run_shards(output.engine, worker, len(units), folders):
-        fingerprint.add_json(facts["fingerprint"])
-        notes |= dict.fromkeys(facts["notes"])
-    run.scores.check_dataset(dataset.source, fingerprint.hexdigest())
-    return tuple(notes)
-
-
 def _check_engine(engine: Engine, writes_rows: bool) -> None:
     if engine != "local" and not writes_rows:
         raise SettingsError(f"--engine {engine} writes rows, and none are asked for", fix="leave it out")
@@ -365,35 +250,3 @@ def _check_engine(engine: Engine, writes_rows: bool) -> None:
 def _check_format(file_format: str, known: tuple[str, ...]) -> None:
     if file_format not in known:
         raise SettingsError(f"--format {file_format}: unknown here", fix=f"choose from {', '.join(known)}")
-
-
-def _write_manifest(
-    folder: Path,
-    run: Run,
-    selection: Selection,
-    part: str,
-    request: dict[str, Any],
-    notes: tuple[str, ...] = (),
-) -> None:
-    kept = int(selection.keep.sum())
-    write_manifest(
-        folder,
-        {
-            "kind": CURATED,
-            "complete": True,
-            "part": part,
-            "created": now(),
-            "rule": {
-                "words": selection.rule,
-                "cut": selection.cut,
-                "ties": "lowest index ranks first",
-                **request,
-            },
-            "notes": list(notes),
-            "rows": {"kept": kept, "dropped": len(selection.keep) - kept, "reasons": _reasons(selection)},
-            "files": hash_folder(folder),
-            "run": {"folder": str(run.folder.resolve()), **run.identity()},
-            "dataset": run.manifest["dataset"],
-            "versions": versions(),
-        },
-    )

@@ -10,13 +10,13 @@ from vaco_curate.formats import WRITERS
 from vaco_curate.formats.options import ReadOptions
 from vaco_curate.stages.convert import ROWS_PER_SHARD, convert_dataset
 from vaco_curate_cli.display import Display
-from vaco_curate_cli.options import FOLDER, force_option, output_options, read_options
+from vaco_curate_cli.options import FOLDER, force_option, format_option, output_options, read_options
 
 
 @click.command(name="convert", short_help="Write a dataset in another format.")
 @click.argument("dataset")
 @click.argument("out", type=FOLDER)
-@click.option("--format", "file_format", type=click.Choice(list(WRITERS)), default="parquet", show_default=True)
+@format_option(tuple(WRITERS), "Of the files written.")
 @click.option(
     "--rows-per-shard",
     type=int,

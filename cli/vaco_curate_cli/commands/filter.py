@@ -18,6 +18,7 @@ from vaco_curate_cli.options import (
     dataset_option,
     engine_option,
     force_option,
+    format_option,
     output_options,
     resolve_run,
     run_argument,
@@ -73,13 +74,9 @@ class LevelText(click.ParamType):  # type: ignore[type-arg]  # generic from clic
 @click.option("--seed", type=int, default=0, show_default=True, help="Of --by random.")
 @click.option("--out", type=FOLDER, help="Folder to write  [default: beside the run, named after the cut]")
 @click.option("--excluded", type=FOLDER, help="Also write the dropped rows, with the reason, to this folder.")
-@click.option(
-    "--format",
-    "file_format",
-    type=click.Choice(FILTER_FORMATS),
-    default="parquet",
-    show_default=True,
-    help="minari holds whole episodes only; robomimic: a filter key beside a link to the source.",
+@format_option(
+    FILTER_FORMATS,
+    "minari holds whole episodes only; robomimic: a filter key beside a link to the source.",
 )
 @click.option(
     "--selection-only", is_flag=True, help="Write selection.parquet, the decision for every row, alone."

@@ -14,6 +14,7 @@ from vaco_curate_cli.options import (
     dataset_option,
     engine_option,
     force_option,
+    format_option,
     output_options,
     resolve_run,
     run_argument,
@@ -30,13 +31,9 @@ from vaco_curate_cli.options import (
     help="Weights are w ** (1 / temperature): above 1 closer to uniform, below 1 sharper.",
 )
 @click.option("--clip", type=float, metavar="MAX", help="Largest weight; the rest is rescaled to mean 1.")
-@click.option(
-    "--format",
-    "file_format",
-    type=click.Choice(WEIGHT_FORMATS),
-    default="parquet",
-    show_default=True,
-    help="weights: Parquet of index and weight, as LeRobot takes it; npy: an array. Both without the rows.",
+@format_option(
+    WEIGHT_FORMATS,
+    "weights: Parquet of index and weight, as LeRobot takes it; npy: an array. Both without the rows.",
 )
 @click.option("--out", type=FOLDER, help="Folder to write  [default: beside the run]")
 @engine_option
