@@ -232,7 +232,7 @@ def main(
     rows: int,
     out: Path | None,
 ) -> None:
-    """Check, measure, and train on DATASET, a D4RL-layout HDF5 file."""
+    """Check, measure, train on DATASET, and score many rows."""
     console = Console()
     if device == "cuda" and not torch.cuda.is_available():
         raise click.ClickException("torch finds no CUDA device here; --device cpu runs what needs none")

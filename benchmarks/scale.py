@@ -55,7 +55,8 @@ def write_shard(path: Path, rows: int, first_row: int) -> None:
         "episode_id": pa.array(index // EPISODE),
         "step_index": pa.array(index % EPISODE),
     }
-    write_table(path, pa.table(columns))
+    schema = pa.schema([pa.field(name, column.type, nullable=False) for name, column in columns.items()])
+    write_table(path, pa.table(columns, schema=schema))
 
 
 def train_scorer(folder: Path) -> None:

@@ -121,6 +121,7 @@ def test_gpus_that_a_cluster_does_not_have_are_refused(cluster, folder):
         apply_scorer(
             folder / "rows", folder / "scorer.vaco", out=folder / "no.vaco", device="cuda", engine="ray"
         )
+    assert not list(folder.glob("no.vaco*")), "something was begun"
 
 
 def test_what_a_job_refuses_comes_back_as_it_was_said(cluster, folder):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +24,17 @@ from vaco_curate.training import train
 @pytest.fixture(scope="module")
 def scorer() -> Scorer:
     return train(make_transitions(), tiny_settings()).scorer
+
+
+def test_scoring_leaves_the_threads_of_torch_as_they_were(scorer):
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        scorer.score(make_transitions())
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(torch.get_num_threads).result() == torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def episodes_of(data, first, last):

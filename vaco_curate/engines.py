@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import warnings
@@ -20,6 +21,29 @@ Worker = Callable[[int], Facts]
 """Does the job of a number; it can be done again, and then does what is not done yet."""
 
 
+QUIET = {
+    "ray.data._internal.execution.streaming_executor": logging.WARNING,  # when it has ended
+    "ray.data._internal.progress": logging.ERROR,  # that it shows no progress
+}
+"""What of Ray's own words is left out."""
+
+
+def check_engine(engine: Engine, device: str = "cpu") -> None:
+    """Refuse what ``run_jobs`` could not do, before anything is begun.
+
+    Raises:
+        CurateError: an unknown engine; Ray is not installed; CUDA is asked for and no machine has any.
+    """
+    if engine not in ENGINES:
+        raise SettingsError(f"--engine {engine}: unknown", fix=f"choose from {', '.join(ENGINES)}")
+    if engine == "ray":
+        gpus = _connected_ray().cluster_resources().get("GPU", 0)
+        if device == "cuda" and not gpus:
+            raise SettingsError(
+                "--device cuda: no machine of the Ray cluster has one", fix="use --device cpu or auto"
+            )
+
+
 def run_jobs(
     engine: Engine, make_worker: Callable[[], Worker], count: int, *, device: str = "cpu"
 ) -> Iterator[Facts]:
@@ -28,19 +52,18 @@ def run_jobs(
     Args:
         make_worker: makes what does jobs; called once where jobs run, where it may load a model and keep it.
             For Ray it must be picklable.
-        device: what workers compute on: "cpu", "cuda", or "auto" for CUDA where there is any. Each worker of
-            Ray then has a GPU of its own.
+        device: whether Ray gives every worker a GPU of its own: "cpu" for none, "cuda", or "auto" for one if
+            the cluster has any. What a worker computes on is its own choice.
 
     Raises:
-        CurateError: what a job raises; Ray is not installed; CUDA is asked for and no machine has any.
+        CurateError: what a job raises; as ``check_engine``.
     """
+    check_engine(engine, device)
     if engine == "local":
         worker = make_worker()
         yield from (worker(number) for number in range(count))
-    elif engine == "ray":
-        yield from _run_on_ray(make_worker, count, device)
     else:
-        raise SettingsError(f"--engine {engine}: unknown", fix=f"choose from {', '.join(ENGINES)}")
+        yield from _run_on_ray(make_worker, count, device)
 
 
 class _Actor:
@@ -60,14 +83,7 @@ class _Actor:
 
 
 def _run_on_ray(make_worker: Callable[[], Worker], count: int, device: str) -> Iterator[Facts]:
-    try:
-        import ray  # deferred: optional
-    except ImportError as error:
-        raise CurateError("Ray is not installed", fix="pip install 'vaco-curate[ray]'") from error
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Ray warns of what it uses itself
-        if not ray.is_initialized():
-            ray.init(log_to_driver=False, logging_level=logging.ERROR)
+    with _quiet():
         for row in _plan(make_worker, count, device).iter_rows():
             facts = json.loads(row["facts"])
             if "refused" in facts:
@@ -76,20 +92,42 @@ def _run_on_ray(make_worker: Callable[[], Worker], count: int, device: str) -> I
             yield facts
 
 
+def _connected_ray() -> Any:
+    """Ray's module, connected to the cluster of ``RAY_ADDRESS`` or to one of this machine alone."""
+    try:
+        import ray  # deferred: optional
+    except ImportError as error:
+        raise CurateError("Ray is not installed", fix="pip install 'vaco-curate[ray]'") from error
+    with _quiet():
+        if not ray.is_initialized():
+            ray.init(log_to_driver=False, logging_level=logging.ERROR)
+    return ray
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Ray's warnings of what it uses itself, and without ``QUIET``."""
+    before = {name: logging.getLogger(name).level for name in QUIET}
+    try:
+        for name, level in QUIET.items():
+            logging.getLogger(name).setLevel(level)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
+
+
 def _plan(make_worker: Callable[[], Worker], count: int, device: str) -> Any:
     """A Ray dataset whose rows are the facts of the jobs: an actor does one after the other."""
     import ray  # deferred: optional
     from ray.data import ActorPoolStrategy, DataContext
 
-    logging.getLogger("ray.data").setLevel(logging.ERROR)  # it says when it ends, and that it shows no progress
     context = DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
     resources = ray.cluster_resources()
     gpus = int(resources.get("GPU", 0)) if device != "cpu" else 0
-    if device == "cuda" and not gpus:
-        raise SettingsError(
-            "--device cuda: no machine of the Ray cluster has one", fix="use --device cpu or auto"
-        )
     cores = int(resources.get("CPU", 1))
     # One core stays free: Ray's own tasks would wait for it for ever.
     size = min(count, gpus if gpus else max(1, cores - 1))

@@ -142,8 +142,8 @@ class Scorer:
     def _scored(self, data: Transitions, reduce: Callable[[Tensor, Tensor, Tensor], Result]) -> list[Result]:
         """What ``reduce`` makes of (scores, Q(s, a), V(s)), (K, rows) each, ``CHUNK`` rows at a time."""
         log_rho = self._log_rho(data)
-        by_library = native.usable(self.networks.flat)
-        threads = torch.get_num_threads() if by_library else 1
+        by_library, of_torch = native.usable(self.networks.flat), torch.get_num_threads()
+        threads = of_torch if by_library else 1
         share = max(1, -(-len(data) // (CHUNK * threads))) * CHUNK
         pieces = [slice(start, start + share) for start in range(0, len(data), share)]
 
@@ -151,8 +151,11 @@ class Scorer:
             return [reduce(*passed) for passed in self._passes(data, rows, log_rho)]
 
         alone = partial(torch.set_num_threads, 1) if by_library else None  # a thread of ours is a core's
-        with ThreadPoolExecutor(len(pieces), initializer=alone) as pool:
-            return [result for results in pool.map(work, pieces) for result in results]
+        try:
+            with ThreadPoolExecutor(len(pieces), initializer=alone) as pool:
+                return [result for results in pool.map(work, pieces) for result in results]
+        finally:
+            torch.set_num_threads(of_torch)  # of threads that begin later, which the last word decides
 
     def _log_rho(self, data: Transitions) -> tuple[Paths, Tensor] | None:
         """The paths of a dataset and log rho of each by every member, (K, paths)."""

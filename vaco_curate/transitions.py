@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NoReturn
@@ -134,7 +134,7 @@ class Transitions:
 
     def pieces(self) -> Iterator[Transitions]:
         """The same rows in pieces of whole episodes: about ``BLOCK`` rows each, or one longer episode."""
-        for episodes in _some_episodes(self):
+        for episodes in _some_episodes(self, BLOCK):
             first = int(self.episode_start[episodes][0])
             last = int(self.episode_start[episodes][-1] + self.episode_length[episodes][-1])
             columns: dict[str, Any] = {name: getattr(self, name)[first:last] for name in COLUMNS}
@@ -163,7 +163,7 @@ class Fingerprint:
         columns = {name: getattr(piece, name).reshape(len(piece), -1) for name in COLUMNS}
         self._layout = repr([(name, str(c.dtype), c.shape[1]) for name, c in columns.items()]).encode()
         width = sum(column.itemsize * column.shape[1] for column in columns.values())
-        for episodes in _some_episodes(piece):
+        for episodes in _some_episodes(piece, HASHED_ROWS):
             starts, lengths = piece.episode_start[episodes], piece.episode_length[episodes]
             first, last = int(starts[0]), int(starts[-1] + lengths[-1])
             rows, at = np.empty((last - first, width), np.uint8), 0
@@ -177,6 +177,12 @@ class Fingerprint:
                 self.total += int.from_bytes(digest.digest(), "little")
         self.total %= 2**256
         self.rows += len(piece)
+
+    def over(self, pieces: Iterable[Transitions]) -> Iterator[Transitions]:
+        """The same pieces, each taken in on its way."""
+        for piece in pieces:
+            self.add(piece)
+            yield piece
 
     def to_json(self) -> dict[str, str]:
         """What it takes to add it to others, as JSON can hold it."""
@@ -193,14 +199,17 @@ class Fingerprint:
         return hashlib.sha256(self._layout + f" {self.rows} {self.total}".encode()).hexdigest()
 
 
-def _some_episodes(data: Transitions) -> Iterator[slice]:
-    """Episodes in groups of about ``BLOCK`` rows, or one longer episode."""
+def _some_episodes(data: Transitions, at_once: int) -> Iterator[slice]:
+    """Episodes in groups of at most ``at_once`` rows, or one longer episode."""
     start, rows = 0, np.concatenate([[0], np.cumsum(data.episode_length)])
     while start < len(data.episode_start):
-        stop = max(start + 1, int(np.searchsorted(rows, rows[start] + BLOCK, side="right")) - 1)
+        stop = max(start + 1, int(np.searchsorted(rows, rows[start] + at_once, side="right")) - 1)
         yield slice(start, stop)
         start = stop
 
+
+HASHED_ROWS = 1 << 12
+"""Rows that are put side by side to be hashed: few enough to stay in the processor's cache."""
 
 BLOCK = 1 << 18
 """Rows that a computation over all rows takes at a time, where the dataset may be larger than memory."""

@@ -284,14 +284,14 @@ def random_columns(rows: int) -> dict[str, np.ndarray]:
 
 
 def _arrow(columns: dict[str, np.ndarray]) -> pa.Table:
-    return pa.table(
-        {
-            name: pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
-            if values.ndim == 2
-            else pa.array(values)
-            for name, values in columns.items()
-        }
-    )
+    arrays = {
+        name: pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
+        if values.ndim == 2
+        else pa.array(values)
+        for name, values in columns.items()
+    }
+    fields = [pa.field(name, array.type, nullable=name == "next_observation") for name, array in arrays.items()]
+    return pa.table(arrays, schema=pa.schema(fields))
 
 
 def streaming(rows: int) -> dict[str, float]:

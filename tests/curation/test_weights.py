@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from vaco_curate.curation import Candidates, effective_sample_share, reweight, summarize
 from vaco_curate.curation.health import score_warnings
-from vaco_curate.curation.weights import clipped_weights, weights_from_scores
+from vaco_curate.curation.weights import clipped_weights, sample_share_of_scores, weights_from_scores
 from vaco_curate.errors import SettingsError
 
 
@@ -93,10 +93,21 @@ def test_a_summary_counts_only_rows_with_weight():
 def test_collapsed_and_tied_scores_are_reported_and_sound_ones_are_not():
     generator = np.random.default_rng(0)
     sound = generator.standard_normal(1000)
-    assert score_warnings(sound, one_return=False) == []
     collapsed = sound.copy()
     collapsed[0] = 50.0
-    assert "collapsed" in score_warnings(collapsed, one_return=False)[0]
-    assert "all scores are equal" in score_warnings(np.ones(9), one_return=False)[0]
-    assert "share their score" in score_warnings(np.round(sound), one_return=False)[0]
-    assert "same return" in score_warnings(sound, one_return=True)[0]
+
+    def warnings(score, *, one_return=False):
+        return score_warnings(score, sample_share_of_scores(score), one_return=one_return)
+
+    assert warnings(sound) == []
+    assert "collapsed" in warnings(collapsed)[0]
+    assert "all scores are equal" in warnings(np.ones(9))[0]
+    assert "share their score" in warnings(np.round(sound))[0]
+    assert "same return" in warnings(sound, one_return=True)[0]
+
+
+def test_the_sample_share_of_scores_is_that_of_their_weights():
+    score = 3.0 * np.random.default_rng(1).standard_normal(1000)
+    share = effective_sample_share(weights_from_scores(score, 1.0))
+    assert sample_share_of_scores(score) == pytest.approx(share, rel=1e-12)
+    assert share == pytest.approx(np.exp(score).sum() ** 2 / (1000 * np.exp(2 * score).sum()), rel=1e-12)

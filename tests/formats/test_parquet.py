@@ -74,8 +74,9 @@ def test_vectors_are_fixed_size_lists_and_split_into_byte_streams(tmp_path):
     assert not schema.field("observation").nullable
     group = pq.ParquetFile(file).metadata.row_group(0)
     encodings = {group.column(i).path_in_schema: group.column(i) for i in range(group.num_columns)}
-    assert "BYTE_STREAM_SPLIT" in encodings["observation.list.element"].encodings
-    assert encodings["observation.list.element"].compression == "ZSTD"
+    for name in ("observation", "action", "next_observation"):
+        assert "BYTE_STREAM_SPLIT" in encodings[f"{name}.list.element"].encodings
+        assert encodings[f"{name}.list.element"].compression == "ZSTD"
 
 
 def test_a_selection_with_holes_does_not_take_the_next_row_for_a_successor(tmp_path):

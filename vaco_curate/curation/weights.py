@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -25,10 +26,15 @@ def weights_from_scores(score: Array, temperature: float) -> Array:
     """
     largest, weight = float(score.max()), np.empty(len(score))
     for rows in blocks(len(score)):
-        scaled = (score[rows].astype(np.float64) - largest) / temperature
-        np.exp(np.maximum(scaled, math.log(SMALLEST)), out=weight[rows])
+        weight[rows] = _over_largest(score[rows], largest, temperature)
     weight /= weight.mean()
     return weight
+
+
+def _over_largest(score: Array, largest: float, temperature: float) -> Array:
+    """(n,) float64 weights over that of the largest score, at least ``SMALLEST``."""
+    scaled = (score.astype(np.float64) - largest) / temperature
+    return np.asarray(np.exp(np.maximum(scaled, math.log(SMALLEST))))
 
 
 def clipped_weights(weight: Array, maximum: float) -> Array:
@@ -52,8 +58,22 @@ def clipped_weights(weight: Array, maximum: float) -> Array:
 
 def effective_sample_share(weight: Array) -> float:
     """(sum w)^2 / (n sum w^2) of non-negative weights, in (0, 1]; Kish's effective sample size over n."""
-    squares = sum(float(np.square(weight[rows], dtype=np.float64).sum()) for rows in blocks(len(weight)))
-    return float(weight.sum(dtype=np.float64) ** 2 / (len(weight) * squares))
+    return _sample_share((weight[rows] for rows in blocks(len(weight))), len(weight))
+
+
+def sample_share_of_scores(score: Array) -> float:
+    """The effective sample share of the weights of scores at temperature 1, which are not held for it."""
+    largest = float(score.max())
+    parts = (_over_largest(score[rows], largest, 1.0) for rows in blocks(len(score)))
+    return _sample_share(parts, len(score))
+
+
+def _sample_share(parts: Iterable[Array], count: int) -> float:
+    total = squares = 0.0
+    for weight in parts:
+        total += float(weight.sum(dtype=np.float64))
+        squares += float(np.square(weight, dtype=np.float64).sum())
+    return total**2 / (count * squares)
 
 
 def reweight(candidates: Candidates, *, temperature: float, maximum: float | None) -> tuple[Selection, float]:

@@ -22,8 +22,8 @@ from vaco_curate.transitions import COLUMNS, Array, Transitions
 VERSION = 1
 """Of what a cache holds; one of another version is not used."""
 
-TRAINING_BYTES = 60
-"""Bytes a row that training holds beside the columns: row numbers, values and priors of every row."""
+TRAINING_BYTES, MEMBER_BYTES = 36, 24
+"""Bytes a row that training holds beside the columns: row numbers; and by every member, values and priors."""
 
 
 def memory_of_machine() -> int:
@@ -31,15 +31,16 @@ def memory_of_machine() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def bytes_in_memory(dataset: Dataset) -> int:
-    """Bytes that training needs for a dataset: its columns, a copy in float32, and numbers for every row.
+def bytes_in_memory(dataset: Dataset, members: int) -> tuple[int, int]:
+    """Bytes that training needs: for the columns, and on its device for a copy and numbers of every row.
 
     Raises:
         DatasetError: as ``Dataset.pieces``.
     """
     observation, action, _ = _widths(dataset)
     copy = 4 * (2 * observation + action + 2)
-    return (_bytes_a_row(dataset) + copy + TRAINING_BYTES) * len(dataset)
+    on_device = copy + TRAINING_BYTES + MEMBER_BYTES * members
+    return _bytes_a_row(dataset) * len(dataset), on_device * len(dataset)
 
 
 def _bytes_a_row(dataset: Dataset) -> int:

@@ -37,7 +37,7 @@ SOURCE_FILE = "source_file"
 
 
 def read_ahead(pieces: Iterable[Transitions]) -> Iterator[Transitions]:
-    """The same pieces, of which the next is read while one is worked on."""
+    """The same pieces, of which the next is made ready while one is worked on."""
     waiting = iter(pieces)
     with ThreadPoolExecutor(1) as reader:
         upcoming = reader.submit(next, waiting, None)

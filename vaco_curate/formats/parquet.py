@@ -1,9 +1,9 @@
 """Parquet: our own schema, read and written; other schemas by a column map.
 
-Vectors are lists of the stored float type, of fixed size where none is null, byte-stream-split and zstd
-compressed, which is the smallest and fastest lossless form for smooth trajectories. File metadata under
-``vaco_curate`` (JSON) carries what the columns cannot: environment, action bounds, whether rows are
-consecutive.
+Vectors are lists of the stored float type, of fixed size but for ``next_observation``, which may be null;
+byte-stream-split and zstd compressed, which is the smallest and fastest lossless form for smooth
+trajectories. File metadata under ``vaco_curate`` (JSON) carries what the columns cannot: environment, action
+bounds, whether rows are consecutive.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,8 @@ BYTES_PER_GROUP = 1 << 28
 class TableWriter:
     """One file, whose bytes depend on its rows alone: row groups are full whatever pieces the rows came in.
 
+    A row group is compressed and written while the next is gathered; an error in it comes with the next.
+
     Vectors that may be null are written as lists of any size: in a fixed-size list, pyarrow before 26 refuses
     to read a null.
     """
@@ -31,6 +34,8 @@ class TableWriter:
             1, min(ROWS_PER_GROUP, BYTES_PER_GROUP // sum(_width(field.type) for field in schema))
         )
         self._schema = pa.schema([_as_written(field) for field in schema], metadata=schema.metadata)
+        self._thread = ThreadPoolExecutor(1)
+        self._written: Future[None] | None = None
         self._sink = None if is_local(path) else path.open("wb")
         self._writer = pq.ParquetWriter(
             self._sink or path,
@@ -52,18 +57,24 @@ class TableWriter:
         """Write what is held and finish the file."""
         while self._rows:
             self._write_group()
+        self._wait()
+        self._thread.shutdown()
         self._writer.close()
         if self._sink is not None:
             self._sink.close()
 
+    def _wait(self) -> None:
+        if self._written is not None:
+            self._written.result()
+
     def _write_group(self) -> None:
         together = pa.concat_tables(self._held)
         group = together.slice(0, self._group)
-        columns = [
-            column if column.type == field.type else _as_lists(column, field.type)
-            for column, field in zip(group.columns, self._schema, strict=True)
-        ]
-        self._writer.write_table(pa.table(columns, schema=self._schema), row_group_size=self._group)
+        for number, field in enumerate(self._schema):
+            if pa.types.is_list(field.type) and pa.types.is_fixed_size_list(group.schema.field(number).type):
+                group = group.set_column(number, field, _as_lists(group.column(number), field.type))
+        self._wait()
+        self._written = self._thread.submit(self._writer.write_table, group, row_group_size=self._group)
         rest = together.slice(self._group)
         self._held, self._rows = [rest], rest.num_rows
 
@@ -128,7 +139,7 @@ def _as_written(field: pa.Field) -> pa.Field:
 
 
 def _as_lists(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
-    """Fixed-size lists as lists, of which a null holds nothing: older writers take no other."""
+    """Fixed-size lists as lists; a null spans no values, for pyarrow 21 writes no other."""
     chunks = []
     for chunk in column.chunks:
         lengths = chunk.is_valid().to_numpy(zero_copy_only=False) * chunk.type.list_size

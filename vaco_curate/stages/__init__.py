@@ -5,7 +5,7 @@ from vaco_curate.stages.convert import ConvertResult, convert_dataset
 from vaco_curate.stages.evaluate import EvaluationResult, EvaluationSettings, PolicyResult, evaluate_policy
 from vaco_curate.stages.inspect import Inspection, inspect_dataset
 from vaco_curate.stages.report import ReportResult, report_run
-from vaco_curate.stages.score import ScoreResult
+from vaco_curate.stages.scoring import ScoreResult
 from vaco_curate.stages.select import Choice, SelectionResult, filter_dataset, reweight_dataset
 from vaco_curate.stages.train import score_dataset
 from vaco_curate.stages.verify import Check, Verification, verify_folder

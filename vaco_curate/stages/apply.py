@@ -6,13 +6,13 @@ import time
 from functools import partial
 from pathlib import Path
 
-from vaco_curate.engines import Engine
+from vaco_curate.engines import Engine, check_engine
 from vaco_curate.files import place
 from vaco_curate.folders import RUN, refuse_overlap, run_folder_for, work_folder
 from vaco_curate.formats import ReadOptions
 from vaco_curate.scorer import Scorer
 from vaco_curate.stages.runs import SCORER_FOLDER, open_run
-from vaco_curate.stages.score import ScoreResult, finish_run, new_manifest, open_scorable, score_into
+from vaco_curate.stages.scoring import ScoreResult, finish_run, new_manifest, open_scorable, score_into
 from vaco_curate.training import TrainSettings, chosen_device, settings_from_json
 
 
@@ -38,10 +38,11 @@ def apply_scorer(
     """
     source = str(source)
     if engine == "local":
-        chosen_device(device)
+        chosen_device(device)  # or a refusal, before anything is read
     out = place(out) if out is not None else run_folder_for(source)
     trained = open_run(place(scorer_run))
     refuse_overlap(out, {"the run of the scorer": trained.folder})
+    check_engine(engine, device)
     read_options = read_options or ReadOptions()
     started = time.perf_counter()
     dataset = open_scorable(source, read_options, out)

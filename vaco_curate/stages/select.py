@@ -17,7 +17,7 @@ from vaco_curate.curation import (
     reweight,
     select,
 )
-from vaco_curate.engines import Engine
+from vaco_curate.engines import Engine, check_engine
 from vaco_curate.errors import RunError, SettingsError
 from vaco_curate.files import is_local, lies_in, place
 from vaco_curate.folders import CURATED, beside, refuse_existing, refuse_overlap
@@ -131,6 +131,7 @@ def filter_dataset(
         raise SettingsError(f"{what} writes no rows, also no --excluded", fix="leave one of them out")
     if not dry_run:
         _check_outputs(run, out, excluded, dataset, file_format, force=force)
+        check_engine(engine)
     group = None if choice.per is None else _groups(run, choice.per, dataset)
     candidates = Candidates.scored(run.scores, choice.by, group=group, seed=choice.seed)
     selection = select(
@@ -184,6 +185,7 @@ def reweight_dataset(
     _check_engine(engine, part == "weighted")
     out = place(out) if out is not None else beside(run.folder, f"{run_stem(run.folder)}.{part}")
     _check_outputs(run, out, None, dataset, file_format, force=force)
+    check_engine(engine)
     candidates = Candidates.scored(run.scores)
     selection, share_before = reweight(candidates, temperature=temperature, maximum=clip)
     request = {"temperature": temperature, "clip": clip}

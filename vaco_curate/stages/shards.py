@@ -61,8 +61,7 @@ class ScoreShards:
             unit.first_row,
         )
         fingerprint, returns, notes = Fingerprint(), [], dict[str, None]()
-        for piece, scores in scored_pieces(unit.pieces(), self.scorer):
-            fingerprint.add(piece)
+        for piece, scores in scored_pieces(fingerprint.over(unit.pieces()), self.scorer):
             returns.append(piece.episode_return)
             notes |= dict.fromkeys(piece.notes)
             batch = score_batch(piece, scores)
@@ -124,15 +123,16 @@ class WriteShards:
                 Target(folder, unit.shard_names, rows, facts, unit.first_row)
             )
         fingerprint = Fingerprint()
-        decision = _SelectionRows(self.selection)
-        for piece in read_ahead(unit.pieces()):
-            fingerprint.add(piece)
+        columns = {True: self.columns, False: ("score", "rank", "reason")}
+        names = {name for keep in folders for name in columns[keep]}
+        decision = _SelectionRows(self.selection, ["keep", *sorted(names)])
+        for piece in read_ahead(fingerprint.over(read_ahead(unit.pieces()))):
             decided = decision.read(piece.first_row, len(piece))
             keeps = decided.column("keep").to_numpy()
             for keep, writer in writers.items():
                 chosen = np.flatnonzero(keeps == keep)
-                names = self.columns if keep else ("score", "rank", "reason")
-                extra = {name: _values(decided.column(name).take(pa.array(chosen))) for name in names}
+                taken = decided.select(columns[keep]).take(pa.array(chosen))
+                extra = {name: _values(taken.column(name)) for name in columns[keep]}
                 writer.write(piece, chosen, extra)
         for writer in writers.values():
             writer.close()
@@ -190,9 +190,10 @@ def _once(folder: Path, number: int) -> Iterator[_Job]:
 
 
 class _SelectionRows:
-    """Rows of a selection by their numbers, read row group by row group as they are asked for, in order."""
+    """Columns of a selection by row numbers, read row group by row group as they are asked for, in order."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+        self._columns = list(columns)
         self._file = parquet_file(path, pre_buffer=False)
         groups = range(self._file.metadata.num_row_groups)
         self._ends = np.cumsum([self._file.metadata.row_group(group).num_rows for group in groups])
@@ -202,9 +203,12 @@ class _SelectionRows:
         first = int(np.searchsorted(self._ends, first_row, side="right"))
         last = int(np.searchsorted(self._ends, first_row + count, side="left"))
         groups = range(first, min(last, len(self._ends) - 1) + 1)
-        self._held = {g: self._held[g] if g in self._held else self._file.read_row_group(g) for g in groups}
+        self._held = {g: self._held[g] if g in self._held else self._read(g) for g in groups}
         before = int(self._ends[first - 1]) if first else 0
         return pa.concat_tables(self._held.values()).slice(first_row - before, count).combine_chunks()
+
+    def _read(self, group: int) -> pa.Table:
+        return self._file.read_row_group(group, self._columns)
 
 
 def _notes_on_kernels(scorer: Scorer) -> list[str]:

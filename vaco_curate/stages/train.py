@@ -22,7 +22,7 @@ from vaco_curate.formats.cache import bytes_in_memory, cache_folder, mapped, mem
 from vaco_curate.formats.tables import write_table
 from vaco_curate.manifest import FILE_NAME, read_manifest, write_manifest
 from vaco_curate.stages.runs import METRICS_FILE, POLICY_FOLDER, SCORER_FOLDER
-from vaco_curate.stages.score import (
+from vaco_curate.stages.scoring import (
     CHECKPOINT_FILE,
     ScoreResult,
     finish_run,
@@ -77,7 +77,7 @@ def score_dataset(
         force: replace a finished run, or start an unfinished one over.
         read_options: None for the defaults, or with ``resume`` for what the run began with.
         memory_limit: bytes; data that would need more is trained on from mapped files. None for half of the
-            memory of the machine, or of its GPU if that has less and trains.
+            machine's memory, and of its GPU's if that trains.
         cache: keep the columns of such data in the user's cache folder, for the next time.
         on_note: called with a remark about what is being done.
 
@@ -108,8 +108,8 @@ def score_dataset(
         "device": device_name(torch_device),
     }
     hashes = manifest["dataset"]["recordings"]
-    limit = memory_limit if memory_limit is not None else _half_of_memory(torch_device)
-    with _loaded(dataset, hashes, read_options, out, limit, cache, on_note) as (data, scratch):
+    in_memory = _fits(dataset, members, torch_device, memory_limit)
+    with _loaded(dataset, hashes, read_options, out, in_memory, cache, on_note) as (data, scratch):
         manifest["dataset"] |= {"fingerprint": data.fingerprint, "episodes": len(data.episode_start)}
         if began is not None:
             _check_same_run(work, began, manifest)
@@ -154,11 +154,13 @@ def score_dataset(
     return result
 
 
-def _half_of_memory(device: torch.device) -> int:
-    """Bytes: of the machine, or of the GPU if it has less."""
-    machine = memory_of_machine()
-    gpu = machine if device.type == "cpu" else torch.cuda.get_device_properties(device).total_memory
-    return min(machine, gpu) // 2
+def _fits(dataset: Dataset, members: int, device: torch.device, limit: int | None) -> bool:
+    """Whether to train in memory: in ``limit`` bytes, or in half of what the machine and its GPU have."""
+    columns, on_device = bytes_in_memory(dataset, members)
+    if limit is not None or device.type == "cpu":
+        return columns + on_device <= (limit if limit is not None else memory_of_machine() // 2)
+    of_gpu: int = torch.cuda.get_device_properties(device).total_memory
+    return columns <= memory_of_machine() // 2 and on_device <= of_gpu // 2
 
 
 @contextlib.contextmanager
@@ -167,7 +169,7 @@ def _loaded(
     hashes: list[dict[str, Any]],
     options: ReadOptions,
     out: Path,
-    limit: int,
+    in_memory: bool,
     cache: bool,
     on_note: Callable[[str], None],
 ) -> Iterator[tuple[Transitions, Path | None]]:
@@ -175,9 +177,8 @@ def _loaded(
 
     Args:
         hashes: of its files, which decide where its columns are cached.
-        limit: bytes that may be in memory.
     """
-    if bytes_in_memory(dataset) <= limit:
+    if in_memory:
         yield dataset.read(), None
         return
     if cache:

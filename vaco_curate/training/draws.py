@@ -71,7 +71,8 @@ class Draws:
             deviations = [self.deviation(update) for update in range(block * BLOCK, (block + 1) * BLOCK)]
             self.noise *= self.noise.new_tensor(deviations).view(-1, 1, 1, 1)
         if self._fetched is not None:
-            self._fetched.copy_(self.source.take(self.rows).values)
+            rows = self.source.values.index_select(0, self.rows.flatten().to(self.source.values.device))
+            self._fetched.copy_(rows.view_as(self._fetched))
 
     def batch(self, number: int) -> Rows:
         """The minibatches of an update of the block, (K, batch) rows."""

@@ -42,7 +42,7 @@ class Group:
     """K members whose updates are computed together.
 
     Args:
-        rows: the dataset in network units, on the training device.
+        rows: the dataset in network units, on the training device or in a mapped file.
         paths: of the dataset.
         learnable: numbers of the rows that values can be learned from, on the training device.
         seeds: one for each member.

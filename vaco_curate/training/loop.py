@@ -48,7 +48,7 @@ OnProgress = Callable[[Progress], None]
 
 
 class Updates:
-    """Runs ranges of updates and sums their metrics, without a word from the device in between.
+    """Runs ranges of updates and sums their metrics, without a word from the device within a block.
 
     On CUDA a whole block of updates is captured as one graph and replayed: an update's kernels are so
     short that launching them one by one would take longer than running them.

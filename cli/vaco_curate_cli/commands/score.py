@@ -53,7 +53,7 @@ scorer from collapsing. The cost hardly depends on the number of rows."""
 @click.option(
     "--memory-limit",
     type=Size(),
-    help="Train on larger data from mapped files, loaded as they are used.  [default: half the memory]",
+    help="Train on larger data from mapped files.  [default: half of the memory, and of the GPU's]",
 )
 @click.option("--no-cache", is_flag=True, help="Do not keep the columns of such data in the cache folder.")
 @read_options

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vaco_curate.curation.health import score_warnings
-from vaco_curate.curation.weights import effective_sample_share, weights_from_scores
+from vaco_curate.curation.weights import sample_share_of_scores
 from vaco_curate.engines import Engine
 from vaco_curate.errors import DatasetError
 from vaco_curate.folders import RUN, refuse_overlap
@@ -160,16 +160,17 @@ def finish_run(
         manifest: of ``new_manifest``, and what was found since.
     """
     score = scored.scores.column("score")
+    share = sample_share_of_scores(score)
     episodes, (lowest, highest) = scored.found["episodes"], scored.returns
     result = ScoreResult(
         run=out,
         rows=len(score),
         episodes=episodes,
         members=scorer.members,
-        effective_sample_share=effective_sample_share(weights_from_scores(score, 1.0)),
+        effective_sample_share=share,
         seconds={part: round(value, 3) for part, value in seconds.items()},
         notes=(*scored.notes, _note_on_actions(scorer)),
-        warnings=tuple(score_warnings(score, one_return=episodes > 1 and lowest == highest)),
+        warnings=tuple(score_warnings(score, share, one_return=episodes > 1 and lowest == highest)),
     )
     outcome = {
         "finished": now(),
