@@ -163,9 +163,7 @@ def bare_copy(source: Path, keep: pa.ChunkedArray, folder: Path) -> None:
 
 def tables(facts: dict[str, Any]) -> str:
     """The results as Markdown."""
-    head = "| rows | command | seconds | seconds per million rows | peak memory | without mapped files |"
-    lines = [head, "|---|---|---|---|---|---|"]
-    lines += [_row(found, name, "") for found in facts["scale"] for name in ("score", "filter")]
+    lines = streams(facts["scale"])
     lines += [_row(facts["ray"], name, " --engine ray") for name in ("score", "filter")]
     copied, largest = facts["writer"], facts["scale"][-1]
     lines.append(_row(largest, "train", " --memory-limit 1GB"))
@@ -186,6 +184,13 @@ def tables(facts: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def streams(scales: list[dict[str, Any]]) -> list[str]:
+    """A table's head, and the rows of scoring and filtering."""
+    head = "| rows | command | seconds | seconds per million rows | peak memory | without mapped files |"
+    rows = [_row(found, name, "") for found in scales for name in ("score", "filter")]
+    return [head, "|---|---|---|---|---|---|", *rows]
+
+
 def _row(found: dict[str, Any], name: str, engine: str) -> str:
     one = found[name]
     words = {"score": "score --scorer", "filter": "filter --top 50%", "train": "score"}[name]
@@ -197,14 +202,17 @@ def _row(found: dict[str, Any], name: str, engine: str) -> str:
 @click.command()
 @click.option("--rows", "sizes", multiple=True, type=int, default=(1_000_000, 5_000_000, 20_000_000))
 @click.option("--rounds", type=int, default=3, show_default=True, help="Of the writer.")
-@click.option("--page/--no-page", default=True, help="Write the tables into docs/scaling.md.")
-def main(sizes: tuple[int, ...], rounds: int, page: bool) -> None:
+@click.option("--streams-only", is_flag=True, help="Score and filter; print, and write nothing down.")
+def main(sizes: tuple[int, ...], rounds: int, streams_only: bool) -> None:
     """Measure, print the tables, and write them down."""
     console = Console(stderr=True)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         train_scorer(folder)
         facts: dict[str, Any] = {"cores": len(os.sched_getaffinity(0))}
+        if streams_only:
+            print("\n".join(streams([scale(rows, folder, console) for rows in sizes])))
+            return
         facts["scale"] = [scale(rows, folder, console, train=rows == sizes[-1]) for rows in sizes]
         facts["ray"] = scale(min(sizes[-1], 5 * SHARD), folder, console, "--engine", "ray")
         console.print("the writer", style="dim")
@@ -212,10 +220,9 @@ def main(sizes: tuple[int, ...], rounds: int, page: bool) -> None:
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(facts, indent=2) + "\n")
     text = tables(facts)
-    if page:
-        begin, end = "<!-- scale: begin -->", "<!-- scale: end -->"
-        before, rest = PAGE.read_text().split(begin)
-        PAGE.write_text(f"{before}{begin}\n{text}\n{end}{rest.split(end)[1]}")
+    begin, end = "<!-- scale: begin -->", "<!-- scale: end -->"
+    before, rest = PAGE.read_text().split(begin)
+    PAGE.write_text(f"{before}{begin}\n{text}\n{end}{rest.split(end)[1]}")
     print(text)
 
 
