@@ -130,8 +130,10 @@ def select(
             ),
             fix="give a larger --top or a lower --threshold",
         )
-    kept_values = units.value[keep]
-    edge = float(kept_values.max() if cut.worst else kept_values.min())
+    if cut.worst:
+        edge = float(units.value.max(where=keep, initial=-np.inf))
+    else:
+        edge = float(units.value.min(where=keep, initial=np.inf))
     if units.size is not None:
         keep, reason, rank = (np.repeat(array, units.size) for array in (keep, reason, rank))
     if keep_successors:
@@ -285,9 +287,8 @@ def rows_are_consecutive(candidates: Candidates, keep: Array) -> bool:
 
     Then a row's successor is the next row, as in an uncut dataset.
     """
-    last = np.append(candidates.episode_start[1:], len(candidates)) - 1
-    is_last, is_first = np.zeros(len(candidates), bool), np.zeros(len(candidates), bool)
-    is_last[last], is_first[candidates.episode_start] = True, True
+    first = candidates.episode_start
+    last = np.append(first[1:], len(candidates)) - 1
     before: int | None = None
     for rows in blocks(len(candidates)):
         kept = np.flatnonzero(keep[rows]) + rows.start
@@ -295,8 +296,14 @@ def rows_are_consecutive(candidates: Candidates, keep: Array) -> bool:
             kept = np.append(before, kept)
         if len(kept) > 1:
             one, other = kept[:-1], kept[1:]
-            follows = (other == one + 1) & candidates.goes_on[one]
-            if not (follows | (is_last[one] & is_first[other])).all():
+            breaks = np.flatnonzero((other != one + 1) | ~candidates.goes_on[one])
+            if not (_are_among(one[breaks], last) & _are_among(other[breaks], first)).all():
                 return False
         before = int(kept[-1]) if len(kept) else before
     return True
+
+
+def _are_among(rows: Array, some: Array) -> Array:
+    """(rows,) bool: whether each is one of some increasing row numbers."""
+    at = np.minimum(np.searchsorted(some, rows), len(some) - 1)
+    return np.asarray(some[at] == rows)

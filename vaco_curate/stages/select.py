@@ -13,7 +13,6 @@ from vaco_curate.curation import (
     Cut,
     Level,
     Summary,
-    before_and_after,
     reweight,
     select,
 )
@@ -23,7 +22,7 @@ from vaco_curate.files import is_local, lies_in, place
 from vaco_curate.folders import CURATED, beside, refuse_existing, refuse_overlap
 from vaco_curate.formats import WRITERS
 from vaco_curate.stages.runs import Run, open_run
-from vaco_curate.stages.write import Output, rows_by_reason, write_output
+from vaco_curate.stages.write import Decision, Output, rows_by_reason, write_output
 from vaco_curate.transitions import Array
 
 FILTER_FORMATS = (*WRITERS, "robomimic")
@@ -132,26 +131,20 @@ def filter_dataset(
     if not dry_run:
         _check_outputs(run, out, excluded, dataset, file_format, force=force)
         check_engine(engine)
-    group = None if choice.per is None else _groups(run, choice.per, dataset)
-    candidates = Candidates.scored(run.scores, choice.by, group=group, seed=choice.seed)
-    selection = select(
-        candidates,
-        cut,
-        choice.level,
-        min_episode_length=choice.min_episode_length,
-        keep_successors=choice.keep_successors,
-    )
+    decision = _decide(run, cut, choice, dataset)
+    selection = decision.selection
     notes: tuple[str, ...] = ()
     if not dry_run:
         request = {**cut.to_json(), **dataclasses.asdict(choice), "level": str(choice.level)}
         output = Output(out, excluded, "selection" if selection_only else "kept", file_format, engine, force)
-        notes = write_output(run, candidates, selection, output, dataset, request)
+        notes = write_output(run, decision, output, dataset, request)
     return SelectionResult(
         run.folder,
         None if dry_run else out,
         selection.rule,
         selection.cut,
-        *before_and_after(candidates, selection),
+        decision.before,
+        decision.after,
         rows_by_reason(selection),
         notes,
     )
@@ -186,14 +179,14 @@ def reweight_dataset(
     out = place(out) if out is not None else beside(run.folder, f"{run_stem(run.folder)}.{part}")
     _check_outputs(run, out, None, dataset, file_format, force=force)
     check_engine(engine)
-    candidates = Candidates.scored(run.scores)
-    selection, share_before = reweight(candidates, temperature=temperature, maximum=clip)
+    decision, share_before = _weigh(run, temperature, clip)
     request = {"temperature": temperature, "clip": clip}
-    notes = write_output(
-        run, candidates, selection, Output(out, None, part, file_format, engine, force), dataset, request
+    output = Output(out, None, part, file_format, engine, force)
+    notes = write_output(run, decision, output, dataset, request)
+    rule = decision.selection.rule
+    return SelectionResult(
+        run.folder, out, rule, None, decision.before, decision.after, {}, notes, share_before
     )
-    summaries = before_and_after(candidates, selection)
-    return SelectionResult(run.folder, out, selection.rule, None, *summaries, {}, notes, share_before)
 
 
 def run_stem(run_folder: Path) -> str:
@@ -218,6 +211,26 @@ def default_out(run_folder: Path, cut: Cut, choice: Choice) -> Path:
     if choice.per is not None:
         parts.append(f"per-{choice.per}".replace("/", "-"))
     return beside(run_folder, f"{run_stem(run_folder)}.{'-'.join(parts)}")
+
+
+def _decide(run: Run, cut: Cut, choice: Choice, moved_to: str | None) -> Decision:
+    group = None if choice.per is None else _groups(run, choice.per, moved_to)
+    candidates = Candidates.scored(run.scores, choice.by, group=group, seed=choice.seed)
+    selection = select(
+        candidates,
+        cut,
+        choice.level,
+        min_episode_length=choice.min_episode_length,
+        keep_successors=choice.keep_successors,
+    )
+    return Decision.of(candidates, selection)
+
+
+def _weigh(run: Run, temperature: float, clip: float | None) -> tuple[Decision, float]:
+    """The decision, and the effective sample share before clipping."""
+    candidates = Candidates.scored(run.scores)
+    selection, share_before = reweight(candidates, temperature=temperature, maximum=clip)
+    return Decision.of(candidates, selection), share_before
 
 
 def _groups(run: Run, name: str, moved_to: str | None) -> Array:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from vaco_curate.curation import Candidates, Selection
+from vaco_curate.curation import Candidates, Selection, Summary, before_and_after
 from vaco_curate.curation.ordering import count_groups
 from vaco_curate.curation.output import SELECTION_FILE, write_selection, write_weights
 from vaco_curate.curation.selection import KEPT, REASONS, rows_are_consecutive
@@ -21,6 +21,27 @@ from vaco_curate.manifest import hash_folder, now, versions, write_manifest
 from vaco_curate.stages.runs import Run
 from vaco_curate.stages.shards import WriteShards, run_shards
 from vaco_curate.transitions import Fingerprint
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A selection, and what is said of it; the candidates are not held any longer.
+
+    Attributes:
+        before, after: size and quality of all rows, and of the selection.
+        consecutive: whether a kept row's successor is the next kept row.
+    """
+
+    selection: Selection
+    before: Summary
+    after: Summary
+    consecutive: bool
+
+    @classmethod
+    def of(cls, candidates: Candidates, selection: Selection) -> Decision:
+        """The decision on some rows."""
+        consecutive = rows_are_consecutive(candidates, selection.keep)
+        return cls(selection, *before_and_after(candidates, selection), consecutive)
 
 
 @dataclass(frozen=True)
@@ -46,8 +67,7 @@ class Output:
 
 def write_output(
     run: Run,
-    candidates: Candidates,
-    selection: Selection,
+    decision: Decision,
     output: Output,
     moved_to: str | None,
     request: dict[str, Any],
@@ -64,7 +84,7 @@ def write_output(
     Raises:
         CurateError: the dataset is not the one that was scored, or a folder is in the way.
     """
-    part, file_format = output.part, output.file_format
+    selection, part, file_format = decision.selection, output.part, output.file_format
     request = request | {"part": part, "format": file_format, "run": run.identity()}
     keep = {"force": output.force, "keep": output.engine != "local"}
     notes: tuple[str, ...] = ()
@@ -84,7 +104,7 @@ def write_output(
             (folder / DATA_FOLDER).mkdir(exist_ok=True)
             robomimic.write_masks(folder / DATA_FOLDER, dataset, selection.keep, output.folder.resolve().name)
         elif part in ("kept", "weighted"):
-            notes = _write_rows(run, candidates, selection, output, run.opened(moved_to), folder, dropped)
+            notes = _write_rows(run, decision, output, run.opened(moved_to), folder, dropped)
         if dropped is not None:
             _write_manifest(dropped, run, selection, "excluded", request)
         _write_manifest(folder, run, selection, part, request, notes)
@@ -93,8 +113,7 @@ def write_output(
 
 def _write_rows(
     run: Run,
-    candidates: Candidates,
-    selection: Selection,
+    decision: Decision,
     output: Output,
     dataset: Dataset,
     folder: Path,
@@ -105,7 +124,7 @@ def _write_rows(
     Returns:
         Notes on what the format could not hold.
     """
-    columns = ["score", "rank"]
+    columns, selection = ["score", "rank"], decision.selection
     if selection.weight is not None:
         columns.append("weight")
     elif (selection.reason[selection.keep] != KEPT).any():
@@ -123,7 +142,7 @@ def _write_rows(
         output.file_format,
         tuple(columns),
         {
-            "rows_consecutive": rows_are_consecutive(candidates, selection.keep),
+            "rows_consecutive": decision.consecutive,
             "scored_fingerprint": run.scores.fingerprint,
             "rule": selection.rule,
         },
