@@ -64,8 +64,11 @@ class ScoreTable:
         Raises:
             RunError: a file is missing, damaged or of another schema.
         """
-        parts = [batch.column(0).to_numpy(zero_copy_only=False) for batch in self.batches([name])]
-        return np.concatenate(parts) if parts else np.empty(0)
+        column, row = np.empty(len(self), SCHEMA.field(name).type.to_pandas_dtype()), 0
+        for batch in self.batches([name]):
+            column[row : row + len(batch)] = batch.column(0).to_numpy(zero_copy_only=False)
+            row += len(batch)
+        return column
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """The named columns, some rows at a time.

@@ -6,8 +6,9 @@ from helpers import make_transitions
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vaco_curate import transitions
 from vaco_curate.curation import Candidates, effective_sample_share, reweight, summarize
-from vaco_curate.curation.health import score_warnings
+from vaco_curate.curation.health import _tied_rows, score_warnings
 from vaco_curate.curation.weights import clipped_weights, sample_share_of_scores, weights_from_scores
 from vaco_curate.errors import SettingsError
 
@@ -97,13 +98,21 @@ def test_collapsed_and_tied_scores_are_reported_and_sound_ones_are_not():
     collapsed[0] = 50.0
 
     def warnings(score, *, one_return=False):
-        return score_warnings(score, sample_share_of_scores(score), one_return=one_return)
+        return score_warnings(np.sort(score), sample_share_of_scores(score), one_return=one_return)
 
     assert warnings(sound) == []
     assert "collapsed" in warnings(collapsed)[0]
     assert "all scores are equal" in warnings(np.ones(9))[0]
     assert "share their score" in warnings(np.round(sound))[0]
     assert "same return" in warnings(sound, one_return=True)[0]
+
+
+@pytest.mark.parametrize("block", [1, 2, 3, 7, 100])
+def test_tied_rows_are_counted_across_blocks(monkeypatch, block):
+    monkeypatch.setattr(transitions, "BLOCK", block)
+    ascending = np.array([0.0, 1, 1, 2, 3, 3, 3, 4, 5, 5])
+    assert _tied_rows(ascending) == 7
+    assert _tied_rows(ascending[:1]) == 0
 
 
 def test_the_sample_share_of_scores_is_that_of_their_weights():

@@ -4,33 +4,42 @@ from __future__ import annotations
 
 import numpy as np
 
-from vaco_curate.transitions import Array
+from vaco_curate.transitions import Array, blocks
 
 SMALLEST_SAMPLE_SHARE = 0.02
 """Of the weights; the prior gives a little more where the best behavior has a fortieth of the rows."""
 
 
-def score_warnings(score: Array, sample_share: float, *, one_return: bool) -> list[str]:
+def score_warnings(ascending: Array, sample_share: float, *, one_return: bool) -> list[str]:
     """Warnings about a score column; empty when nothing looks wrong.
 
     Args:
-        score: (n,) log w, up to a constant.
+        ascending: (n,) the scores, log w up to a constant, from the lowest to the highest.
         sample_share: the effective one of their weights, in (0, 1].
         one_return: whether there are several episodes, and all have the same return.
     """
     warnings = []
-    if score.min() == score.max():
+    if ascending[0] == ascending[-1]:
         return ["all scores are equal: the scorer tells nothing apart"]
     if sample_share < SMALLEST_SAMPLE_SHARE:
         warnings.append(
             f"the weights have collapsed: {sample_share:.1%} of the rows carry them. "
             "Ranks may still be usable; for weights, raise --temperature"
         )
-    ascending = np.sort(score)
-    same = np.concatenate([[False], ascending[1:] == ascending[:-1], [False]])
-    tied = float((same[1:] | same[:-1]).mean())
+    tied = _tied_rows(ascending) / len(ascending)
     if tied > 0.5:
         warnings.append(f"{tied:.0%} of the rows share their score with another row (duplicates in the data?)")
     if one_return:
         warnings.append("all episodes have the same return: the rewards tell nothing apart, nor can the scores")
     return warnings
+
+
+def _tied_rows(ascending: Array) -> int:
+    """Rows that have the value of the row before or behind."""
+    tied, count = 0, len(ascending)
+    for rows in blocks(count):
+        part = ascending[max(rows.start - 1, 0) : rows.stop + 1]
+        ends = [False] * (rows.start == 0), [False] * (rows.stop == count)
+        same = np.concatenate([ends[0], part[1:] == part[:-1], ends[1]]).astype(bool)
+        tied += int((same[1:] | same[:-1]).sum())
+    return tied

@@ -161,6 +161,7 @@ def finish_run(
     """
     score = scored.scores.column("score")
     share = sample_share_of_scores(score)
+    score.sort()  # in place, as it is held for nothing else: memory grows with it
     episodes, (lowest, highest) = scored.found["episodes"], scored.returns
     result = ScoreResult(
         run=out,
