@@ -22,7 +22,7 @@ DISCOUNT = 0.9
 
 
 def all_paths(data, longest=1000) -> Paths:
-    return Paths.of(data, data.observation.std(axis=0), longest)
+    return Paths.of(data, longest)
 
 
 def promises(data, paths, reward, value, next_value):

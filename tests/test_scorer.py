@@ -11,6 +11,7 @@ import torch
 from helpers import make_transitions, tiny_settings
 
 from vaco_curate import score_stream
+from vaco_curate.transitions import ROW_COLUMNS
 from vaco_curate.curation import Candidates, Cut, select
 from vaco_curate.errors import DatasetError, RunError
 from vaco_curate.formats import Target, dataset, parquet
@@ -40,9 +41,7 @@ def test_scoring_leaves_the_threads_of_torch_as_they_were(scorer):
 def episodes_of(data, first, last):
     """The rows of some episodes."""
     rows = (data.episode_id >= first) & (data.episode_id < last)
-    names = ("observation", "action", "reward", "terminated", "truncated", "episode_id", "step_index")
-    names += ("next_observation", "has_successor")
-    return dataclasses.replace(data, **{name: getattr(data, name)[rows] for name in names}), rows
+    return dataclasses.replace(data, **{name: getattr(data, name)[rows] for name in ROW_COLUMNS}), rows
 
 
 def test_scores_do_not_depend_on_the_episodes_beside_them(scorer):
@@ -89,7 +88,7 @@ def test_the_score_is_the_log_prior_of_the_path_and_the_log_weight_of_the_row(se
     log_weight = torch.nn.functional.logsigmoid(output) if scorer.activation == "sigmoid" else output
     log_rho = np.zeros(len(data))
     if scorer.prior is not None:
-        paths = Paths.of(data, scorer.scaling.observation_std, scorer.prior.longest_path)
+        paths = Paths.of(data, scorer.prior.longest_path)
         promise = kept_promise(
             paths,
             scorer.scaling.reward(data.reward),

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from vaco_curate.errors import DatasetError
+from vaco_curate.successors import SAMPLE_ROWS, Continuity, Findings
 from vaco_curate.transitions import Array, Transitions, check_same_length
 
 Columns = Mapping[str, Array]
@@ -28,10 +29,11 @@ def transitions_from_columns(
 
     Args:
         columns: ``observation``, ``action`` and ``reward``; the other columns of ``Transitions``
-            are optional. Missing flags are false; missing episode ids follow from the flags; without
-            ``next_observation`` a row's successor is the next row of the same path.
-        max_episode_steps: with neither episode ids nor ``truncated``, an episode also ends after
-            this many steps.
+            are optional. Missing flags are false; missing episode ids follow from the flags, and from stored
+            next observations that are not those of the next row; without ``next_observation`` a row's
+            successor is the next row of the same path.
+        max_episode_steps: with neither episode ids, ``truncated`` nor ``next_observation``, an episode also
+            ends after this many steps.
         facts: the remaining fields of ``Transitions`` (``env_id``, ``notes`` and so on).
 
     Raises:
@@ -41,20 +43,44 @@ def transitions_from_columns(
     checked = checked_columns(columns, source)
     if not len(checked["reward"]):
         raise DatasetError(f"{source}: the dataset has zero rows")
-    numbered = EpisodeNumbers(0, step_limit(columns, max_episode_steps)).of(checked)
+    findings = Findings()
+    continuity = continuity_of(checked, source)
+    numbered = EpisodeNumbers(0, step_limit(columns, max_episode_steps), continuity, findings).of(checked)
+    facts["notes"] = (*facts["notes"], *findings.notes())
     return transitions_of_episodes(numbered, source=source, format_name=format_name, **facts)
 
 
+def continuity_of(checked: Columns, source: str) -> Continuity | None:
+    """What the first of some checked rows say of their stored successors; None where none are stored.
+
+    Raises:
+        DatasetError: rows of several environments alternate.
+    """
+    if "next_observation" not in checked or not len(checked["reward"]):
+        return None
+    return Continuity.of({name: values[:SAMPLE_ROWS] for name, values in checked.items()}, source)
+
+
+TELLS_ENDS = ("episode_id", "truncated", "next_observation")
+"""Columns of which any tells where episodes end, beside true ends."""
+
+
 def step_limit(columns: Container[str], max_episode_steps: int | None) -> int | None:
-    """The step limit, for a source whose columns tell neither episodes nor time limits; None for any other."""
-    return None if "episode_id" in columns or "truncated" in columns else max_episode_steps
+    """The step limit, for a source of whose columns none tells where episodes end; None for any other."""
+    return None if any(name in columns for name in TELLS_ENDS) else max_episode_steps
 
 
 def notes_on_episodes(columns: Container[str], max_episode_steps: int | None) -> list[str]:
     """What has to be assumed about the episodes of a source that has these columns, in plain words."""
-    if "episode_id" in columns or "truncated" in columns:
+    if any(name in columns for name in TELLS_ENDS):
         told = "the source tells where its episodes end: --max-episode-steps is not used"
-        return [told] if max_episode_steps is not None else []
+        notes = [told] if max_episode_steps is not None else []
+        if "episode_id" not in columns and "truncated" not in columns:
+            notes.append(
+                "no time-limit flags: episodes end at terminals, and where the stored next observation is not "
+                "that of the next row"
+            )
+        return notes
     if max_episode_steps is None:
         return [
             "no time-limit flags: episodes end at terminals only; "
@@ -100,30 +126,96 @@ class EpisodeNumbers:
     """Gives the rows of a recording, batch by batch, episode numbers that no other recording has.
 
     Where a source tells episodes, its numbers are shifted. Elsewhere episodes are counted: they end at flags,
-    after the step limit, and where the recording ends.
+    where a stored successor is not the next row, after the step limit, and where the recording ends.
 
     Args:
         shift: added to the source's numbers; the first number where episodes are counted.
-        max_episode_steps: of episodes told by true ends alone, in a source without time limits.
+        max_episode_steps: of episodes told by true ends alone, in a source that tells no others.
+        continuity: of stored next observations; None where there are none.
+        findings: takes in what stored next observations say against the flags.
     """
 
-    def __init__(self, shift: int = 0, max_episode_steps: int | None = None) -> None:
-        self.shift, self.max_episode_steps = shift, max_episode_steps
-        self._current, self._steps = shift, 0
+    def __init__(
+        self,
+        shift: int = 0,
+        max_episode_steps: int | None = None,
+        continuity: Continuity | None = None,
+        findings: Findings | None = None,
+    ) -> None:
+        self.shift, self.max_episode_steps, self.continuity = shift, max_episode_steps, continuity
+        self.findings = Findings() if findings is None else findings
+        self._current, self._steps, self._row = shift, 0, 0
+        self._moved = False
 
-    def of(self, columns: dict[str, Array]) -> dict[str, Array]:
-        """The next rows of the recording, at least one, with ``episode_id`` and ends at the step limit."""
+    def of(self, columns: dict[str, Array], after: Columns | None = None) -> dict[str, Array]:
+        """The next rows of the recording, at least one, with ``episode_id``, and ends where there are none.
+
+        Args:
+            columns: checked.
+            after: columns of the row after them; None where the recording ends.
+        """
+        numbered = self._linked(columns, after) if self.continuity is not None else columns
         if "episode_id" in columns:
-            return columns | {"episode_id": columns["episode_id"] + self.shift}
+            numbered = numbered | {"episode_id": columns["episode_id"] + self.shift}
+        else:
+            numbered = self._counted(numbered)
+        self._row += len(columns["reward"])
+        return numbered
+
+    def _counted(self, columns: dict[str, Array]) -> dict[str, Array]:
         if self.max_episode_steps is not None:
             limit = _step_limit(columns["terminated"], self.max_episode_steps, self._steps)
             columns = columns | {"truncated": columns["truncated"] | limit}
         ends = columns["terminated"] | columns["truncated"]
+        if self.continuity is not None and self.continuity.breaks_end:
+            ends |= columns["has_successor"] & ~columns["followed"]
         episode_id = self._current + np.concatenate([[0], np.cumsum(ends[:-1])]).astype(np.int64)
         self._current = int(episode_id[-1]) + int(ends[-1])
         last_ends = np.flatnonzero(ends)
         self._steps = len(ends) - 1 - int(last_ends[-1]) if last_ends.size else self._steps + len(ends)
         return columns | {"episode_id": episode_id}
+
+    def _linked(self, columns: dict[str, Array], after: Columns | None) -> dict[str, Array]:
+        """With ``followed`` and ``is_reset``, of which it counts what contradicts the flags."""
+        continuity, found = self.continuity, self.findings
+        assert continuity is not None, "next observations are stored"
+
+        def shifted(name: str, beyond: Array) -> Array:
+            last = beyond if after is None else after[name][:1]
+            return np.concatenate([columns[name][1:], last])
+
+        following, known = columns["next_observation"], columns["has_successor"]
+        followed = known & continuity.scale.same_state(following, shifted("observation", following[-1:]))
+        followed[-1] &= after is not None
+        terminated, truncated = columns["terminated"], columns["truncated"]
+        last_row = np.zeros(len(known), bool)
+        last_row[-1] = after is None
+        breaks = known & ~followed & ~terminated & ~truncated & ~last_row
+        told = "episode_id" in columns
+        if told:
+            ends = shifted("episode_id", columns["episode_id"][-1:] + 1) != columns["episode_id"]
+            breaks &= ~ends
+            if "step_index" in columns:  # rows that the source itself says are missing
+                breaks &= shifted("step_index", columns["step_index"][-1:]) == columns["step_index"] + 1
+        elif continuity.limits_late:
+            late = breaks & shifted("truncated", np.zeros(1, bool))
+            found.late += int(late.sum())
+            moved = np.concatenate([[self._moved], late])
+            self._moved = bool(moved[-1])
+            truncated = (truncated & ~moved[:-1]) | late
+            breaks &= ~late
+        if breaks.any():
+            first = self._row + int(np.flatnonzero(breaks)[0])
+            found.first = first if found.first is None else found.first
+        if told or not continuity.breaks_end:
+            found.gaps += int(breaks.sum())
+        else:
+            found.ends += int(breaks.sum())
+        reset = np.zeros(len(known), bool)
+        if continuity.ends_reset:
+            reset = followed & ~terminated & (ends if told else truncated)
+            found.resets += int(reset.sum())
+        return columns | {"truncated": truncated, "followed": followed, "is_reset": reset}
 
 
 @dataclass(frozen=True)
@@ -267,6 +359,8 @@ def transitions_of_episodes(columns: Columns, *, source: str, format_name: str, 
             fields["episode_id"],
             fields["step_index"],
         )
+        fields["followed"] = fields["has_successor"]
+    fields.setdefault("is_reset", np.zeros(len(fields["reward"]), bool))
     _drop_bounds_of_another_size(fields)
     return Transitions(source=source, format=format_name, **fields)
 

@@ -45,20 +45,19 @@ class Paths:
     has_successor: Array
 
     @classmethod
-    def of(cls, data: Transitions, deviation: Array, longest: int) -> Paths:
+    def of(cls, data: Transitions, longest: int) -> Paths:
         """All paths of a dataset.
 
         Args:
-            deviation: (d,) of the observations, the scale of ``Transitions.paths_from``.
             longest: paths of more steps are cut into several of about the same length.
         """
-        natural = data.paths_from(deviation)
+        natural = data.path_start
         lengths = np.diff(np.append(natural, len(data)))
         pieces = -(-lengths // longest)
         piece = np.arange(pieces.sum()) - np.repeat(np.cumsum(pieces) - pieces, pieces)
         start = np.repeat(natural, pieces) + piece * np.repeat(lengths, pieces) // np.repeat(pieces, pieces)
         last = np.append(start[1:], len(data)) - 1
-        return cls(start, last - start + 1, data.terminated[last], data.has_successor[last])
+        return cls(start, last - start + 1, data.terminated[last], (data.has_successor & ~data.is_reset)[last])
 
     def __len__(self) -> int:
         return len(self.start)

@@ -162,7 +162,7 @@ class Scorer:
         prior = self.prior
         if prior is None:
             return None
-        paths = Paths.of(data, self.scaling.observation_std, prior.longest_path)
+        paths = Paths.of(data, prior.longest_path)
         start = self.scaling.observation(data.observation[paths.start])
         known = paths.has_successor[:, None]
         reached = np.where(known, data.next_observation[paths.last], data.observation[paths.last])

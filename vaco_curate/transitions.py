@@ -35,6 +35,9 @@ class Transitions:
         has_successor: (n,) bool, whether the state after the row is known.
         episode_id: (n,) int64.
         step_index: (n,) int64, position in the episode.
+        followed: (n,) bool, whether the next row of the source is in the state that this row led to.
+        is_reset: (n,) bool, whether ``next_observation`` is the first of the next episode, which a simulator that
+            resets itself returns in place of the state that was reached.
         source: what the user called the dataset, for messages.
         format: name of the reader.
         first_row: raw row number of row 0: 0 but for a piece of a larger dataset.
@@ -56,6 +59,8 @@ class Transitions:
     has_successor: Array
     episode_id: Array
     step_index: Array
+    followed: Array
+    is_reset: Array
     source: str
     format: str
     first_row: int = 0
@@ -89,8 +94,8 @@ class Transitions:
 
     @property
     def is_learnable(self) -> Array:
-        """(n,) bool: rows with a Bellman target, that is a successor or a true end."""
-        usable: Array = self.has_successor | self.terminated
+        """(n,) bool: rows with a Bellman target, that is a true end or a successor that followed."""
+        usable: Array = (self.has_successor & ~self.is_reset) | self.terminated
         return usable
 
     @cached_property
@@ -110,34 +115,26 @@ class Transitions:
         return np.add.reduceat(self.reward.astype(np.float64), self.episode_start)
 
     @cached_property
-    def path_start(self) -> Array:
-        """``paths_from`` the dataset's own deviation."""
-        return self.paths_from(self.observation.std(axis=0, dtype=np.float64))
+    def follows(self) -> Array:
+        """(n - 1,) bool: whether the next row is the next step of the same episode, as far as the source tells.
 
-    def paths_from(self, deviation: Array) -> Array:
-        """(paths,) first row of each run of rows in which every row's successor is the next row.
-
-        An episode has several where it has holes, goes on after a true end, or where a stored next
-        observation is not the observation of the next row.
-
-        Args:
-            deviation: (d,) of the observations, the scale on which two states are the same.
+        Not where rows are missing, after a true end, and where a stored next observation is not the observation
+        of the next row.
         """
-        follows = (self.episode_id[1:] == self.episode_id[:-1]) & (np.diff(self.step_index) == 1)
-        follows &= self.has_successor[:-1] & ~self.terminated[:-1]
-        tolerance = SAME_STATE * deviation + 1e-6
-        for rows in blocks(len(follows)):
-            following = slice(rows.start + 1, rows.stop + 1)
-            jump = np.abs(self.next_observation[rows] - self.observation[following])
-            follows[rows] &= (jump <= tolerance).all(axis=1)
-        return np.concatenate([[0], np.flatnonzero(~follows) + 1])
+        next_step = (self.episode_id[1:] == self.episode_id[:-1]) & (np.diff(self.step_index) == 1)
+        return np.asarray(next_step & self.followed[:-1] & ~self.terminated[:-1])
+
+    @cached_property
+    def path_start(self) -> Array:
+        """(paths,) first row of each run of rows in which every row ``follows`` the one before."""
+        return np.concatenate([[0], np.flatnonzero(~self.follows) + 1])
 
     def pieces(self) -> Iterator[Transitions]:
         """The same rows in pieces of whole episodes: about ``BLOCK`` rows each, or one longer episode."""
         for episodes in _some_episodes(self, BLOCK):
             first = int(self.episode_start[episodes][0])
             last = int(self.episode_start[episodes][-1] + self.episode_length[episodes][-1])
-            columns: dict[str, Any] = {name: getattr(self, name)[first:last] for name in COLUMNS}
+            columns: dict[str, Any] = {name: getattr(self, name)[first:last] for name in ROW_COLUMNS}
             yield dataclasses.replace(self, first_row=self.first_row + first, **columns)
 
     @cached_property
@@ -227,9 +224,6 @@ LARGEST = 1e15
 VALUES = ("observation", "action", "reward", "next_observation")
 """Columns of numbers that a network sees."""
 
-SAME_STATE = 1e-3
-"""Difference, in standard deviations, up to which a stored successor is the next row's observation."""
-
 COLUMNS = (
     "observation",
     "action",
@@ -241,6 +235,12 @@ COLUMNS = (
     "episode_id",
     "step_index",
 )
+"""Columns that identify a row."""
+
+DERIVED = ("followed", "is_reset")
+"""Columns that follow from the others and the order of the rows."""
+
+ROW_COLUMNS = (*COLUMNS, *DERIVED)
 
 
 def check_same_length(source: str, **columns: Array) -> None:
@@ -257,7 +257,7 @@ def check_same_length(source: str, **columns: Array) -> None:
 def _check_shapes(data: Transitions) -> None:
     if len(data) == 0:
         raise DatasetError(f"{data.source}: the dataset has zero rows")
-    check_same_length(data.source, **{name: getattr(data, name) for name in COLUMNS})
+    check_same_length(data.source, **{name: getattr(data, name) for name in ROW_COLUMNS})
     if data.next_observation.shape != data.observation.shape:
         raise DatasetError(
             f"{data.source}: next_observation has shape {data.next_observation.shape}, "

@@ -19,7 +19,7 @@ from scripted import SCRIPTS, record_script
 
 from vaco_curate import Environment, read_dataset
 from vaco_curate.demo import record_pendulum
-from vaco_curate.transitions import COLUMNS, Array, Transitions
+from vaco_curate.transitions import ROW_COLUMNS, Array, Transitions
 
 STITCH = "pointmaze-umaze-stitch"
 RARE = "hopper-10-percent-best"
@@ -136,7 +136,7 @@ class Labelled:
     def keep_episodes(self, keep: Array) -> Labelled:
         """The given episodes, (episodes,) bool."""
         rows = np.repeat(keep, self.data.episode_length)
-        columns: dict[str, Any] = {name: getattr(self.data, name)[rows] for name in COLUMNS}
+        columns: dict[str, Any] = {name: getattr(self.data, name)[rows] for name in ROW_COLUMNS}
         return dataclasses.replace(self, data=dataclasses.replace(self.data, **columns), label=self.label[rows])
 
 

@@ -17,10 +17,13 @@ from vaco_curate.errors import DatasetError
 from vaco_curate.files import user_cache
 from vaco_curate.formats.dataset import Dataset
 from vaco_curate.formats.options import ReadOptions
-from vaco_curate.transitions import COLUMNS, Array, Transitions
+from vaco_curate.successors import Findings
+from vaco_curate.transitions import DERIVED, ROW_COLUMNS, Array, Transitions
 
-VERSION = 1
+VERSION = 2
 """Of what a cache holds; one of another version is not used."""
+
+FINDINGS_FILE = "findings.json"
 
 TRAINING_BYTES, MEMBER_BYTES = 36, 24
 """Bytes a row that training holds beside the columns: row numbers; and by every member, values and priors."""
@@ -44,7 +47,7 @@ def bytes_in_memory(dataset: Dataset, members: int) -> tuple[int, int]:
 
 
 def _bytes_a_row(dataset: Dataset) -> int:
-    flags_and_numbers = 3 + 16
+    flags_and_numbers = 3 + len(DERIVED) + 16
     return _widths(dataset)[2] + flags_and_numbers
 
 
@@ -75,8 +78,8 @@ def mapped(dataset: Dataset, folder: Path, on_note: Callable[[str], None]) -> Tr
     if not folder.is_dir():
         _write(dataset, folder, on_note)
     # "c": torch takes no read-only memory; nothing is written to it, and if it were, not to the file
-    columns = {name: np.load(folder / f"{name}.npy", mmap_mode="c") for name in COLUMNS}
-    return dataset.transitions(columns)
+    columns = {name: np.load(folder / f"{name}.npy", mmap_mode="c") for name in ROW_COLUMNS}
+    return dataset.transitions(columns, Findings(**json.loads((folder / FINDINGS_FILE).read_text())))
 
 
 def _write(dataset: Dataset, folder: Path, on_note: Callable[[str], None]) -> None:
@@ -93,7 +96,9 @@ def _write(dataset: Dataset, folder: Path, on_note: Callable[[str], None]) -> No
     on_note(f"writing the dataset's columns once, {in_words(columns)}, to {folder}")
     unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        dataset.fill(lambda name, shape, dtype: _file(unfinished / f"{name}.npy", shape, dtype))
+        findings = Findings()
+        dataset.fill(lambda name, shape, dtype: _file(unfinished / f"{name}.npy", shape, dtype), findings)
+        (unfinished / FINDINGS_FILE).write_text(json.dumps(findings.to_json()))
         if not folder.is_dir():  # another process may have been faster
             unfinished.rename(folder)
     finally:

@@ -271,8 +271,8 @@ class D4RLWriter:
     def _columns(self, piece: Transitions, rows: Array) -> dict[str, Array]:
         known = piece.has_successor[rows]
         observation = piece.observation[rows]
-        follows = (np.diff(piece.episode_id[rows]) == 0) & (np.diff(piece.step_index[rows]) == 1)
-        broken = ~np.append(follows, False)
+        broken = np.ones(len(rows), bool)
+        broken[:-1] = (np.diff(rows) != 1) | ~piece.follows[rows[:-1]]
         return {
             "observations": observation,
             "actions": piece.action[rows],

@@ -7,14 +7,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vaco_curate.columns import (
+    Columns,
     EpisodeNumbers,
     checked_columns,
+    continuity_of,
     layout,
     refuse_other_columns,
     shifts_of,
@@ -24,7 +27,8 @@ from vaco_curate.columns import (
 )
 from vaco_curate.errors import DatasetError
 from vaco_curate.formats.recording import Recording
-from vaco_curate.transitions import COLUMNS, Array, Transitions, refuse_rows_apart
+from vaco_curate.successors import SAMPLE_ROWS, Findings
+from vaco_curate.transitions import COLUMNS, ROW_COLUMNS, Array, Transitions, refuse_rows_apart
 
 PIECE_ROWS = 65_536
 """Rows that are read at a time: enough to be fast, few enough to be nothing beside a dataset."""
@@ -44,6 +48,13 @@ def read_ahead(pieces: Iterable[Transitions]) -> Iterator[Transitions]:
         while (piece := upcoming.result()) is not None:
             upcoming = reader.submit(next, waiting, None)
             yield piece
+
+
+def first_rows(batches: Iterator[dict[str, Array]], count: int) -> Iterator[dict[str, Array]]:
+    """The first batches, until they hold so many rows; they are taken from the iterator."""
+    while count > 0 and (batch := next(batches, None)) is not None:
+        count -= len(batch["reward"])
+        yield batch
 
 
 @dataclass(frozen=True)
@@ -140,18 +151,20 @@ class Dataset:
         unique = len(set(stems)) == len(stems)
         return tuple(stems if unique else plain)
 
-    def pieces(self, rows: int | None = None) -> Iterator[Transitions]:
+    def pieces(self, rows: int | None = None, findings: Findings | None = None) -> Iterator[Transitions]:
         """All rows in order, in pieces of whole episodes: about so many rows each, or one longer episode.
 
         Args:
             rows: None for ``PIECE_ROWS``, or fewer wide ones.
+            findings: takes in what stored next observations say against the flags; complete at the end.
 
         Raises:
             DatasetError: a recording is damaged, or holds what ``Transitions`` refuses.
         """
         first_row, seen = self.first_row, set[int]()
         expected: dict[str, str] | None = None
-        for columns in whole_episodes(self._numbered(rows or self._piece_rows), self.source):
+        findings = Findings() if findings is None else findings
+        for columns in whole_episodes(self._numbered(rows or self._piece_rows, findings), self.source):
             piece = transitions_of_episodes(
                 columns, source=self.source, format_name=self.format, first_row=first_row, **self.facts
             )
@@ -223,40 +236,66 @@ class Dataset:
         Raises:
             DatasetError: as ``pieces``.
         """
-        return self.transitions(self.fill(lambda name, shape, dtype: np.empty(shape, dtype)))
+        findings = Findings()
+        columns = self.fill(lambda name, shape, dtype: np.empty(shape, dtype), findings)
+        return self.transitions(columns, findings)
 
-    def fill(self, allocate: Callable[[str, tuple[int, ...], np.dtype[Any]], Array]) -> dict[str, Array]:
+    def fill(
+        self, allocate: Callable[[str, tuple[int, ...], np.dtype[Any]], Array], findings: Findings
+    ) -> dict[str, Array]:
         """All rows in arrays, one for each column, that ``allocate`` makes of a name, a shape and a type.
+
+        Args:
+            findings: as for ``pieces``.
 
         Raises:
             DatasetError: as ``pieces``.
         """
         columns: dict[str, Array] = {}
-        for piece in self.pieces():
+        for piece in self.pieces(findings=findings):
             rows = slice(piece.first_row, piece.first_row + len(piece))
-            for name in COLUMNS:
+            for name in ROW_COLUMNS:
                 values = getattr(piece, name)
                 if name not in columns:
                     columns[name] = allocate(name, (len(self), *values.shape[1:]), values.dtype)
                 columns[name][rows] = values
         return columns
 
-    def transitions(self, columns: Mapping[str, Array]) -> Transitions:
+    def transitions(self, columns: Mapping[str, Array], findings: Findings) -> Transitions:
         """What ``fill`` has filled as ``Transitions``."""
-        return transitions_of_episodes(columns, source=self.source, format_name=self.format, **self.facts)
+        facts = self.facts | {"notes": (*self.facts["notes"], *findings.notes())}
+        return transitions_of_episodes(columns, source=self.source, format_name=self.format, **facts)
 
-    def _numbered(self, rows: int) -> Iterator[dict[str, Array]]:
-        first_row, several = self.first_row, len(self.recordings) > 1
+    def _numbered(self, rows: int, findings: Findings) -> Iterator[dict[str, Array]]:
+        several, row = len(self.recordings) > 1, self.first_row
         for recording, shift in zip(self.recordings, self._shifts, strict=True):
-            numbers, row = EpisodeNumbers(shift), 0
             source = str(recording.path) if several else self.source
-            for batch in recording.batches(rows):
-                numbers.max_episode_steps = step_limit(batch, self.max_episode_steps)
-                columns = checked_columns(batch, source, row if several else first_row)
-                count = len(columns["reward"])
-                if count:
-                    yield numbers.of(columns)
-                row, first_row = row + count, first_row + count
+            read = recording.batches(rows)
+            first = next(read, {})
+            limit = step_limit(first, self.max_episode_steps)
+            batches = self._checked(chain([first], read), source, 0 if several else row)
+            held = list(first_rows(batches, self._sample_rows))
+            if held:
+                together = {name: np.concatenate([batch[name] for batch in held]) for name in held[0]}
+                sample = {name: values[: self._sample_rows] for name, values in together.items()}
+                numbers = EpisodeNumbers(shift, limit, continuity_of(sample, source), Findings())
+                for columns, after in pairwise(chain(held, batches, [None])):
+                    assert columns is not None, "the end comes last"
+                    yield numbers.of(columns, after)
+                findings.add(numbers.findings)
+            row += recording.rows
+
+    def _checked(self, batches: Iterable[Columns], source: str, first_row: int) -> Iterator[dict[str, Array]]:
+        for batch in batches:
+            if batch:
+                columns = checked_columns(batch, source, first_row)
+                first_row += len(columns["reward"])
+                if len(columns["reward"]):
+                    yield columns
+
+    @cached_property
+    def _sample_rows(self) -> int:
+        return min(SAMPLE_ROWS, self._piece_rows)
 
     @cached_property
     def _shifts(self) -> tuple[int, ...]:

@@ -317,9 +317,7 @@ def _refuse_parts(piece: Transitions, chosen: Array) -> None:
 
 def _series(piece: Transitions) -> Iterator[tuple[slice, Array]]:
     """(rows, observation after them) of each run of rows in which every successor is the next observation."""
-    follows = (np.diff(piece.episode_id) == 0) & piece.has_successor[:-1] & ~piece.terminated[:-1]
-    follows &= (piece.next_observation[:-1] == piece.observation[1:]).all(axis=1)
-    for run in np.split(np.arange(len(piece)), np.flatnonzero(~follows) + 1):
+    for run in np.split(np.arange(len(piece)), piece.path_start[1:]):
         first, last = int(run[0]), int(run[-1])
         if piece.has_successor[last]:
             yield slice(first, last + 1), piece.next_observation[last]

@@ -80,7 +80,7 @@ def train(
     )
     rows = _rows(data, scaling, device, scratch)
     learnable = torch.from_numpy(np.flatnonzero(data.is_learnable)).to(device)
-    paths = Paths.of(data, scaling.observation_std, settings.bilevel.longest_path)
+    paths = Paths.of(data, settings.bilevel.longest_path)
     threads = torch.get_num_threads() if native.load() is not None else 1
     began = checkpoint if resume and checkpoint is not None and checkpoint.exists() else None
     with training_arithmetic():

@@ -1,0 +1,234 @@
+"""Whether the next row of a recording is the state that a row led to, where next observations are stored.
+
+Stored next observations say where trajectories break, whatever the flags say. Some rows of a recording tell how
+large steps are (``Continuity.of``), and with that what a break means there: the end of a trajectory, or frames
+that are missing. ``Findings`` counts what was found, for messages.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from vaco_curate.errors import DatasetError
+from vaco_curate.transitions import Array, blocks
+
+SAMPLE_ROWS = 65_536
+"""Rows at the start of a recording by which it is judged."""
+
+SAME_STATE = 1e-3
+"""Difference, in standard deviations, up to which two states are the same."""
+
+SAME_STEP = 0.05
+"""The same, in steps: what was rounded differs by less than the steps that it records."""
+
+FEW_STEPS = 4.0
+"""Change in steps, in the dimension that changes most, that a few steps can make and most resets exceed."""
+
+CLUSTERED = 0.3
+"""Spread, relative to that of all states, below which states are taken for the starts of episodes."""
+
+MOST_COPIES = 8_192
+"""Environments side by side whose rows are told apart."""
+
+
+@dataclass(frozen=True)
+class StateScale:
+    """How far states are apart.
+
+    Attributes:
+        same: (d,) difference up to which two states are the same.
+        step: (d,) root mean square change in a step, at least ``same``.
+        smooth: whether steps are small beside the spread of the states, so that a jump can be told from a step.
+    """
+
+    same: Array
+    step: Array
+    smooth: bool
+
+    @classmethod
+    def of(cls, observation: Array, change: Array) -> StateScale:
+        """From states, and the changes that steps made, (n, d) and (m, d)."""
+        with np.errstate(all="ignore"):  # what is infinite is refused later
+            spread = observation.std(axis=0, dtype=np.float64)
+            step = np.sqrt(np.square(change, dtype=np.float64).mean(axis=0)) if len(change) else 0.0 * spread
+        same = SAME_STATE * spread + SAME_STEP * step + 1e-6
+        moving = spread > same
+        smooth = bool(moving.any() and np.median(step[moving] / spread[moving]) < 1.0)
+        return cls(same, np.maximum(step, same), smooth)
+
+    def same_state(self, one: Array, other: Array) -> Array:
+        """(n,) bool, whether the states of two columns are the same but for rounding, float32's at least."""
+        same = np.empty(len(one), bool)
+        for rows in blocks(len(one)):
+            left, right = one[rows], other[rows]
+            same[rows] = (left == right).all(axis=1)
+            differ = np.flatnonzero(~same[rows])
+            if differ.size:
+                left, right = left[differ].astype(np.float64), right[differ].astype(np.float64)
+                rounding = 4 * _resolution(one, other) * np.maximum(np.abs(left), np.abs(right))
+                with np.errstate(all="ignore"):
+                    near = np.abs(left - right) <= self.same + rounding
+                same[rows.start + differ] = near.all(axis=1)
+        return same
+
+    def jump(self, before: Array, after: Array) -> Array:
+        """(n,) change from one state to another in steps, in the dimension that changes most."""
+        change = np.abs(after.astype(np.float64) - before.astype(np.float64))
+        return np.asarray((change / self.step).max(axis=1))
+
+
+def _resolution(one: Array, other: Array) -> float:
+    return max(float(np.finfo(np.float32).eps), *(float(np.finfo(c.dtype).eps) for c in (one, other)))
+
+
+@dataclass(frozen=True)
+class Continuity:
+    """What some rows of a recording say of its stored next observations.
+
+    Attributes:
+        scale: of its states.
+        breaks_end: whether a trajectory ends where a row is not followed by its stored successor; else frames
+            are missing there, and it goes on.
+        limits_late: whether time limits are marked one row late, on the first row of the next trajectory.
+        ends_reset: whether ends that lead to the next row's observation lead to a reset: what a simulator that
+            resets itself returns in place of the state that was reached.
+    """
+
+    scale: StateScale
+    breaks_end: bool = True
+    limits_late: bool = False
+    ends_reset: bool = False
+
+    @classmethod
+    def of(cls, columns: Mapping[str, Array], source: str) -> Continuity:
+        """Judge the first rows of a recording.
+
+        Args:
+            columns: checked columns with ``next_observation``.
+
+        Raises:
+            DatasetError: rows of several environments alternate.
+        """
+        observation, following = columns["observation"], columns["next_observation"]
+        known, terminated, truncated = (columns[n] for n in ("has_successor", "terminated", "truncated"))
+        inside = known & ~terminated & ~truncated
+        with np.errstate(all="ignore"):
+            scale = StateScale.of(observation, following[inside] - observation[inside])
+        followed = known[:-1] & scale.same_state(following[:-1], observation[1:])
+        if "episode_id" in columns:
+            ends = np.diff(columns["episode_id"]) != 0
+            return cls(scale, ends_reset=_reset(columns, scale, ends & ~terminated[:-1] & followed))
+        breaks = np.flatnonzero(inside[:-1] & ~followed)
+        if 2 * len(breaks) > inside[:-1].sum():
+            _refuse_alternating(observation, following, inside, scale, source)
+        late = truncated[1:] & inside[:-1] & ~followed
+        late[:-1] &= followed[1:]
+        limits_late = bool(late.any() and 2 * late.sum() > truncated.sum())
+        return cls(
+            scale,
+            not _frames_missing(observation, following, breaks, scale),
+            limits_late,
+            not limits_late and _reset(columns, scale, truncated[:-1] & ~terminated[:-1] & followed),
+        )
+
+
+def _frames_missing(observation: Array, following: Array, breaks: Array, scale: StateScale) -> bool:
+    """Whether most breaks are no larger than a few steps, and do not lead to states that are like each other."""
+    if not breaks.size or not scale.smooth:
+        return False
+    after = observation[breaks + 1]
+    moving = scale.step > scale.same
+    spread = observation[:, moving].std(axis=0, dtype=np.float64)
+    starts = len(breaks) > 2 and np.median(after[:, moving].std(axis=0, dtype=np.float64) / spread) < CLUSTERED
+    return not starts and bool(np.median(scale.jump(following[breaks], after)) <= FEW_STEPS)
+
+
+def _reset(columns: Mapping[str, Array], scale: StateScale, ends: Array) -> bool:
+    """Whether the given ends, which lead to the next row's observation, jump there."""
+    rows = np.flatnonzero(ends)
+    if not rows.size or not scale.smooth:
+        return bool(rows.size)
+    return bool(np.median(scale.jump(columns["observation"][rows], columns["next_observation"][rows])) > FEW_STEPS)
+
+
+def _refuse_alternating(
+    observation: Array, following: Array, inside: Array, scale: StateScale, source: str
+) -> None:
+    """Refuse rows of several environments side by side, whose successors lie a fixed number of rows ahead."""
+    count = len(observation)
+    probes = np.flatnonzero(inside[: count // 2])[:: max(1, count // 64)][:32]
+    for copies in range(2, min(MOST_COPIES, count // 2) + 1):
+        if scale.same_state(following[probes], observation[probes + copies]).mean() > 0.5:
+            rows = np.flatnonzero(inside[:-copies])
+            share = scale.same_state(following[rows], observation[rows + copies]).mean()
+            raise DatasetError(
+                f"{source}: rows of {copies} environments alternate, so that episodes cannot be told",
+                details=(
+                    "next observations are stored, and hardly one is the observation of the next row",
+                    f"{share:.0%} of them are that of the row {copies} further on",
+                ),
+                fix="write one environment after the other: of arrays of (steps, environments, ...), "
+                f"x.reshape(-1, {copies}, *x.shape[1:]).swapaxes(0, 1).reshape(x.shape), with a timeout at the "
+                "last row of each",
+            )
+
+
+@dataclass
+class Findings:
+    """What the stored next observations of a dataset say against its flags and order.
+
+    Attributes:
+        ends: rows after which a trajectory ends without a flag.
+        gaps: rows within an episode that are not followed by their stored successor.
+        late: time limits that were marked one row late.
+        resets: ends whose stored successor is the first observation of the next episode.
+        first: raw row number in its recording of the first of ``ends`` and ``gaps``, None for none.
+    """
+
+    ends: int = 0
+    gaps: int = 0
+    late: int = 0
+    resets: int = 0
+    first: int | None = None
+
+    def add(self, other: Findings) -> None:
+        """Take in what was found in another part; parts come in order."""
+        self.first = other.first if self.first is None else self.first
+        for name in ("ends", "gaps", "late", "resets"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+    def to_json(self) -> dict[str, int | None]:
+        """Plain values; ``Findings(**facts)`` reads them back."""
+        return dataclasses.asdict(self)
+
+    def notes(self) -> list[str]:
+        """In plain words, with what was done."""
+        notes = []
+        where = f"first row {self.first}"
+        if self.ends:
+            notes.append(
+                f"{self.ends} row(s) inside episodes are not followed by their stored successor ({where}): "
+                "episodes end there"
+            )
+        if self.gaps:
+            notes.append(
+                f"{self.gaps} row(s) inside episodes are not followed by their stored successor ({where}): "
+                "frames are missing there, which neither returns nor paths of steps reach across"
+                if not self.ends
+                else f"{self.gaps} more inside episodes that the source numbers: paths of steps end there"
+            )
+        if self.late:
+            notes.append(
+                f"{self.late} time limit(s) are marked one row late, on the first row of the next episode: "
+                "they are taken for the row before"
+            )
+        if self.resets:
+            notes.append(
+                f"{self.resets} end(s) lead to the next episode's first observation, a reset in place of the state "
+                "that was reached: outputs keep it, training does not bootstrap from it"
+            )
+        return notes
