@@ -227,6 +227,7 @@ class EpisodeIds:
         first, last: numbers of the first and the last row.
         first_step, last_step: of these rows, None where steps are not told.
         ended: whether the last row has a flag of an end, None where there are no flags.
+        words: names of the first and the last episode, where the recording names them and they are numbered here.
     """
 
     numbers: Array
@@ -235,10 +236,15 @@ class EpisodeIds:
     first_step: int | None
     last_step: int | None
     ended: bool | None
+    words: tuple[str, str] | None = None
 
     @classmethod
-    def of(cls, batches: Iterable[Columns]) -> EpisodeIds | None:
-        """Of ``episode_id``, and of steps and flags if there are any, some rows at a time; None for no rows."""
+    def of(cls, batches: Iterable[Columns], words: Sequence[str] = ()) -> EpisodeIds | None:
+        """Of ``episode_id``, and of steps and flags if there are any, some rows at a time; None for no rows.
+
+        Args:
+            words: names of the episodes by number, where they are named.
+        """
         found: list[Array] = []
         first: dict[str, int] = {}
         last: dict[str, int] = {}
@@ -259,6 +265,7 @@ class EpisodeIds:
             first_step=first.get("step_index"),
             last_step=last.get("step_index"),
             ended=any(flags) if flags else None,
+            words=(words[first["episode_id"]], words[last["episode_id"]]) if words else None,
         )
 
     def goes_on_in(self, other: EpisodeIds) -> bool:
@@ -267,7 +274,8 @@ class EpisodeIds:
         Its number must be the same, and the steps must go on; where they are not told, there must be flags, and
         none at the end.
         """
-        if self.last != other.first or self.ended:
+        last = self.words[1] if self.words else self.last
+        if last != (other.words[0] if other.words else other.first) or self.ended:
             return False
         if self.last_step is not None and other.first_step is not None:
             return other.first_step == self.last_step + 1
@@ -287,6 +295,12 @@ def shifts_of(ids: Sequence[EpisodeIds | None], rows: Sequence[int], source: str
         DatasetError: numbers so far apart that they cannot be shifted.
     """
     told = [found for found, count in zip(ids, rows, strict=True) if count]
+    for one, other in pairwise(told):
+        if one is not None and other is not None and one.words and one.goes_on_in(other):
+            raise DatasetError(
+                f"{source}: the episode {one.words[1]!r} goes on in the next file, which words cannot tell",
+                fix="number the episodes, or keep each in one file",
+            )
     if None not in told and _unique([found for found in told if found is not None]):
         return (0,) * len(ids)
     shifts, free = [], 0

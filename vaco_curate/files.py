@@ -24,7 +24,7 @@ def place(address: str | Path) -> Path:
     if not isinstance(address, str):
         return address
     if "://" not in address:
-        return Path(address)
+        return Path(address).expanduser() if address.startswith("~") else Path(address)
     try:
         from upath import UPath  # deferred: optional
 
@@ -40,6 +40,11 @@ def place(address: str | Path) -> Path:
 def is_local(path: Path) -> bool:
     """Whether a path is one of this machine's file system."""
     return isinstance(path, Path)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file is one that systems leave beside data: ``._part-0.parquet``, ``.DS_Store``, ``_SUCCESS``."""
+    return name.startswith((".", "_"))
 
 
 def move(source: Path, target: Path) -> None:

@@ -70,7 +70,7 @@ def test_a_bad_dataset_is_refused_and_nothing_is_written(vaco, here, command, ki
         (["score", "pendulum.hdf5", "--out", ".", "--force"], "will not be replaced"),
         (
             ["score", "pendulum.hdf5", "--out", "new", "--column", "action=a"],
-            "--column is for other formats",
+            "missing column a, which --column action=a names",
         ),
         (["filter", "--top", "0%"], "--top is 0 % of the rows"),
         (["filter", "--top", "-5%"], "--top is -5 % of the rows"),

@@ -43,7 +43,7 @@ def test_a_missing_key_is_named_with_what_was_found(tmp_path):
 
 def test_a_scalar_in_place_of_a_column_is_refused(tmp_path):
     path = write_d4rl(tmp_path / "d.hdf5", make_transitions(), timeouts=0)
-    with pytest.raises(DatasetError, match="truncated is a single value"):
+    with pytest.raises(DatasetError, match="timeouts is a single value"):
         read_dataset(str(path))
 
 
@@ -65,11 +65,12 @@ def antmaze(path, *, timeouts):
     length, walked = 240, 200
     position = np.minimum(np.arange(length), walked) * 0.04
     position[walked:] += 0.01 * np.arange(length - walked)
-    observation = np.zeros((3 * length, 4), np.float32)
+    observation = np.zeros((3 * length, 6), np.float32)
     observation[:, 0] = np.tile(position, 3)
     terminals = np.tile(np.arange(length) >= walked, 3).astype(np.float32)
     data = make_transitions(length=length, episodes=3, columns={"observation": observation})
-    return write_d4rl(path, data, terminals=terminals, timeouts=timeouts, rewards=terminals)
+    goals = {"infos/goal": np.full((3 * length, 2), 8.0)}
+    return write_d4rl(path, data, terminals=terminals, timeouts=timeouts, rewards=terminals, **goals)
 
 
 def test_antmaze_terminals_mark_the_goal_and_do_not_end_a_trajectory(tmp_path):

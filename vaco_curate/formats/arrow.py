@@ -18,6 +18,63 @@ from vaco_curate.transitions import Array
 LISTS = (pa.types.is_fixed_size_list, pa.types.is_list, pa.types.is_large_list)
 
 
+def leaf_fields(schema: pa.Schema) -> dict[str, pa.Field]:
+    """Columns by name, those of structs by ``struct.field``."""
+    found: dict[str, pa.Field] = {}
+
+    def look(field: pa.Field, name: str) -> None:
+        if pa.types.is_struct(field.type):
+            for inner in field.type:
+                look(inner, f"{name}.{inner.name}")
+        else:
+            found[name] = field
+
+    for field in schema:
+        look(field, field.name)
+    return found
+
+
+def top_column(name: str, schema: pa.Schema) -> str:
+    """The column that holds a leaf."""
+    if name in schema.names:
+        return name
+    parts = name.split(".")
+    return next(top for n in range(len(parts), 0, -1) if (top := ".".join(parts[:n])) in schema.names)
+
+
+def leaf(table: pa.Table, name: str) -> pa.ChunkedArray:
+    """A column by the name that ``leaf_fields`` gives it."""
+    top = top_column(name, table.schema)
+    column = table.column(top)
+    for part in name[len(top) + 1 :].split(".") if name != top else ():
+        column = pc.struct_field(column, [part])
+    return column
+
+
+def words(source: str, column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+    """A column of words, none of them null.
+
+    Raises:
+        DatasetError: a null.
+    """
+    plain = column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+    if plain.null_count:
+        row = int(np.flatnonzero(pc.is_null(plain).to_numpy())[0])
+        raise DatasetError(f"{source}: {name} is null in {plain.null_count} row(s), first in row {row}")
+    return plain
+
+
+def holds_words(kind: pa.DataType) -> bool:
+    """Whether a column is one of words."""
+    inner = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_string(inner) or pa.types.is_large_string(inner))
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Whether a column holds a list a row."""
+    return any(test(kind) for test in LISTS)
+
+
 def scalars(source: str, column: pa.ChunkedArray, name: str, first_row: int = 0) -> Array:
     """A column of numbers or flags, (n,).
 
@@ -30,9 +87,20 @@ def scalars(source: str, column: pa.ChunkedArray, name: str, first_row: int = 0)
     if column.null_count:
         row = first_row + int(np.flatnonzero(pc.is_null(column).to_numpy())[0])
         raise DatasetError(f"{source}: {name} is null in {column.null_count} row(s), first in row {row}")
-    if not (pa.types.is_boolean(column.type) or _is_number(column.type)):
+    if is_list(column.type) and _is_flag_or_number(column.type.value_type):
+        lengths = pc.list_value_length(column).to_numpy()
+        if (lengths != 1).any():
+            row = first_row + int(np.flatnonzero(lengths != 1)[0])
+            raise DatasetError(f"{source}: {name} is a list of {lengths[row - first_row]} in row {row}, not one number")
+        flat = pa.chunked_array([chunk.flatten() for chunk in column.chunks], column.type.value_type)
+        return scalars(source, flat, name, first_row)
+    if not _is_flag_or_number(column.type):
         raise DatasetError(f"{source}: {name} holds {column.type}, not numbers")
     return np.array(column.to_numpy())  # a copy: Arrow's own memory is read-only
+
+
+def _is_flag_or_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_boolean(kind) or _is_number(kind))
 
 
 def _is_number(kind: pa.DataType) -> bool:
@@ -55,11 +123,20 @@ def vectors(
         present = pc.is_valid(column).to_numpy()
         filled = pc.fill_null(column, 0) if nulls else column
         return scalars(source, filled, name, first_row)[:, None], present
-    if not any(is_list(column.type) for is_list in LISTS) or not _is_number(column.type.value_type):
+    if is_list(column.type) and is_list(column.type.value_type):
+        raise DatasetError(
+            f"{source}: {name} holds {column.type}: lists of lists, where a vector a row is expected",
+            details=("a row must be a step",),
+            fix="if rows are whole trajectories, take them apart: polars.read_parquet(FILE)"
+            ".with_row_index('episode_id').explode(OBSERVATIONS, ACTIONS, REWARDS, ENDS).write_parquet(NEW); "
+            "if they are matrices, flatten them",
+        )
+    if not is_list(column.type) or not _is_number(column.type.value_type):
         raise DatasetError(f"{source}: {name} holds {column.type}, expected a list of numbers a row")
     valid = pc.is_valid(column).to_numpy()
     if not nulls and not valid.all():
-        raise DatasetError(f"{source}: {name} is null in row {first_row + int(np.flatnonzero(~valid)[0])}")
+        row = first_row + int(np.flatnonzero(~valid)[0])
+        raise DatasetError(f"{source}: {name} is null in {int((~valid).sum())} row(s), first in row {row}")
     lengths = pc.list_value_length(column).drop_null().to_numpy()
     if len(lengths) and lengths.min() != lengths.max():
         raise DatasetError(
@@ -76,6 +153,39 @@ def vectors(
     if valid.any():
         values[valid] = stored.reshape(-1, size)
     return values, valid
+
+
+def refuse_nulls(path: Path, names: Mapping[str, str]) -> None:
+    """Refuse nulls that the metadata of a Parquet file counts, before any row is read.
+
+    Args:
+        names: of columns with a value a row in the file, by ours.
+
+    Raises:
+        DatasetError: with the column, how many, and the first row; or the file is damaged.
+    """
+    try:
+        with parquet_file(path, pre_buffer=False) as file:
+            groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
+            for ours, theirs in names.items():
+                nulls = sum(_null_count(group, theirs) for group in groups)
+                if nulls:
+                    column = leaf(file.read([top_column(theirs, file.schema_arrow)]), theirs)
+                    row = int(np.flatnonzero(pc.is_null(column).to_numpy())[0]) if column.null_count else 0
+                    raise DatasetError(
+                        f"{path}: {ours} is null in {nulls} row(s), first in row {row}",
+                        fix="fill the nulls in: false for flags, the value for numbers",
+                    )
+    except (pa.ArrowException, OSError) as error:
+        raise unreadable(path, error) from error
+
+
+def _null_count(group: pq.RowGroupMetaData, name: str) -> int:
+    for number in range(group.num_columns):
+        column = group.column(number)
+        if column.path_in_schema == name and column.statistics is not None:
+            return int(column.statistics.null_count or 0)
+    return 0
 
 
 def parquet_file(path: Path, **options: Any) -> pq.ParquetFile:

@@ -1,4 +1,4 @@
-"""D4RL-layout HDF5: flat arrays ``observations``, ``actions``, ``rewards``, ``terminals``.
+"""D4RL's layout: flat arrays ``observations``, ``actions``, ``rewards``, ``terminals``, in HDF5 or npz.
 
 ``terminals`` and ``timeouts`` do not mean the same in all of D4RL. In AntMaze a terminal marks a step near the
 goal and the trajectory goes on; the timeouts of its version 0 are out of step with the trajectories. In Maze2D
@@ -7,8 +7,9 @@ there is one long trajectory, and a timeout marks a waypoint. ``_trajectories`` 
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,15 +21,26 @@ import pyarrow as pa
 from vaco_curate.columns import Columns, EpisodeIds, flag_column, notes_on_episodes
 from vaco_curate.errors import DatasetError
 from vaco_curate.formats.environment import action_bounds
-from vaco_curate.formats.hdf5 import SUFFIXES, opened, text
+from vaco_curate.formats.hdf5 import SUFFIXES, StoredArray, opened, text
+from vaco_curate.formats.names import Joined, check_asked, named, refuse_one_of_several
+from vaco_curate.formats.npz import SUFFIX, NpzArrays, notes_on_left_out, opened_npz
 from vaco_curate.formats.options import ReadOptions
 from vaco_curate.formats.recording import Recording
 from vaco_curate.formats.writing import Target
+from vaco_curate.successors import FEW_STEPS, SAMPLE_ROWS, StateScale
 from vaco_curate.transitions import Array, Transitions, blocks, check_same_length
 
-REQUIRED = {"observations": "observation", "actions": "action", "rewards": "reward", "terminals": "terminated"}
-OPTIONAL = {"timeouts": "truncated", "next_observations": "next_observation"}
-KEYS = REQUIRED | OPTIONAL
+USUAL = {
+    "observation": ("observations", "observation"),
+    "action": ("actions", "action"),
+    "reward": ("rewards", "reward"),
+    "terminated": ("terminals", "terminated"),
+    "truncated": ("timeouts", "truncated"),
+    "next_observation": ("next_observations", "next_observation"),
+}
+"""D4RL's names of our columns, and ours, which are taken as well."""
+
+REQUIRED = ("observation", "action", "reward", "terminated")
 
 OURS = "vaco_curate"
 """Attribute of a file that we wrote."""
@@ -45,48 +57,70 @@ POSITION = slice(0, 2)
 """Where AntMaze and Maze2D have the place of their body in an observation."""
 
 JUMP = 5.0
-"""A body that moves this many times farther than in all but one step of a hundred was set down there."""
+"""A body that moves this many times farther than in all but one step of ten was set down there."""
+
+GOALS = "infos/goal"
 
 
 def matches(source: str) -> bool:
-    """Whether the source names an HDF5 file."""
-    return source.lower().endswith(SUFFIXES)
+    """Whether the source names an HDF5 file, or an npz file with the timeouts that only D4RL's layout has."""
+    if source.lower().endswith(SUFFIXES):
+        return True
+    if not source.lower().endswith(SUFFIX):
+        return False
+    try:
+        with opened_npz(Path(source)) as arrays:
+            return any(name in arrays for name in USUAL["truncated"])
+    except DatasetError:
+        return False
 
 
 def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
-    """A D4RL-layout file.
+    """A file of D4RL's layout, or one with the same arrays under other names.
 
     Raises:
-        DatasetError: not HDF5, truncated, a key missing, or columns that differ in length.
+        DatasetError: not readable, an array missing, or columns that differ in length.
     """
     path = Path(source).absolute()
-    with opened(path) as file:
-        rows = _check(file, source, options)
+    with _arrays(path) as file:
+        names = _names(file, source, options)
+        columns = _Columns(file, source, names)
+        rows = _check(columns, source)
         env_id = text(file.attrs["env_id"]) if "env_id" in file.attrs else None
-        trajectories = _trajectories(file, source, rows)
-        labels = tuple(_labels(file, rows))
         own = json.loads(file.attrs[OURS]) if OURS in file.attrs else {}
-        keys = {name for key, name in KEYS.items() if key in file}
+        trajectories = _Trajectories()
+        if "truncated" in names and OURS not in file.attrs:
+            trajectories = _trajectories(file, columns, source, f"{env_id} {path.name}")
+        used = {name for group in names.values() for name in group}
+        labels = tuple(name for name in _labels(file, rows) if name not in used)
         ids = None
         if OURS in file.attrs:
             ids = EpisodeIds.of(
                 [{name: file[key][()] for key, name in OWN_KEYS.items() if name != "has_successor"}]
             )
+        left_out = notes_on_left_out(file) if isinstance(file, NpzArrays) else ()
     low, high = action_bounds(env_id)
     return (
         Recording(
             path=path,
             format="d4rl",
             rows=rows,
-            batches=partial(_batches, path, trajectories),
+            batches=partial(_batches, path, source, names, trajectories),
             labels=labels,
             label=partial(_label, path),
             facts={"env_id": env_id, "action_low": low, "action_high": high},
             episodes=ids,
             has_rewards=own.get("has_rewards", True),
-            notes=(*trajectories.notes, *notes_on_episodes(keys, options.max_episode_steps)),
+            notes=(*trajectories.notes, *notes_on_episodes(names, options.max_episode_steps), *left_out),
         ),
     )
+
+
+@contextlib.contextmanager
+def _arrays(path: Path) -> Iterator[Any]:
+    """The arrays of a file by name, and its attributes."""
+    with opened_npz(path) if path.name.lower().endswith(SUFFIX) else opened(path) as file:
+        yield file
 
 
 @dataclass(frozen=True)
@@ -104,107 +138,218 @@ class _Trajectories:
     notes: tuple[str, ...] = ()
 
 
-def _check(file: Any, source: str, options: ReadOptions) -> int:
-    """The number of rows, of a file that has all it needs."""
-    import h5py  # deferred: the training core runs without it
+class _Columns:
+    """The arrays of a file by our names; several may make a column."""
 
-    if options.columns or options.drop_columns:
-        option = "--column" if options.columns else "--drop-columns"
-        raise DatasetError(
-            f"{source}: {option} is for other formats, this is D4RL's layout with its fixed names"
-        )
-    missing = [key for key in REQUIRED if key not in file]
+    def __init__(self, file: Any, source: str, names: Mapping[str, Sequence[str]]) -> None:
+        self.names = names
+        self._arrays = {}
+        for ours, theirs in names.items():
+            arrays = [_array(file, name, source) for name in theirs]
+            self._arrays[ours] = Joined(arrays) if len(arrays) > 1 else arrays[0]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._arrays
+
+    def __getitem__(self, name: str) -> Any:
+        return self._arrays[name]
+
+
+def _array(file: Any, name: str, source: str) -> Any:
+    array = file[name] if isinstance(file, NpzArrays) else StoredArray(file, name, source)
+    if not array.ndim:
+        raise DatasetError(f"{source}: {name} is a single value, not one per row")
+    return array
+
+
+def _names(file: Any, source: str, options: ReadOptions) -> dict[str, list[str]]:
+    """The file's names by ours: those that the user gives, or else the usual ones."""
+    check_asked(source, options.columns, tuple(USUAL))
+    found = _all_names(file)
+    names = {ours: named(source, ours, theirs, found) for ours, theirs in options.columns.items()}
+    for ours, usual in USUAL.items():
+        present = [name for name in usual if name in file]
+        if ours not in names and present:
+            names[ours] = present[:1]
+    missing = [USUAL[ours][0] for ours in REQUIRED if ours not in names]
     if missing:
         raise DatasetError(
             f"{source}: missing {', '.join(missing)}",
-            details=(f"found: {', '.join(sorted(file)) or 'nothing'}",),
-            fix="a D4RL-layout file needs observations, actions, rewards and terminals at its root",
+            details=(f"found: {', '.join(sorted(file)) or 'nothing'}", *_known_layout(file)),
+            fix="a D4RL-layout file needs observations, actions, rewards and terminals at its root; name them if "
+            "they have other names: --column observation=NAME,action=NAME,reward=NAME,terminated=NAME",
         )
-    for key, name in KEYS.items():
-        if isinstance(file.get(key), h5py.Group):
-            raise DatasetError(
-                f"{source}: {key} is a group, not an array",
-                details=(f"it holds: {', '.join(file[key])}",),
-                fix="store one array of state vectors",
-            )
-        if key in file and file[key].ndim == 0:
-            raise DatasetError(f"{source}: {name} is a single value, not one per row")
-    check_same_length(source, **{name: file[key] for key, name in KEYS.items() if key in file})
-    return len(file["rewards"])
+    if options.drop_columns and not any(name in found for name in options.drop_columns):
+        raise DatasetError(
+            f"{source}: --drop-columns {options.drop_columns[0]}: this file has no observation of several parts"
+        )
+    flat = [name for name in found if _array_of_numbers(file, name)]
+    for ours, theirs in names.items():
+        if len(theirs) == 1 and theirs[0] in flat:
+            refuse_one_of_several(source, ours, theirs[0], flat, options.drop_columns)
+    return names
 
 
-def _trajectories(file: Any, source: str, rows: int) -> _Trajectories:
-    """What the flags mean; in a file that we wrote, what they say."""
-    if "timeouts" not in file or OURS in file.attrs:
-        return _Trajectories()
-    terminated = flag_column(file["terminals"][()], "terminated", rows, source)
-    truncated = flag_column(file["timeouts"][()], "truncated", rows, source)
-    if _marks_success(terminated):
-        return _goal_maze(file, truncated)
-    return _unbroken(file) if _marks_waypoints(file, terminated, truncated) else _Trajectories()
+def _known_layout(file: Any) -> tuple[str, ...]:
+    """A word on layouts that people have and that are not read."""
+    if any(name.startswith("traj_") for name in file):
+        return ("this looks like a trajectory file of ManiSkill, which is not read: store flat arrays",)
+    if any(name.startswith("episode_") for name in file):
+        return ("this looks like the main_data.hdf5 of a Minari dataset: name its folder, with metadata.json",)
+    return ()
 
 
-def _marks_success(terminated: Array) -> bool:
-    """Whether most true ends follow one another, which no simulator that resets records: AntMaze.
+def _all_names(file: Any) -> list[str]:
+    """Names of all arrays, also of those in groups."""
+    import h5py  # deferred: the training core runs without it
 
-    Where most rows are true ends, episodes are of one step; where some are, they began at the goal.
-    """
+    if isinstance(file, NpzArrays):
+        return list(file)
+    found: list[str] = []
+    file.visititems(lambda name, item: found.append(name) if isinstance(item, h5py.Dataset) else None)
+    return found
+
+
+def _array_of_numbers(file: Any, name: str) -> bool:
+    array = file[name]
+    return array.shape is not None and array.ndim == 1 and array.dtype.kind in "fiu"
+
+
+def _check(columns: _Columns, source: str) -> int:
+    """The number of rows, of a file whose columns fit each other."""
+    lengths = {name: columns[name] for name in columns.names}
+    rows = len(columns["reward"])
+    if columns["reward"].ndim > 1 and columns["observation"].ndim > 2 and columns["reward"].shape[1] > 1:
+        raise DatasetError(
+            f"{source}: rewards have shape {columns['reward'].shape}, observations {columns['observation'].shape}",
+            details=("this looks like (episodes, steps, ...), padded to one length",),
+            fix="store the steps of all episodes one after the other, without the padding: x[mask]",
+        )
+    longer = [n for n in ("observation",) if rows < len(columns[n]) <= 2 * rows and len(columns["action"]) == rows]
+    if longer:
+        raise DatasetError(
+            f"{source}: {len(columns['observation'])} observations, {rows} actions and rewards",
+            details=(f"{len(columns['observation']) - rows} more: episodes of T steps with T + 1 observations?",),
+            fix="store observations[:-1] of each episode, and observations[1:] as next_observations",
+        )
+    check_same_length(source, **lengths)
+    return rows
+
+
+def _trajectories(file: Any, columns: _Columns, source: str, name: str) -> _Trajectories:
+    """What the flags mean, of a file that we have not written."""
+    rows = len(columns["reward"])
+    terminated = flag_column(columns["terminated"][()], "terminated", rows, source)
+    truncated = flag_column(columns["truncated"][()], "truncated", rows, source)
+    is_maze = _is_ant_maze(file, columns, terminated, name)
+    if terminated.any() and (is_maze or _in_a_row(terminated)):
+        return _beyond_terminals(columns, terminated, truncated, is_maze)
+    waypoints = _marks_waypoints(file, columns, terminated, truncated)
+    return _unbroken(columns) if waypoints else _Trajectories()
+
+
+def _is_ant_maze(file: Any, columns: _Columns, terminated: Array, name: str) -> bool:
+    """By its name, or by a record of goals, more numbers for a state than Maze2D has, and rewards at terminals."""
+    if "antmaze" in name.lower():
+        return True
+    observation, goals = columns["observation"], file.get(GOALS)
+    if getattr(goals, "shape", ())[1:] != (2,) or observation.shape[1:] <= (4,):
+        return False
+    reward = np.asarray(columns["reward"][()]).reshape(-1)
+    return bool(((reward > reward.min()) == terminated).all())
+
+
+def _in_a_row(terminated: Array) -> bool:
+    """Whether most true ends follow one another, and not most rows, which are episodes of one step then."""
     ends, in_a_row = terminated.sum(), (terminated[1:] & terminated[:-1]).sum()
     return bool(2 * in_a_row > ends and 2 * ends < len(terminated))
 
 
-def _goal_maze(file: Any, truncated: Array) -> _Trajectories:
-    """AntMaze: terminals do not end a trajectory; its timeouts do, or where they are out of step, a jump."""
-    jump = _jumps(file)
-    out_of_step = bool((jump & ~truncated[:-1]).any())
-    notes = ["terminals follow one another: they mark steps at the goal, trajectories go on, as in AntMaze"]
-    if out_of_step:
-        notes.append(
-            "timeouts are out of step with the trajectories, which end where the position jumps instead"
-        )
-    return _Trajectories(np.flatnonzero(jump if out_of_step else truncated), notes=tuple(notes))
+def _beyond_terminals(
+    columns: _Columns, terminated: Array, truncated: Array, is_maze: bool
+) -> _Trajectories:
+    """Trajectories that go on after terminals, if the state moves on from there as from other rows."""
+    after = terminated[:-1] & ~truncated[:-1]
+    if not is_maze:
+        after &= terminated[1:]
+    large, smooth = _large_moves(columns, terminated | truncated)
+    if not after.any() or 2 * large[after].sum() >= after.sum() or not (smooth or is_maze):
+        return _Trajectories()
+    where = "as in AntMaze" if is_maze else "they mark success"
+    notes = [f"the state moves on after terminals, which end no trajectory: {where}"]
+    limits = np.flatnonzero(truncated)
+    if is_maze and len(truncated):
+        jump = _jumps(columns["observation"])
+        inner = limits[limits < len(jump)]
+        if jump.any() and 2 * jump[inner].sum() < max(len(inner), 1):
+            notes.append(
+                "timeouts are out of step with the trajectories, which end where the position jumps instead"
+            )
+            return _Trajectories(np.flatnonzero(jump), notes=tuple(notes))
+    if not limits.size:
+        return _Trajectories()
+    left = terminated[:-1] & ~terminated[1:] & large  # the last terminal of a run, and then another place
+    return _Trajectories(np.union1d(limits, np.flatnonzero(left)), notes=tuple(notes))
 
 
-def _marks_waypoints(file: Any, terminated: Array, truncated: Array) -> bool:
+def _large_moves(columns: _Columns, flagged: Array) -> tuple[Array, bool]:
+    """((rows - 1,) whether the state changes by more than a few steps, whether steps are small at all)."""
+    observation = columns["observation"]
+    sample = _vectors(observation[: SAMPLE_ROWS + 1])
+    change = np.diff(sample.astype(np.float64), axis=0)[~flagged[: len(sample) - 1]]
+    scale = StateScale.of(sample, change)
+    large = np.empty(max(len(observation) - 1, 0), bool)
+    for rows in blocks(len(large)):
+        states = _vectors(observation[rows.start : rows.stop + 1])
+        large[rows] = scale.jump(states[:-1], states[1:]) > FEW_STEPS
+    return large, scale.smooth
+
+
+def _vectors(values: Array) -> Array:
+    return values.reshape(len(values), -1)
+
+
+def _marks_waypoints(file: Any, columns: _Columns, terminated: Array, truncated: Array) -> bool:
     """Maze2D: a point with four numbers for its state that never ends, and a record of its goals."""
-    infos = file.get("infos")
-    has_goals = infos is not None and hasattr(infos, "keys") and "goal" in infos  # Kitchen's infos are an array
-    is_point = file["observations"].shape[1:] == (4,)
-    return bool(has_goals and is_point and not terminated.any() and truncated.any())
+    is_point = columns["observation"].shape[1:] == (4,)
+    return bool(GOALS in file and is_point and not terminated.any() and truncated.any())
 
 
-def _unbroken(file: Any) -> _Trajectories:
+def _unbroken(columns: _Columns) -> _Trajectories:
     """Timeouts at waypoints, where the next row is the successor all the same; plain if it jumps anywhere."""
-    if _jumps(file).any():
+    if _jumps(columns["observation"]).any():
         return _Trajectories()
     note = "one long trajectory whose timeouts mark waypoints, as in Maze2D: successors reach beyond them"
     return _Trajectories(unbroken=True, notes=(note,))
 
 
-def _jumps(file: Any) -> Array:
+def _jumps(observation: Any) -> Array:
     """(rows - 1,) whether the body was set down elsewhere after a row."""
-    observations = file["observations"]
-    position = np.concatenate([observations[rows, POSITION] for rows in blocks(len(observations))])
+    position = np.concatenate([_vectors(observation[rows])[:, POSITION] for rows in blocks(len(observation))])
     moved = np.linalg.norm(np.diff(position.astype(np.float64), axis=0), axis=1)
-    limit = JUMP * float(np.quantile(moved, 0.99)) if moved.size else 0.0
+    limit = JUMP * float(np.quantile(moved, 0.9)) if moved.size else 0.0
     return np.asarray(moved > limit)
 
 
-def _batches(path: Path, trajectories: _Trajectories, rows: int) -> Iterator[Columns]:
-    with opened(path) as file:
-        count = len(file["rewards"])
+def _batches(
+    path: Path, source: str, names: Mapping[str, Sequence[str]], trajectories: _Trajectories, rows: int
+) -> Iterator[Columns]:
+    with _arrays(path) as file:
+        arrays = _Columns(file, source, names)
+        count, is_ours = len(arrays["reward"]), OURS in file.attrs
+        ahead = _Columns(file, source, {"observation": names["observation"]}) if trajectories.unbroken else None
         for start in range(0, count, rows):
             part = slice(start, min(start + rows, count))
-            columns = {name: file[key][part] for key, name in KEYS.items() if key in file}
-            if OURS in file.attrs:
+            columns = {name: arrays[name][part] for name in names}
+            if is_ours:
                 columns |= {name: file[key][part] for key, name in OWN_KEYS.items()}
             if trajectories.ends is not None:
                 row = np.arange(part.start, part.stop)
                 columns["episode_id"] = np.searchsorted(trajectories.ends, row)
                 terminated = np.asarray(columns["terminated"]).reshape(-1) != 0
                 columns["truncated"] = np.isin(row, trajectories.ends) & ~terminated
-            if trajectories.unbroken and "next_observation" not in columns:
-                following = file["observations"][part.start + 1 : part.stop + 1]
+            if ahead is not None and "next_observation" not in columns:
+                following = ahead["observation"][part.start + 1 : part.stop + 1]
                 columns["has_successor"] = np.arange(part.start, part.stop) < count - 1
                 columns["next_observation"] = np.zeros_like(columns["observation"])
                 columns["next_observation"][: len(following)] = following
@@ -212,21 +357,12 @@ def _batches(path: Path, trajectories: _Trajectories, rows: int) -> Iterator[Col
 
 
 def _labels(file: Any, rows: int) -> Iterator[str]:
-    """Names of the arrays with one value a row that are none of ours."""
-    import h5py  # deferred: the training core runs without it
-
-    found: list[str] = []
-
-    def look(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset) and name not in KEYS and item.shape in ((rows,), (rows, 1)):
-            found.append(name)
-
-    file.visititems(look)
-    yield from found
+    """Names of the arrays with one value a row."""
+    return (name for name in _all_names(file) if file[name].shape in ((rows,), (rows, 1)))
 
 
 def _label(path: Path, name: str) -> Array:
-    with opened(path) as file:
+    with _arrays(path) as file:
         values: Array = file[name][()].reshape(-1)
         return values.astype(str) if values.dtype.kind in "SO" else values
 

@@ -268,6 +268,7 @@ class Dataset:
 
     def _numbered(self, rows: int, findings: Findings) -> Iterator[dict[str, Array]]:
         several, row = len(self.recordings) > 1, self.first_row
+        expected: dict[str, str] = {}
         for recording, shift in zip(self.recordings, self._shifts, strict=True):
             source = str(recording.path) if several else self.source
             read = recording.batches(rows)
@@ -276,6 +277,10 @@ class Dataset:
             batches = self._checked(chain([first], read), source, 0 if several else row)
             held = list(first_rows(batches, self._sample_rows))
             if held:
+                found = layout(held[0])
+                if any(expected.get(name, kind) != kind for name, kind in found.items()):
+                    refuse_other_columns(source, expected, {n: k for n, k in found.items() if n in expected})
+                expected = found | expected
                 together = {name: np.concatenate([batch[name] for batch in held]) for name in held[0]}
                 sample = {name: values[: self._sample_rows] for name, values in together.items()}
                 numbers = EpisodeNumbers(shift, limit, continuity_of(sample, source), Findings())

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from vaco_curate.columns import Columns, EpisodeIds, flag_column
 from vaco_curate.errors import DatasetError
+from vaco_curate.files import is_hidden
 from vaco_curate.formats.arrow import (
     is_label,
     label_column,
@@ -22,16 +23,26 @@ from vaco_curate.formats.arrow import (
     unreadable,
     vectors,
 )
+from vaco_curate.formats.names import check_asked, named
 from vaco_curate.formats.options import ReadOptions
 from vaco_curate.formats.parts import joined, kept_parts, recorded_parts
 from vaco_curate.formats.recording import Recording, natural_order
 from vaco_curate.transitions import Array
 
 VERSIONS = ("v2.", "v3.")
-ACTION, REWARD, DONE, TRUNCATED = "action", "next.reward", "next.done", "next.truncated"
+USUAL = {
+    "action": "action",
+    "reward": "next.reward",
+    "terminated": "next.terminated",
+    "truncated": "next.truncated",
+}
+"""LeRobot's names of our columns; ``next.done`` is any end, and where it is all there is, a true one."""
+
+DONE, SUCCESS = "next.done", "next.success"
 EPISODE, STEP = "episode_index", "frame_index"
 OBSERVATION = ("observation", "observation.")
 PICTURES = ("image", "video")
+WORDS = ("string", "language")
 
 
 def matches(source: str) -> bool:
@@ -48,34 +59,58 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
     if options.max_episode_steps is not None:
         raise DatasetError(f"{source}: LeRobot ends its episodes itself: no --max-episode-steps")
     info = _info(Path(source))
-    names = _names(source, info, options.columns)
-    shapes = {
-        name: _shape(feature)
-        for name, feature in info["features"].items()
-        if name.startswith(OBSERVATION[1]) or name == OBSERVATION[0]
-    }
-    kept = kept_parts(source, shapes, options.drop_columns)
-    files = sorted(
-        (Path(source).absolute() / "data").glob("*/*.parquet"), key=lambda path: natural_order(path.as_posix())
+    features = info["features"]
+    names = _names(source, features, options.columns)
+    asked = options.columns.get("observation")
+    parts = (
+        [name for name in features if name.startswith(OBSERVATION[1]) or name == OBSERVATION[0]]
+        if asked is None
+        else named(source, "observation", asked, list(features))
     )
-    found = [_recording(path, names, kept) for path in files]
+    if not parts:
+        raise DatasetError(
+            f"{source}: no feature observation or observation.*",
+            details=(f"found: {', '.join(features)}",),
+            fix="name what makes the observation: --column observation=state (or state+gripper)",
+        )
+    shapes = {name: _shape(source, name, features[name]) for name in parts}
+    words = [name for name in parts if features[name]["dtype"] in WORDS]
+    kept = kept_parts(source, shapes, options.drop_columns, words)
+    found = [_recording(path, names, kept, features) for path in _files(Path(source))]
     rows = sum(recording.rows for recording in found)
     if rows != info["total_frames"]:
         raise DatasetError(
             f"{source}: {rows} of {info['total_frames']} frames are here, in {len(found)} data files",
-            fix="download the rest of the dataset",
+            fix="download the rest of the dataset; if episodes were removed on purpose, remove them with LeRobot's "
+            "own lerobot-edit-dataset, or set total_frames in meta/info.json",
         )
+    if not rows:
+        raise DatasetError(f"{source}: the dataset has zero frames", fix="the recording was interrupted: record again")
     return tuple(found)
+
+
+def _files(folder: Path) -> list[Path]:
+    """The data files in the order of their numbers."""
+    data = folder.absolute() / "data"
+    found = [path for path in data.glob("*/*.parquet") if not is_hidden(path.name)]
+    deeper = next((path for path in data.glob("*/*/*.parquet") if not is_hidden(path.name)), None)
+    if not found and deeper is not None:
+        raise DatasetError(
+            f"{folder}: data files lie in folders of their own, {deeper.relative_to(folder.absolute())} for one",
+            details=("LeRobot's own are data/chunk-000/episode_000000.parquet or data/chunk-000/file-000.parquet",),
+            fix="write them there, with the column episode_index in each file",
+        )
+    return sorted(found, key=lambda path: natural_order(path.as_posix()))
 
 
 def _info(folder: Path) -> dict[str, Any]:
     path = folder / "meta" / "info.json"
     try:
         info: dict[str, Any] = json.loads(path.read_text())
-        version, _, _ = info["codebase_version"], info["features"], info["total_frames"]
-    except (ValueError, KeyError, OSError) as error:
+        version, _, _ = info["codebase_version"], dict(info["features"]), int(info["total_frames"])
+    except (ValueError, KeyError, TypeError, OSError) as error:
         raise DatasetError(f"{path}: not readable as LeRobot's", details=(repr(error),)) from error
-    if not version.startswith(VERSIONS):
+    if not str(version).startswith(VERSIONS):
         raise DatasetError(
             f"{folder}: LeRobot dataset of version {version}, known are 2 and 3",
             fix="convert it with LeRobot's own script",
@@ -83,31 +118,39 @@ def _info(folder: Path) -> dict[str, Any]:
     return info
 
 
-def _names(source: str, info: Mapping[str, Any], asked: Mapping[str, str]) -> dict[str, str]:
+def _names(source: str, features: Mapping[str, Any], asked: Mapping[str, str]) -> dict[str, str]:
     """Column in the files by ours; rewards and ends may be missing, or have another name."""
-    unknown = [name for name in asked if name not in ("reward", "terminated", "truncated", "action")]
-    if unknown:
+    check_asked(source, asked, ("observation", *USUAL))
+    names = {
+        ours: named(source, ours, theirs, list(features))[0]
+        for ours, theirs in asked.items()
+        if ours != "observation"
+    }
+    names = {ours: usual for ours, usual in USUAL.items() if usual in features} | names
+    if "terminated" not in names and DONE in features:
+        names["terminated"] = DONE
+    if "action" not in names:
         raise DatasetError(
-            f"{source}: --column {unknown[0]}=...: in a LeRobot dataset action, reward, terminated and "
-            "truncated can have other names"
-        )
-    usual = {"action": ACTION, "reward": REWARD, "terminated": DONE, "truncated": TRUNCATED}
-    names = {ours: theirs for ours, theirs in (usual | dict(asked)).items() if theirs in info["features"]}
-    missing = [theirs for ours, theirs in asked.items() if ours not in names]
-    if missing or "action" not in names:
-        raise DatasetError(
-            f"{source}: missing column {', '.join(missing) or ACTION}",
-            details=(f"found: {', '.join(info['features'])}",),
+            f"{source}: missing column {USUAL['action']}",
+            details=(f"found: {', '.join(features)}",),
+            fix="name it: --column action=actions",
         )
     return names
 
 
-def _shape(feature: Mapping[str, Any]) -> tuple[int, ...]:
-    shape = tuple(int(size) for size in feature["shape"])
-    return (0, 0, 0) if feature["dtype"] in PICTURES and len(shape) < 2 else shape
+def _shape(source: str, name: str, feature: Mapping[str, Any]) -> tuple[int, ...]:
+    try:
+        shape = tuple(int(size) for size in feature["shape"])
+        return (0, 0, 0) if feature["dtype"] in PICTURES and len(shape) < 2 else shape
+    except (KeyError, TypeError, ValueError) as error:
+        raise DatasetError(
+            f"{source}: meta/info.json: the feature {name} has no readable dtype and shape", details=(repr(error),)
+        ) from error
 
 
-def _recording(path: Path, names: dict[str, str], kept: dict[str, int]) -> Recording:
+def _recording(
+    path: Path, names: dict[str, str], kept: dict[str, int], features: Mapping[str, Any]
+) -> Recording:
     try:
         with parquet_file(path) as file:
             schema, rows = file.schema_arrow, file.metadata.num_rows
@@ -128,8 +171,16 @@ def _recording(path: Path, names: dict[str, str], kept: dict[str, int]) -> Recor
         episodes=EpisodeIds.of(scalar_batches(path, {"episode_id": EPISODE, "step_index": STEP})),
         has_rewards=has_rewards,
         facts={"observation_parts": recorded_parts(kept)},
-        notes=() if has_rewards else ("no rewards: all are read as 0",),
+        notes=_notes(names, features),
     )
+
+
+def _notes(names: Mapping[str, str], features: Mapping[str, Any]) -> tuple[str, ...]:
+    notes = [] if "reward" in names else ["no rewards: all are read as 0"]
+    if names.get("terminated") == DONE and "truncated" not in names:
+        other = f"; if it does: --column terminated={SUCCESS}" if SUCCESS in features else ""
+        notes.append(f"{DONE} is taken as a true end; it may also mark time limits, which are none{other}")
+    return tuple(notes)
 
 
 def _batches(path: Path, names: dict[str, str], kept: dict[str, int], rows: int) -> Iterator[Columns]:
@@ -158,12 +209,14 @@ def _columns(
     def vector(name: str) -> Array:
         return vectors(source, table.column(name), name, first_row)[0]
 
-    truncated = flags("truncated")
+    terminated, truncated = flags("terminated"), flags("truncated")
+    if names.get("terminated") == DONE:
+        terminated &= ~truncated
     return {
         "observation": joined({name: vector(name) for name in kept}, kept),
         "action": vector(names["action"]),
         "reward": numbers(names["reward"]) if "reward" in names else np.zeros(len(table), np.float32),
-        "terminated": flags("terminated") & ~truncated,
+        "terminated": terminated,
         "truncated": truncated,
         "episode_id": numbers(EPISODE),
         "step_index": numbers(STEP),

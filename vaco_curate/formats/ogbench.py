@@ -1,14 +1,13 @@
 """OGBench npz: flat arrays, of which ``terminals`` marks the end of a trajectory, not of a task.
 
 Every trajectory has one row more than transitions: its last row holds the state that was reached and an action
-whose outcome was not recorded. Rows keep the numbers of the file, so that row is one without a successor.
+whose outcome was not recorded. Rows keep the numbers of the file, so that row is one without a successor. Where a
+task was chosen, ``masks`` is 0 in rows where it succeeds: no value is bootstrapped there, and the trajectory goes on.
 """
 
 from __future__ import annotations
 
-import zipfile
-import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,17 +16,29 @@ import numpy as np
 
 from vaco_curate.columns import Columns, flag_column
 from vaco_curate.errors import DatasetError
+from vaco_curate.formats.names import Joined, check_asked, named
+from vaco_curate.formats.npz import SUFFIX, NpzArrays, notes_on_left_out, opened_npz
 from vaco_curate.formats.options import ReadOptions
 from vaco_curate.formats.parts import kept_parts
 from vaco_curate.formats.recording import Recording
 from vaco_curate.transitions import Array, check_same_length
 
-REQUIRED = ("observations", "actions", "terminals")
+USUAL = {
+    "observation": "observations",
+    "action": "actions",
+    "terminals": "terminals",
+    "reward": "rewards",
+    "masks": "masks",
+    "next_observation": "next_observations",
+}
+"""OGBench's names of our columns, and of the two flags that are its own."""
+
+REQUIRED = ("observation", "action", "terminals")
 
 
 def matches(source: str) -> bool:
     """Whether the source names an npz file."""
-    return source.lower().endswith(".npz")
+    return source.lower().endswith(SUFFIX)
 
 
 def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
@@ -36,95 +47,86 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
     Raises:
         DatasetError: not an npz file, an array missing, or observations are images.
     """
-    if options.columns or options.max_episode_steps is not None or options.drop_columns:
-        raise DatasetError(f"{source}: OGBench names its arrays and ends itself: no reader options")
+    if options.max_episode_steps is not None or options.drop_columns:
+        option = "--max-episode-steps" if options.max_episode_steps is not None else "--drop-columns"
+        raise DatasetError(f"{source}: OGBench ends its episodes itself, in one observation: no {option}")
     path = Path(source).absolute()
-    heads = _heads(path)
-    missing = [name for name in REQUIRED if name not in heads]
-    if missing:
-        raise DatasetError(f"{source}: missing {', '.join(missing)}", details=(f"found: {', '.join(heads)}",))
-    kept_parts(source, {"": heads["observations"][0][1:]}, ())
-    scalar = [name for name in REQUIRED if not heads[name][0]]
-    if scalar:
-        raise DatasetError(f"{source}: {', '.join(scalar)} is a single value, not one per row")
-    rows = heads["terminals"][0][0]
-    names = ("observations", "actions", "terminals", "rewards", "masks")
-    held = {name: np.empty(heads[name][0][:1], bool) for name in names if name in heads}
-    check_same_length(source, **held)
-    has_rewards = "rewards" in heads
+    with opened_npz(path) as arrays:
+        names = _names(arrays, source, options.columns)
+        columns = _columns(arrays, names)
+        scalar = [USUAL[name] for name in REQUIRED if not columns[name].ndim]
+        if scalar:
+            raise DatasetError(f"{source}: {', '.join(scalar)} is a single value, not one per row")
+        kept_parts(source, {"": columns["observation"].shape[1:]}, ())
+        check_same_length(source, **{USUAL[name]: np.empty(len(array)) for name, array in columns.items()})
+        rows = len(columns["terminals"])
+        used = {name for group in names.values() for name in group}
+        labels = tuple(n for n, array in arrays.items() if array.shape in ((rows,), (rows, 1)) and n not in used)
+        left_out = notes_on_left_out(arrays)
+    stored = "next_observation" in names
     return (
         Recording(
             path=path,
             format="ogbench",
             rows=rows,
-            batches=partial(_batches, path, tuple(held)),
-            labels=tuple(
-                name for name, (shape, _) in heads.items() if shape in ((rows,), (rows, 1)) and name not in held
-            ),
+            batches=partial(_batches, path, names),
+            labels=labels,
             label=partial(_label, path),
-            has_rewards=has_rewards,
+            has_rewards="reward" in names,
             notes=(
-                "terminals end trajectories, as in OGBench; the last row of each has no successor",
-                *(() if has_rewards else ("no rewards, OGBench has none before a task is chosen: read as 0",)),
+                "terminals end trajectories, as in OGBench"
+                + ("" if stored else "; the last row of each has no successor"),
+                *(["masks of 0 are true ends, and trajectories go on after them"] if "masks" in names else []),
+                *(
+                    []
+                    if "reward" in names
+                    else ["no rewards, OGBench has none before a task is chosen: read as 0"]
+                ),
+                *left_out,
             ),
         ),
     )
 
 
-def _heads(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
-    """Shape and type of every array, without reading it."""
-    if not path.is_file():
-        raise DatasetError(f"{path}: no such file", fix=f"check the path; the current folder is {Path.cwd()}")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = [name.removesuffix(".npy") for name in archive.namelist()]
-            return {name: _head(archive, name)[:2] for name in names}
-    except (zipfile.BadZipFile, zlib.error, ValueError, KeyError, OSError) as error:
-        raise DatasetError(f"{path}: not a readable npz file", details=(str(error),)) from error
+def _names(arrays: NpzArrays, source: str, asked: Mapping[str, str]) -> dict[str, list[str]]:
+    """The file's names by those of ``USUAL``."""
+    check_asked(source, asked, ("observation", "action", "reward", "next_observation"))
+    names = {ours: named(source, ours, theirs, list(arrays)) for ours, theirs in asked.items()}
+    names |= {ours: [usual] for ours, usual in USUAL.items() if ours not in names and usual in arrays}
+    missing = [USUAL[ours] for ours in REQUIRED if ours not in names]
+    if missing:
+        raise DatasetError(
+            f"{source}: missing {', '.join(missing)}",
+            details=(f"found: {', '.join(arrays) or 'nothing'}", *notes_on_left_out(arrays)),
+            fix="an npz file is read as OGBench's, with timeouts as D4RL's; name its arrays if they have other "
+            "names: --column observation=NAME,action=NAME",
+        )
+    return names
 
 
-def _head(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype[Any], Any]:
-    """Shape, type, and the member from where its values begin."""
-    member = archive.open(f"{name}.npy")
-    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    shape, fortran, dtype = read[np.lib.format.read_magic(member)](member)
-    if fortran or dtype.hasobject:
-        raise ValueError(f"{name} is no plain array")
-    return shape, dtype, member
+def _columns(arrays: NpzArrays, names: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    found = {ours: [arrays[name] for name in theirs] for ours, theirs in names.items()}
+    return {ours: Joined(several) if len(several) > 1 else several[0] for ours, several in found.items()}
 
 
-def _stream(archive: zipfile.ZipFile, name: str, rows: int) -> Iterator[Array]:
-    """An array some rows at a time."""
-    shape, dtype, member = _head(archive, name)
-    width = dtype.itemsize * int(np.prod(shape[1:]))
-    for start in range(0, shape[0], rows):
-        count = min(rows, shape[0] - start)
-        yield np.frombuffer(member.read(count * width), dtype).reshape(count, *shape[1:])
-
-
-def _batches(path: Path, names: tuple[str, ...], rows: int) -> Iterator[Columns]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            streams = [_stream(archive, name, rows) for name in names]
-            for number, arrays in enumerate(zip(*streams, strict=True)):
-                yield _columns(str(path), dict(zip(names, arrays, strict=True)), number * rows)
-    except (zipfile.BadZipFile, zlib.error, ValueError, KeyError, OSError) as error:
-        raise DatasetError(f"{path}: not a readable npz file", details=(str(error),)) from error
-
-
-def _columns(source: str, arrays: dict[str, Array], first_row: int) -> Columns:
-    count = len(arrays["terminals"])
-    ends = flag_column(arrays["terminals"], "terminals", count, source, first_row)
-    goes_on = flag_column(arrays.get("masks", np.ones(count)), "masks", count, source, first_row)
-    return {
-        "observation": arrays["observations"],
-        "action": arrays["actions"],
-        "reward": arrays.get("rewards", np.zeros(count, np.float32)),
-        "terminated": ~goes_on,
-        "truncated": ends & goes_on,
-    }
+def _batches(path: Path, names: Mapping[str, Sequence[str]], rows: int) -> Iterator[Columns]:
+    with opened_npz(path) as arrays:
+        columns, episode = _columns(arrays, names), 0
+        for start in range(0, len(columns["terminals"]), rows):
+            part = slice(start, min(start + rows, len(columns["terminals"])))
+            values = {name: array[part] for name, array in columns.items()}
+            count, source = part.stop - part.start, str(path)
+            ends = flag_column(values.pop("terminals"), "terminals", count, source, start)
+            goes_on = flag_column(values.pop("masks", np.ones(count)), "masks", count, source, start)
+            yield values | {
+                "reward": values.get("reward", np.zeros(count, np.float32)),
+                "terminated": ~goes_on,
+                "truncated": ends & goes_on,
+                "episode_id": episode + np.concatenate([[0], np.cumsum(ends[:-1])]).astype(np.int64),
+            }
+            episode += int(ends.sum())
 
 
 def _label(path: Path, name: str) -> Array:
-    with np.load(path) as arrays:
-        return np.asarray(arrays[name]).reshape(-1)
+    with opened_npz(path) as arrays:
+        return arrays[name][()].reshape(-1)

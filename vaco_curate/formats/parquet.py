@@ -9,28 +9,38 @@ bounds, whether rows are consecutive.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from vaco_curate.columns import Columns, EpisodeIds, notes_on_episodes
 from vaco_curate.errors import DatasetError
-from vaco_curate.files import place
+from vaco_curate.files import is_hidden, place
 from vaco_curate.formats.arrow import (
+    holds_words,
     is_label,
+    is_list,
     label_column,
+    leaf,
+    leaf_fields,
     parquet_file,
+    refuse_nulls,
     scalar_batches,
     scalars,
+    top_column,
     unreadable,
     vectors,
+    words,
 )
 from vaco_curate.formats.environment import action_bounds
+from vaco_curate.formats.names import check_asked, named, note_on_ends, refuse_one_of_several
 from vaco_curate.formats.options import ReadOptions
+from vaco_curate.formats.parts import joined, kept_parts, recorded_parts
 from vaco_curate.formats.recording import Recording, natural_order
 from vaco_curate.formats.tables import ShardedWriter
 from vaco_curate.formats.writing import Target
@@ -39,15 +49,26 @@ from vaco_curate.transitions import Array, Transitions
 METADATA_KEY = b"vaco_curate"
 SCHEMA_VERSION = 1
 READ_BYTES = 1 << 20
+ID_ROWS = 65_536
 
 VECTORS = ("observation", "action", "next_observation")
 SCALARS = ("reward", "terminated", "truncated", "episode_id", "step_index")
 
 
 def matches(source: str) -> bool:
-    """Whether the source is a ``.parquet`` file, or a folder that holds some at its top."""
+    """Whether the source is a ``.parquet`` file, or a folder that holds some at its top or in ``name=value``."""
     path = place(source)
-    return path.suffix == ".parquet" or (path.is_dir() and any(path.glob("*.parquet")))
+    if path.is_dir():
+        return any(_shards(path)) or _is_partitioned(path)
+    return path.suffix == ".parquet" and not is_hidden(path.name)
+
+
+def _shards(folder: Path) -> list[Path]:
+    return [file for file in folder.glob("*.parquet") if not is_hidden(file.name) and not file.is_dir()]
+
+
+def _is_partitioned(folder: Path) -> bool:
+    return any("=" in inner.name and any(inner.glob("**/*.parquet")) for inner in folder.iterdir() if inner.is_dir())
 
 
 def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
@@ -56,11 +77,7 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
     Raises:
         DatasetError: no such file, a damaged one, or a missing column.
     """
-    if options.drop_columns:
-        raise DatasetError(
-            f"{source}: --drop-columns is for observations of several parts, in Parquet they are one column",
-            fix="columns that are not named are not read",
-        )
+    check_asked(source, options.columns, (*VECTORS, *SCALARS))
     return tuple(_recording(path, options) for path in _files(source))
 
 
@@ -70,71 +87,181 @@ def _recording(path: Path, options: ReadOptions) -> Recording:
             schema, rows = file.schema_arrow, file.metadata.num_rows
     except (pa.ArrowException, OSError) as error:
         raise unreadable(path, error) from error
-    names = {name: options.columns.get(name, name) for name in (*VECTORS, *SCALARS)}
-    _check_columns(str(path), schema, names, options.columns)
-    present = {name: column for name, column in names.items() if column in schema.names}
+    columns = _columns_of(str(path), schema, options)
+    refuse_nulls(path, {name: columns[name][0] for name in SCALARS if name in columns})
     facts = table_facts(schema)
     low, high = _bounds(facts)
     references = facts.get("reference_returns")
+    parts = _kept(path, schema, columns, options) if rows else {}
+    columns = columns | {"observation": list(parts)} if parts else columns
+    named_episodes = _named_episodes(path, columns, schema) if "episode_id" in columns else ()
+    used = {top_column(name, schema) for group in columns.values() for name in group}
+    free = [field.name for field in schema if field.name not in used]
+    recorded = tuple((name, size) for name, size in facts.get("observation_parts", ()))
     return Recording(
         path=path,
         format="parquet",
         rows=rows,
-        batches=partial(_batches, path, present),
-        labels=tuple(field.name for field in schema if is_label(field) and field.name not in present.values()),
+        batches=partial(_batches, path, columns, named_episodes),
+        labels=tuple(field.name for field in schema if is_label(field) and field.name in free),
         label=partial(label_column, path),
         has_rewards=facts.get("has_rewards", True),
-        episodes=_episodes(path, present) if "episode_id" in present else None,
+        episodes=_episodes(path, columns, named_episodes) if "episode_id" in columns else None,
         facts={
             "env_id": facts.get("env_id"),
             "env_kwargs": facts.get("env_kwargs", {}),
             "action_low": low,
             "action_high": high,
             "reference_returns": tuple(references) if references else None,
-            "observation_parts": tuple((name, size) for name, size in facts.get("observation_parts", ())),
+            "observation_parts": recorded_parts(parts) if len(parts) > 1 else recorded,
         },
-        notes=tuple(notes_on_episodes(present, options.max_episode_steps)),
+        notes=(*notes_on_episodes(columns, options.max_episode_steps), *note_on_ends(columns, free)),
     )
 
 
-def _batches(path: Path, present: Mapping[str, str], rows: int) -> Iterator[Columns]:
+def _columns_of(source: str, schema: pa.Schema, options: ReadOptions) -> dict[str, list[str]]:
+    """The file's columns by ours: those that the user names, or those of our names; a struct's are its fields."""
+    fields = leaf_fields(schema)
+    columns: dict[str, list[str]] = {}
+    for ours in (*VECTORS, *SCALARS):
+        theirs = options.columns.get(ours, ours)
+        leaves = [name for name in fields if name.startswith(f"{theirs}.") and theirs in schema.names]
+        if theirs in schema.names and theirs not in fields:
+            columns[ours] = leaves
+        elif ours in options.columns:
+            columns[ours] = named(source, ours, theirs, list(fields))
+        elif ours in fields:
+            columns[ours] = [ours]
+    twice = [name for group in columns.values() for name in group if schema.names.count(name) > 1]
+    if twice:
+        raise DatasetError(
+            f"{source}: there are several columns {twice[0]}", fix="rename or remove all but one"
+        )
+    missing = [ours for ours in ("observation", "action", "reward") if ours not in columns]
+    if missing:
+        raise DatasetError(
+            f"{source}: missing column {', '.join(missing)}",
+            details=(f"found: {', '.join(schema.names)}",),
+            fix="name the source's columns: --column observation=NAME,action=NAME,reward=NAME,terminated=NAME; "
+            "several that make a vector: --column 'observation=obs_*' or observation=pos+vel",
+        )
+    numbers = [name for name, field in fields.items() if not is_list(field.type)]
+    for ours, group in columns.items():
+        if len(group) == 1 and group[0] in numbers:
+            refuse_one_of_several(source, ours, group[0], numbers, options.drop_columns)
+    return columns
+
+
+def _kept(
+    path: Path, schema: pa.Schema, columns: Mapping[str, list[str]], options: ReadOptions
+) -> dict[str, int]:
+    """Size by name of the columns that make an observation, where there are several, or some to be left out."""
+    names = columns["observation"]
+    known = leaf_fields(schema)
+    if len(names) == 1:
+        unknown = [name for name in options.drop_columns if name not in known]
+        if unknown:
+            raise DatasetError(
+                f"{path}: --drop-columns {unknown[0]}: no such column", details=(f"found: {', '.join(known)}",)
+            )
+        return {}
+    try:
+        with parquet_file(path, pre_buffer=False) as file:
+            top = list(dict.fromkeys(top_column(name, schema) for name in names))
+            table = pa.Table.from_batches([next(file.iter_batches(1, columns=top))])
+    except (pa.ArrowException, OSError) as error:
+        raise unreadable(path, error) from error
+    text = [name for name in names if holds_words(known[name].type)]
+    shapes = {
+        name: () if name in text else vectors(str(path), leaf(table, name), name)[0].shape[1:] for name in names
+    }
+    return kept_parts(str(path), shapes, options.drop_columns, text)
+
+
+def _batches(
+    path: Path, columns: Mapping[str, list[str]], named_episodes: Sequence[str], rows: int
+) -> Iterator[Columns]:
     """Columns of ``Transitions`` that are present, by the names in the file."""
     first_row = 0
     try:
         # Read in small pieces: as a whole, a file's buffers or a large row group would stay in memory.
         with parquet_file(path, pre_buffer=False, buffer_size=READ_BYTES) as file:
-            for batch in file.iter_batches(rows, columns=list(present.values())):
-                yield _columns(str(path), pa.Table.from_batches([batch]), present, first_row)
+            schema = file.schema_arrow
+            names = list(dict.fromkeys(top_column(name, schema) for group in columns.values() for name in group))
+            for batch in file.iter_batches(rows, columns=names):
+                table = pa.Table.from_batches([batch])
+                yield _columns(str(path), table, columns, named_episodes, first_row)
                 first_row += len(batch)
     except (pa.ArrowException, OSError) as error:
         raise unreadable(path, error) from error
 
 
-def _columns(source: str, table: pa.Table, present: Mapping[str, str], first_row: int) -> Columns:
-    columns = {
-        name: scalars(source, table.column(present[name]), name, first_row)
-        for name in SCALARS
-        if name in present
-    }
-    for name in ("observation", "action"):
-        columns[name], _ = vectors(source, table.column(present[name]), name, first_row)
-    if "next_observation" in present:
-        column = table.column(present["next_observation"])
-        following, known = vectors(source, column, "next_observation", first_row, nulls=True)
-        columns["has_successor"] = known
-        columns["next_observation"] = following if known.any() else np.zeros_like(columns["observation"])
-    return columns
+def _columns(
+    source: str,
+    table: pa.Table,
+    columns: Mapping[str, list[str]],
+    named_episodes: Sequence[str],
+    first_row: int,
+) -> Columns:
+    found: dict[str, Array] = {}
+    for name in (name for name in ("observation", "action") if name in columns):
+        parts = {part: vectors(source, leaf(table, part), name, first_row)[0] for part in columns[name]}
+        found[name] = joined(parts, dict.fromkeys(columns[name], 0))
+    for name in (name for name in SCALARS if name in columns):
+        column = leaf(table, columns[name][0])
+        if name == "episode_id" and named_episodes:
+            plain = words(source, column, name)
+            numbers = pc.index_in(plain, value_set=pa.array(named_episodes, plain.type))
+            found[name] = numbers.to_numpy().astype(np.int64)
+        else:
+            found[name] = scalars(source, column, name, first_row)
+    if "next_observation" in columns:
+        several = [
+            vectors(source, leaf(table, part), "next_observation", first_row, nulls=True)
+            for part in columns["next_observation"]
+        ]
+        known = np.logical_and.reduce([valid for _, valid in several])
+        following = np.concatenate([values for values, _ in several], axis=1)
+        found["has_successor"] = known
+        found["next_observation"] = following if known.any() else np.zeros_like(found["observation"])
+    return found
 
 
-def _episodes(path: Path, present: Mapping[str, str]) -> EpisodeIds | None:
-    names = [name for name in ("episode_id", "step_index", "terminated", "truncated") if name in present]
-    return EpisodeIds.of(scalar_batches(path, {name: present[name] for name in names}))
+def _named_episodes(path: Path, columns: Mapping[str, list[str]], schema: pa.Schema) -> tuple[str, ...]:
+    """Names of the episodes in the order in which they begin, where they are words."""
+    (name,) = columns["episode_id"]
+    if not holds_words(leaf_fields(schema)[name].type):
+        return ()
+    found: dict[str, None] = {}
+    try:
+        with parquet_file(path, pre_buffer=False) as file:
+            for batch in file.iter_batches(columns=[top_column(name, schema)]):
+                column = words(str(path), leaf(pa.Table.from_batches([batch]), name), "episode_id")
+                found |= dict.fromkeys(column.unique().to_pylist())
+    except (pa.ArrowException, OSError) as error:
+        raise unreadable(path, error) from error
+    return tuple(found)
+
+
+def _episodes(
+    path: Path, columns: Mapping[str, list[str]], named_episodes: Sequence[str]
+) -> EpisodeIds | None:
+    names = [name for name in ("episode_id", "step_index", "terminated", "truncated") if name in columns]
+    if not named_episodes:
+        return EpisodeIds.of(scalar_batches(path, {name: columns[name][0] for name in names}))
+    return EpisodeIds.of(_batches(path, {name: columns[name] for name in names}, named_episodes, ID_ROWS), named_episodes)
 
 
 def _files(source: str) -> list[Path]:
     path = place(source).absolute()
-    shards = path.glob("*.parquet") if path.is_dir() else [path]
+    shards = _shards(path) if path.is_dir() else [path]
     files = sorted(shards, key=lambda file: natural_order(file.name))
+    if not files and _is_partitioned(path):
+        raise DatasetError(
+            f"{source}: is partitioned, with values in the names of folders (name=value), which are not read",
+            fix=f"write it as plain columns: polars.read_parquet('{source}/**/*.parquet', hive_partitioning=True)"
+            ".write_parquet('rows.parquet')",
+        )
     if not files or not all(file.is_file() for file in files):
         raise DatasetError(f"{source}: no such Parquet file or folder of shards")
     return files
@@ -207,27 +334,6 @@ def _table(data: Transitions, rows: Array, extra: Mapping[str, Array | pa.Array]
         pa.field(name, array.type, nullable=name == "next_observation") for name, array in columns.items()
     ]
     return pa.table(list(columns.values()), schema=pa.schema(fields))
-
-
-def _check_columns(source: str, schema: pa.Schema, names: Mapping[str, str], asked: Mapping[str, str]) -> None:
-    missing = [names[name] for name in ("observation", "action", "reward") if names[name] not in schema.names]
-    missing += [column for column in asked.values() if column not in schema.names and column not in missing]
-    twice = [column for column in names.values() if schema.names.count(column) > 1]
-    if twice:
-        raise DatasetError(
-            f"{source}: there are several columns {twice[0]}", fix="rename or remove all but one"
-        )
-    unknown = [name for name in asked if name not in names]
-    if unknown:
-        raise DatasetError(
-            f"--column {unknown[0]}=...: not a column of ours", details=(f"ours: {', '.join(names)}",)
-        )
-    if missing:
-        raise DatasetError(
-            f"{source}: missing column {', '.join(missing)}",
-            details=(f"found: {', '.join(schema.names)}",),
-            fix="name the source's columns: --column observation=NAME,action=NAME,reward=NAME,terminated=NAME",
-        )
 
 
 def _bounds(facts: Mapping[str, Any]) -> tuple[Array | None, Array | None]:

@@ -23,15 +23,26 @@ def leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         yield name, value
 
 
-def kept_parts(source: str, shapes: Mapping[str, tuple[int, ...]], drop: Collection[str]) -> dict[str, int]:
+PIXELS = 16
+"""A matrix of at least so many rows and columns is taken for a picture, in messages."""
+
+
+def kept_parts(
+    source: str,
+    shapes: Mapping[str, tuple[int, ...]],
+    drop: Collection[str],
+    words: Collection[str] = (),
+) -> dict[str, int]:
     """Size by name of the parts that make an observation.
 
     Args:
         shapes: of one step, by name, in order; () for a number.
         drop: names to leave out; a name also stands for all that lies in it, ``images`` for ``images.front``.
+        words: names of parts that hold something else than numbers.
 
     Raises:
-        DatasetError: a part is an image and is not dropped, a name to drop does not occur, or none is left.
+        DatasetError: a part is no vector of numbers and is not dropped, a name to drop does not occur, or none
+            is left.
     """
     unknown = [name for name in drop if not any(_is_in(part, name) for part in shapes)]
     if unknown:
@@ -40,18 +51,27 @@ def kept_parts(source: str, shapes: Mapping[str, tuple[int, ...]], drop: Collect
             details=(f"found: {', '.join(shapes)}",),
         )
     kept = {name: shape for name, shape in shapes.items() if not any(_is_in(name, other) for other in drop)}
-    images = [name for name, shape in kept.items() if len(shape) > 1]
-    if images:
+    odd = [name for name, shape in kept.items() if len(shape) > 1 or name in words]
+    if odd:
+        shape = kept[odd[0]]
+        what = "holds words, which" if odd[0] in words else f"has shape {shape} per step: {_kind(shape)}"
         raise DatasetError(
-            f"{source}: {_shown(images[0])} has shape {kept[images[0]]} per step: images are not supported",
+            f"{source}: {_shown(odd[0])} {what} are not supported",
             details=("vaco-curate works on state vectors",),
-            fix=f"leave out what is no vector: --drop-columns {','.join(images)}" if images[0] else None,
+            fix=f"leave out what is no vector: --drop-columns {','.join(odd)}; or store it as one vector a step"
+            if odd[0]
+            else "store one vector a step",
         )
     if not kept:
         raise DatasetError(
             f"{source}: nothing is left of the observation", details=(f"all: {', '.join(shapes)}",)
         )
     return {name: shape[0] if shape else 1 for name, shape in kept.items()}
+
+
+def _kind(shape: tuple[int, ...]) -> str:
+    is_picture = len(shape) > 2 or min(shape) >= PIXELS
+    return "images" if is_picture else "matrices"
 
 
 def _is_in(part: str, name: str) -> bool:

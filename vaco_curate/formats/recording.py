@@ -35,6 +35,7 @@ class Recording:
         labels: names of further columns, with a number or a word for every row.
         label: one of them, (rows,).
         episodes: what the column ``episode_id`` holds; None where there is none, or it counts from 0.
+        named_episodes: rows of each episode by its name, in order, where the format names them.
         has_rewards: false where the format has none, and all are read as zero.
         facts: of the fields of ``Transitions`` that are no columns: ``env_id``, ``action_low`` and so on.
         notes: what had to be assumed, in plain words.
@@ -47,6 +48,7 @@ class Recording:
     labels: tuple[str, ...] = ()
     label: Callable[[str], Array] = no_label
     episodes: EpisodeIds | None = None
+    named_episodes: Mapping[str, int] = field(default_factory=dict)
     has_rewards: bool = True
     facts: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ import numpy as np
 from vaco_curate.columns import Columns
 from vaco_curate.errors import DatasetError
 from vaco_curate.formats.dataset import Dataset
-from vaco_curate.formats.hdf5 import opened, root_keys, text
+from vaco_curate.formats.hdf5 import StoredArray, opened, root_keys, text
+from vaco_curate.formats.names import check_asked
 from vaco_curate.formats.options import ReadOptions
 from vaco_curate.formats.parts import joined, kept_parts, recorded_parts
 from vaco_curate.formats.recording import Recording, natural_order
@@ -23,9 +24,22 @@ GYM_ENVIRONMENT = 2
 """Type of the environments that have Gymnasium's ids, in robomimic's metadata (``EnvType.GYM_TYPE``)."""
 
 
+USUAL = {
+    "observation": "obs",
+    "action": "actions",
+    "reward": "rewards",
+    "terminated": "dones",
+    "next_observation": "next_obs",
+}
+"""robomimic's names of our columns, in the group of a demonstration."""
+
+
 def matches(source: str) -> bool:
-    """Whether the source is an HDF5 file with a group ``data`` and no arrays at its root."""
-    return "data" in root_keys(source, groups=True) and "observations" not in root_keys(source)
+    """Whether the source is an HDF5 file with groups in a group ``data``, and no arrays at its root."""
+    if "data" not in root_keys(source, groups=True) or "observations" in root_keys(source):
+        return False
+    with opened(Path(source)) as file:
+        return bool(_groups(file["data"])) or not len(file["data"])
 
 
 def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
@@ -34,88 +48,194 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
     Raises:
         DatasetError: not robomimic's layout, without observations, or with images that are not dropped.
     """
-    if options.columns or options.max_episode_steps is not None:
-        raise DatasetError(
-            f"{source}: robomimic names its columns and ends itself: no --column, --max-episode-steps"
-        )
-    path = Path(source).absolute()
+    if options.max_episode_steps is not None:
+        raise DatasetError(f"{source}: robomimic ends its episodes itself: no --max-episode-steps")
+    check_asked(source, options.columns, (*USUAL, "truncated"))
+    path, names = Path(source).absolute(), USUAL | dict(options.columns)
     with opened(path) as file:
-        demos = _demos(file, source)
-        first = file["data"][demos[0]]
-        kept = kept_parts(source, {k: v.shape[1:] for k, v in first["obs"].items()}, options.drop_columns)
-        for name in demos:
-            missing = [part for part in kept if part not in file["data"][name]["obs"]]
-            if missing:
-                raise DatasetError(f"{source}: data/{name} has no obs/{missing[0]}, which {demos[0]} has")
-        lengths = {name: len(file["data"][name]["actions"]) for name in demos}
+        demos = _demos(file, source, names)
+        first = _parts(file, demos[0], names["observation"], source)
+        shapes = {name: part.shape[1:] for name, part in first.items()}
+        words = [name for name, part in first.items() if part.dtype.kind not in "fiub"]
+        kept = kept_parts(source, shapes, options.drop_columns, words)
+        lengths = {demo: _checked_length(file, demo, names, kept, source) for demo in demos}
+        present = {ours for ours, theirs in names.items() if all(theirs in file["data"][demo] for demo in demos)}
+        absent = [theirs for ours, theirs in options.columns.items() if ours not in present]
+        if absent:
+            raise DatasetError(f"{source}: {absent[0]} is not in every demonstration, which --column names")
+        some_next = any(names["next_observation"] in file["data"][demo] for demo in demos)
+        part = next(iter(kept))
+        longer = [d for d in demos if len(_parts(file, d, names["observation"], source)[part]) > lengths[d]]
         masks = tuple(f"mask/{key}" for key in file.get("mask", ()))
-        has_rewards = all("rewards" in file["data"][name] for name in demos)
-        env_id = _env_id(file["data"].attrs)
+        beside = [name for name in file["data"] if name not in _groups(file["data"])]
+        env_id, env_notes = _environment(file["data"].attrs)
+    notes = [
+        *([f"observation concatenates {', '.join(kept)}"] if any(kept) else []),
+        *(["dones are taken as true ends; robomimic also lets them mark the end of a recording"]
+          if names["terminated"] == USUAL["terminated"] and "terminated" in present else []),
+        *([] if "reward" in present else ["no rewards: all are read as 0"]),
+        *([f"not read, no demonstrations: {', '.join(f'data/{name}' for name in beside)}"] if beside else []),
+        *([f"without steps: {', '.join(d for d in demos if not lengths[d])}"] if 0 in lengths.values() else []),
+        *([f"{len(longer)} demonstration(s) hold T + 1 observations: the last is the state after the last step"]
+          if longer else []),
+        *env_notes,
+    ]
     return (
         Recording(
             path=path,
             format="robomimic",
             rows=sum(lengths.values()),
-            batches=partial(_batches, path, lengths, kept),
+            batches=partial(_batches, path, source, lengths, names, kept, some_next or bool(longer)),
             labels=masks,
             label=partial(_label, path, lengths),
-            has_rewards=has_rewards,
+            named_episodes=lengths,
+            has_rewards="reward" in present,
             facts={"env_id": env_id, "observation_parts": recorded_parts(kept)},
-            notes=(
-                f"observation concatenates {', '.join(kept)}",
-                "dones are taken as true ends; robomimic also lets them mark the end of a recording",
-                *(() if has_rewards else ("no rewards: all are read as 0",)),
-            ),
+            notes=tuple(notes),
         ),
     )
 
 
-def _demos(file: Any, source: str) -> list[str]:
-    demos = sorted(file["data"], key=natural_order)
+def _groups(data: Any) -> list[str]:
+    import h5py  # deferred: the training core runs without it
+
+    return [name for name in data if isinstance(data.get(name), h5py.Group)]
+
+
+def _demos(file: Any, source: str, names: Mapping[str, str]) -> list[str]:
+    demos = sorted(_groups(file["data"]), key=natural_order)
     if not demos:
         raise DatasetError(f"{source}: no demonstrations in data/")
     for name in demos:
-        missing = [key for key in ("obs", "actions") if key not in file["data"][name]]
+        missing = [names[key] for key in ("observation", "action") if names[key] not in file["data"][name]]
         if missing:
             raise DatasetError(
                 f"{source}: data/{name} has no {', '.join(missing)}",
                 details=(f"found: {', '.join(file['data'][name])}",),
-                fix="robomimic's dataset_states_to_obs.py extracts observations from states",
+                fix="robomimic's dataset_states_to_obs.py extracts observations from states; arrays of other names "
+                "are named with --column observation=NAME,action=NAME",
             )
     return demos
 
 
-def _env_id(attributes: Any) -> str | None:
-    facts = json.loads(text(attributes["env_args"])) if "env_args" in attributes else {}
-    return facts.get("env_name") if facts.get("type") == GYM_ENVIRONMENT else None
+def _parts(file: Any, demo: str, name: str, source: str) -> dict[str, StoredArray]:
+    """The arrays of a demonstration's observation by name, also those of groups in it."""
+    import h5py  # deferred: the training core runs without it
+
+    key = f"data/{demo}/{name}"
+    item = file[key]
+    if isinstance(item, h5py.Dataset):
+        return {"": StoredArray(file, key, source)}
+    found: list[str] = []
+    item.visititems(lambda part, value: found.append(part) if isinstance(value, h5py.Dataset) else None)
+    return {part: StoredArray(file, f"{key}/{part}", source) for part in found}
 
 
-def _batches(path: Path, lengths: dict[str, int], kept: dict[str, int], rows: int) -> Iterator[Columns]:
+def _checked_length(
+    file: Any, demo: str, names: Mapping[str, str], kept: Mapping[str, int], source: str
+) -> int:
+    """Steps of a demonstration whose arrays fit each other and those of the first."""
+    length = len(StoredArray(file, f"data/{demo}/{names['action']}", source))
+    for ours in ("observation", "next_observation"):
+        if names[ours] not in file["data"][demo]:
+            continue
+        parts = _parts(file, demo, names[ours], source)
+        for part, size in kept.items():
+            key = f"data/{demo}/{names[ours]}" + (f"/{part}" if part else "")
+            if part not in parts:
+                raise DatasetError(f"{source}: {key} is missing, which other demonstrations have")
+            array = parts[part]
+            width = int(np.prod(array.shape[1:]))
+            if width != size:
+                raise DatasetError(
+                    f"{source}: {key} has {width} numbers a step, the first demonstration {size}",
+                    fix=f"leave it out with --drop-columns {part}, or give such demonstrations a file of their own",
+                )
+            longer = ours == "observation" and names["next_observation"] not in file["data"][demo]
+            if len(array) != length and not (longer and len(array) == length + 1):
+                raise DatasetError(
+                    f"{source}: {key} has {len(array)} entries, {names['action']} {length}",
+                    fix="every array of a demonstration holds an entry for each step; observations may hold one more",
+                )
+    for ours in [ours for ours in ("reward", "terminated", "truncated") if ours in names]:
+        if names[ours] in file["data"][demo]:
+            array = StoredArray(file, f"data/{demo}/{names[ours]}", source)
+            if len(array) != length:
+                raise DatasetError(f"{array.name} has {len(array)} entries, {names['action']} {length}")
+    return length
+
+
+def _environment(attributes: Any) -> tuple[str | None, tuple[str, ...]]:
+    """The id of a Gymnasium environment, and notes."""
+    if "env_args" not in attributes:
+        return None, ()
+    try:
+        facts = json.loads(text(attributes["env_args"]))
+        return (facts.get("env_name") if facts.get("type") == GYM_ENVIRONMENT else None), ()
+    except (ValueError, AttributeError):
+        return None, ("the attribute env_args of data is no JSON object: the environment is not known",)
+
+
+def _batches(
+    path: Path,
+    source: str,
+    lengths: dict[str, int],
+    names: Mapping[str, str],
+    kept: dict[str, int],
+    some_next: bool,
+    rows: int,
+) -> Iterator[Columns]:
     demos: list[dict[str, Array]] = []
     count = 0
     with opened(path) as file:
-        for number, (name, length) in enumerate(lengths.items()):
-            demos.append(_demo(file["data"][name], length, kept, number))
+        for number, (demo, length) in enumerate(lengths.items()):
+            demos.append(_demo(file, demo, length, names, kept, number, source, some_next))
             count += length
             if count >= rows or number == len(lengths) - 1:
                 yield {key: np.concatenate([demo[key] for demo in demos]) for key in demos[0]}
                 demos, count = [], 0
 
 
-def _demo(group: Any, length: int, kept: dict[str, int], number: int) -> dict[str, Array]:
+def _demo(
+    file: Any,
+    demo: str,
+    length: int,
+    names: Mapping[str, str],
+    kept: dict[str, int],
+    number: int,
+    source: str,
+    some_next: bool,
+) -> dict[str, Array]:
+    group = file["data"][demo]
+
+    def states(name: str) -> Array:
+        parts = _parts(file, demo, name, source)
+        return joined({part: parts[part][()] for part in kept}, kept)
+
+    def array(ours: str, absent: Array) -> Array:
+        name = names.get(ours, "")
+        return StoredArray(file, f"data/{demo}/{name}", source)[()] if name and name in group else absent
+
+    observation = states(names["observation"])
     columns = {
-        "observation": joined({name: group["obs"][name][()] for name in kept}, kept),
-        "action": group["actions"][()],
-        "reward": group["rewards"][()] if "rewards" in group else np.zeros(length, np.float32),
-        "terminated": group["dones"][()] if "dones" in group else np.zeros(length, bool),
+        "observation": observation[:length],
+        "action": array("action", np.empty(0)),
+        "reward": array("reward", np.zeros(length, np.float32)),
+        "terminated": array("terminated", np.zeros(length, bool)),
         "episode_id": np.full(length, number),
         "step_index": np.arange(length),
     }
-    if "next_obs" in group:
-        columns["next_observation"] = joined({name: group["next_obs"][name][()] for name in kept}, kept)
     ended = np.asarray(columns["terminated"]).reshape(-1) != 0
-    columns["truncated"] = np.zeros(length, bool)
-    columns["truncated"][-1:] = ~ended[-1:]
+    columns["truncated"] = np.array(array("truncated", np.zeros(length, bool))).reshape(-1) != 0
+    columns["truncated"][-1:] |= ~ended[-1:]
+    if some_next:
+        known = np.ones(length, bool)
+        if names["next_observation"] in group:
+            following = states(names["next_observation"])
+        else:
+            known[len(observation) - 1 :] = False
+            following = np.concatenate([observation[1:], np.zeros_like(observation[:1])])[:length]
+        columns |= {"next_observation": following, "has_successor": known}
     return columns
 
 
@@ -138,30 +258,28 @@ def write_masks(folder: Path, dataset: Dataset, keep: Array, key: str) -> None:
             fix="choose another --format, parquet for one",
         )
     row = 0
-    for path, name in zip(dataset.files, dataset.shard_names, strict=True):
-        kept, row = _kept_demos(path, keep, row)
+    for recording, name in zip(dataset.recordings, dataset.shard_names, strict=True):
+        kept, row = _kept_demos(recording.named_episodes, keep, row)
         with h5py.File(folder / f"{name}.hdf5", "w") as file:
-            file["data"] = h5py.ExternalLink(str(path.resolve()), "data")
-            with opened(path) as source:
+            file["data"] = h5py.ExternalLink(str(recording.path.resolve()), "data")
+            with opened(recording.path) as source:
                 masks = {mask: source["mask"][mask][()] for mask in source.get("mask", ())}
             for mask, demos in (masks | {key: np.array(kept, dtype="S")}).items():
                 file[f"mask/{mask}"] = demos
 
 
-def _kept_demos(path: Path, keep: Array, row: int) -> tuple[list[bytes], int]:
+def _kept_demos(lengths: Mapping[str, int], keep: Array, row: int) -> tuple[list[bytes], int]:
     """Names of the demonstrations of a file that are kept, and the row after its last."""
     kept = []
-    with opened(path) as source:
-        for demo in _demos(source, str(path)):
-            length = len(source["data"][demo]["actions"])
-            count = int(keep[row : row + length].sum())
-            if 0 < count < length:
-                raise DatasetError(
-                    f"a filter key is of whole demonstrations; of {demo} {count} of {length} rows are kept",
-                    fix="choose episodes with --level episode, or another --format, parquet for one",
-                )
-            kept += [demo.encode()] if count else []
-            row += length
+    for demo, length in lengths.items():
+        count = int(keep[row : row + length].sum())
+        if 0 < count < length:
+            raise DatasetError(
+                f"a filter key is of whole demonstrations; of {demo} {count} of {length} rows are kept",
+                fix="choose episodes with --level episode, or another --format, parquet for one",
+            )
+        kept += [demo.encode()] if count else []
+        row += length
     return kept, row
 
 
