@@ -11,7 +11,6 @@ import torch
 from helpers import make_transitions, tiny_settings
 
 from vaco_curate import score_stream
-from vaco_curate.transitions import ROW_COLUMNS
 from vaco_curate.curation import Candidates, Cut, select
 from vaco_curate.errors import DatasetError, RunError
 from vaco_curate.formats import Target, dataset, parquet
@@ -20,6 +19,7 @@ from vaco_curate.promise import Paths, kept_promise
 from vaco_curate.scaling import Scaling, fit_scaling
 from vaco_curate.scorer import CHUNK, Scorer
 from vaco_curate.training import train
+from vaco_curate.transitions import ROW_COLUMNS
 
 
 @pytest.fixture(scope="module")

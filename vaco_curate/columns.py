@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from vaco_curate.errors import DatasetError
-from vaco_curate.successors import SAMPLE_ROWS, Continuity, Findings
+from vaco_curate.successors import FEW_STEPS, SAMPLE_ROWS, Continuity, Findings
 from vaco_curate.transitions import Array, Transitions, check_same_length
 
 Columns = Mapping[str, Array]
@@ -215,6 +215,14 @@ class EpisodeNumbers:
         if continuity.ends_reset:
             reset = followed & ~terminated & (ends if told else truncated)
             found.resets += int(reset.sum())
+        elif not told and continuity.scale.smooth:
+            states, reached = (
+                shifted("observation", following[-1:]),
+                shifted("next_observation", following[-1:]),
+            )
+            ended = np.flatnonzero(followed & (terminated | truncated))
+            jumps = continuity.scale.jump(states[ended], reached[ended]) > FEW_STEPS
+            found.reset_rows += int(jumps.sum())
         return columns | {"truncated": truncated, "followed": followed, "is_reset": reset}
 
 
@@ -227,7 +235,7 @@ class EpisodeIds:
         first, last: numbers of the first and the last row.
         first_step, last_step: of these rows, None where steps are not told.
         ended: whether the last row has a flag of an end, None where there are no flags.
-        words: names of the first and the last episode, where the recording names them and they are numbered here.
+        words: names of the first and the last episode, where the recording names its episodes.
     """
 
     numbers: Array

@@ -43,7 +43,7 @@ def is_local(path: Path) -> bool:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file is one that systems leave beside data: ``._part-0.parquet``, ``.DS_Store``, ``_SUCCESS``."""
+    """Whether a file is one that systems leave beside data: ``._a.parquet``, ``.DS_Store``, ``_SUCCESS``."""
     return name.startswith((".", "_"))
 
 

@@ -7,7 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from vaco_curate.rewards import EQUAL, magnitude
 from vaco_curate.transitions import Array, Transitions, blocks
+
+NEARLY, NEGLIGIBLE = 1e-6, 1e-8
+"""Range of an action, relative to its size and to the largest range of all, up to which it is constant."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,8 @@ def fit_scaling(data: Transitions, *, reward_shift: float, reward_horizon: int |
 
     Rewards follow IQL, reward * 1000 / (max return - min return): rewards of the order of one in
     episodes of 1000 steps. For other lengths the same order of magnitude needs the length itself, so
-    ``reward_horizon=None`` takes the longest episode in place of 1000.
+    ``reward_horizon=None`` takes the longest episode in place of 1000. Returns that are equal but for rounding
+    give no range: their size stands for it.
 
     Source: IQL (arXiv:2110.06169), appendix B, for the constant 1000 and AntMaze's shift of -1.
     """
@@ -101,11 +106,11 @@ def mean_and_deviation(values: Array) -> tuple[Array, Array]:
 
 
 def _reward_scale(data: Transitions, horizon: int | None) -> float:
-    spread = float(np.ptp(data.episode_return))
-    if spread == 0.0:
-        spread = float(np.abs(data.episode_return).max())
-    if spread == 0.0:
+    returns, rounding = data.episode_return, EQUAL * magnitude(data)
+    if rounding == 0.0:
         return 1.0
+    sizes = float(np.ptp(returns)), float(np.abs(returns).max()), magnitude(data)
+    spread = next(size for size in sizes if size > rounding)
     return float(horizon if horizon is not None else data.episode_length.max()) / spread
 
 
@@ -114,5 +119,6 @@ def _action_bounds(data: Transitions) -> tuple[Array, Array, str]:
     if low is None or high is None or not (np.isfinite(low).all() and np.isfinite(high).all()):
         low, high, bounds_from = data.action.min(axis=0), data.action.max(axis=0), "data range"
     low, high = low.astype(np.float64), high.astype(np.float64)
-    constant = low == high
+    span, size = high - low, np.maximum(np.abs(low), np.abs(high))
+    constant = (span <= NEARLY * size) | (span <= NEGLIGIBLE * span.max())
     return np.where(constant, low - 1.0, low), np.where(constant, high + 1.0, high), bounds_from

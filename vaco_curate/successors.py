@@ -137,7 +137,7 @@ class Continuity:
 
 
 def _frames_missing(observation: Array, following: Array, breaks: Array, scale: StateScale) -> bool:
-    """Whether most breaks are no larger than a few steps, and do not lead to states that are like each other."""
+    """Whether most breaks are no larger than a few steps, and do not lead to starts, which are alike."""
     if not breaks.size or not scale.smooth:
         return False
     after = observation[breaks + 1]
@@ -152,7 +152,9 @@ def _reset(columns: Mapping[str, Array], scale: StateScale, ends: Array) -> bool
     rows = np.flatnonzero(ends)
     if not rows.size or not scale.smooth:
         return bool(rows.size)
-    return bool(np.median(scale.jump(columns["observation"][rows], columns["next_observation"][rows])) > FEW_STEPS)
+    return bool(
+        np.median(scale.jump(columns["observation"][rows], columns["next_observation"][rows])) > FEW_STEPS
+    )
 
 
 def _refuse_alternating(
@@ -186,6 +188,7 @@ class Findings:
         gaps: rows within an episode that are not followed by their stored successor.
         late: time limits that were marked one row late.
         resets: ends whose stored successor is the first observation of the next episode.
+        reset_rows: rows after an end that go on from the state it reached, and jump: steps that only reset.
         first: raw row number in its recording of the first of ``ends`` and ``gaps``, None for none.
     """
 
@@ -193,12 +196,13 @@ class Findings:
     gaps: int = 0
     late: int = 0
     resets: int = 0
+    reset_rows: int = 0
     first: int | None = None
 
     def add(self, other: Findings) -> None:
         """Take in what was found in another part; parts come in order."""
         self.first = other.first if self.first is None else self.first
-        for name in ("ends", "gaps", "late", "resets"):
+        for name in ("ends", "gaps", "late", "resets", "reset_rows"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
     def to_json(self) -> dict[str, int | None]:
@@ -228,7 +232,12 @@ class Findings:
             )
         if self.resets:
             notes.append(
-                f"{self.resets} end(s) lead to the next episode's first observation, a reset in place of the state "
-                "that was reached: outputs keep it, training does not bootstrap from it"
+                f"{self.resets} end(s) lead to the next episode's first observation, which is a reset and not the "
+                "state that was reached: outputs keep it, training does not bootstrap from it"
+            )
+        if self.reset_rows:
+            notes.append(
+                f"{self.reset_rows} row(s) after an end start where it stopped and jump: a simulator that resets "
+                "itself records such a step; each is kept as the first row of the next episode"
             )
         return notes

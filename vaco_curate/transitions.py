@@ -36,8 +36,8 @@ class Transitions:
         episode_id: (n,) int64.
         step_index: (n,) int64, position in the episode.
         followed: (n,) bool, whether the next row of the source is in the state that this row led to.
-        is_reset: (n,) bool, whether ``next_observation`` is the first of the next episode, which a simulator that
-            resets itself returns in place of the state that was reached.
+        is_reset: (n,) bool, whether ``next_observation`` is the first of the next episode, which a simulator
+            that resets itself returns in place of the state that was reached.
         source: what the user called the dataset, for messages.
         format: name of the reader.
         first_row: raw row number of row 0: 0 but for a piece of a larger dataset.

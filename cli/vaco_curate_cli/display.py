@@ -149,6 +149,7 @@ def summary_table(before: Summary, after: Summary) -> Table:
     rows.append(
         ("effective sample size", round(before.effective_sample_size), round(after.effective_sample_size))
     )
+    rows.append(("effective episodes", before.effective_episodes, after.effective_episodes))
     for label, left, right in rows:
         made.add_row(label, number_text(left), number_text(right))
     return made

@@ -23,6 +23,9 @@ COMMANDS = {
     "verify": "verify:verify_command",
     "demo": "demo:demo_command",
 }
+STORE_CLIENTS = ("botocore", "aiobotocore", "aiohttp", "s3fs", "gcsfs", "google")
+"""Packages whose errors are an object store's."""
+
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -81,6 +84,10 @@ class CurateGroup(click.Group):
             raise Interrupted from error
         except OSError as error:
             raise Refused(_system_error(error)) from error
+        except Exception as error:
+            if type(error).__module__.partition(".")[0] not in STORE_CLIENTS:
+                raise
+            raise Refused(_store_error(error)) from error
 
 
 def _system_error(error: OSError) -> list[str]:
@@ -93,6 +100,15 @@ def _system_error(error: OSError) -> list[str]:
     return [
         f"{error.filename or 'file system'}: {error.strerror or error}",
         "  fix: check the path and its permissions",
+    ]
+
+
+def _store_error(error: Exception) -> list[str]:
+    reason = str(error).strip().splitlines()
+    return [
+        f"the object store cannot be used: {reason[0] if reason else type(error).__name__}",
+        "  fix: check the address, the network, and the credentials (AWS_PROFILE or AWS_ACCESS_KEY_ID, "
+        "AWS_ENDPOINT_URL)",
     ]
 
 

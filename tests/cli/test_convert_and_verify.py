@@ -203,7 +203,10 @@ def test_verify_follows_converted_data_to_where_it_comes_from(vaco, scored):
         (["filter", "--top", "5", "--per", "task"], "no column task"),
         (["filter", "--budget", "5", "--keep-successors", "2"], "--budget is the most rows"),
         (["filter", "--top", "5", "--min-episode-length", "0"], "--min-episode-length 0"),
-        (["inspect", "pendulum.hdf5", "--drop-columns", "camera"], "--drop-columns is for other formats"),
+        (
+            ["inspect", "pendulum.hdf5", "--drop-columns", "camera"],
+            "--drop-columns camera: this file has no observation of several parts",
+        ),
     ],
 )
 def test_options_that_say_nothing_are_refused(vaco, scored, arguments, message):

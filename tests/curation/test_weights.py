@@ -97,10 +97,17 @@ def test_collapsed_and_tied_scores_are_reported_and_sound_ones_are_not():
     collapsed = sound.copy()
     collapsed[0] = 50.0
 
-    def warnings(score, *, one_return=False):
-        return score_warnings(np.sort(score), sample_share_of_scores(score), one_return=one_return)
+    def warnings(score, *, one_return=False, effective=50.0):
+        return score_warnings(
+            np.sort(score),
+            sample_share_of_scores(score),
+            one_return=one_return,
+            effective_episodes=effective,
+            episodes=100,
+        )
 
     assert warnings(sound) == []
+    assert "on 3.0 effective episodes of 100" in warnings(sound, effective=3.0)[0]
     assert "collapsed" in warnings(collapsed)[0]
     assert "all scores are equal" in warnings(np.ones(9))[0]
     assert "share their score" in warnings(np.round(sound))[0]

@@ -120,7 +120,10 @@ def test_another_schema_is_read_through_a_column_map(tmp_path):
         ({}, "missing column observation"),
         ({"observation": "nothing"}, "missing column nothing"),
         ({"observation": "ragged", "action": "x", "reward": "x"}, "differ in length, from 1 to 2"),
-        ({"observation": "holes", "action": "x", "reward": "x"}, r"observation is null in 1 row\(s\), first in row 1"),
+        (
+            {"observation": "holes", "action": "x", "reward": "x"},
+            r"observation is null in 1 row\(s\), first in row 1",
+        ),
         (
             {"observation": "x", "action": "x", "reward": "gaps"},
             r"reward is null in 1 row\(s\), first in row 2",

@@ -108,7 +108,9 @@ def test_damaged_files_are_refused(tmp_path):
     source = write_robomimic(tmp_path / "demo.hdf5")
     with h5py.File(source, "r+") as file:
         del file["data/demo_3/obs/gripper"]
-    with pytest.raises(DatasetError, match="data/demo_3/obs/gripper is missing, which other demonstrations have"):
+    with pytest.raises(
+        DatasetError, match="data/demo_3/obs/gripper is missing, which other demonstrations have"
+    ):
         open_dataset(source)
     with h5py.File(tmp_path / "lost.hdf5", "w") as file:
         file["data"] = h5py.ExternalLink(str(tmp_path / "gone.hdf5"), "data")

@@ -10,13 +10,30 @@ SMALLEST_SAMPLE_SHARE = 0.02
 """Of the weights; the prior gives a little more where the best behavior has a fortieth of the rows."""
 
 
-def score_warnings(ascending: Array, sample_share: float, *, one_return: bool) -> list[str]:
+FEW_EPISODES = 10.0
+"""Effective episodes below which weights or a selection rest on too little to be trusted."""
+
+
+def few_episodes_warning(effective: float, episodes: int) -> list[str]:
+    """A warning where nearly all weight lies on a few episodes; empty where it does not."""
+    if effective >= FEW_EPISODES:
+        return []
+    return [
+        f"the weight lies on {effective:.1f} effective episodes of {episodes:,}: rows of an episode share most "
+        "of their score. Look at these episodes before you train on them"
+    ]
+
+
+def score_warnings(
+    ascending: Array, sample_share: float, *, one_return: bool, effective_episodes: float, episodes: int
+) -> list[str]:
     """Warnings about a score column; empty when nothing looks wrong.
 
     Args:
         ascending: (n,) the scores, log w up to a constant, from the lowest to the highest.
         sample_share: the effective one of their weights, in (0, 1].
         one_return: whether there are several episodes, and all have the same return.
+        effective_episodes: that carry the weight, of so many ``episodes``.
     """
     warnings = []
     if ascending[0] == ascending[-1]:
@@ -26,6 +43,7 @@ def score_warnings(ascending: Array, sample_share: float, *, one_return: bool) -
             f"the weights have collapsed: {sample_share:.1%} of the rows carry them. "
             "Ranks may still be usable; for weights, raise --temperature"
         )
+    warnings += few_episodes_warning(effective_episodes, episodes)
     tied = _tied_rows(ascending) / len(ascending)
     if tied > 0.5:
         warnings.append(f"{tied:.0%} of the rows share their score with another row (duplicates in the data?)")

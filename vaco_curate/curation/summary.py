@@ -24,6 +24,7 @@ class Summary:
             every episode counts alike before a selection, and by the share kept after a filter.
         return_quantiles: of the same distribution, at ``QUANTILES``.
         effective_sample_size: rows that carry the weight, (sum w)^2 / sum w^2.
+        effective_episodes: episodes that carry it, the same of the sum over each.
     """
 
     rows: int
@@ -31,6 +32,7 @@ class Summary:
     return_mean: float
     return_quantiles: tuple[float, ...]
     effective_sample_size: float
+    effective_episodes: float
 
 
 def summarize(episode_start: Array, episode_return: Array, weight: Array) -> Summary:
@@ -40,7 +42,7 @@ def summarize(episode_start: Array, episode_return: Array, weight: Array) -> Sum
         episode_start, episode_return: (episodes,).
         weight: (n,) numbers, or bools for kept and dropped.
     """
-    per_episode = means_of(episode_start, weight)
+    per_episode, lengths = means_of(episode_start, weight), np.diff(np.append(episode_start, len(weight)))
     order = np.argsort(episode_return, kind="stable")
     share = np.cumsum(per_episode[order]) / per_episode.sum()
     positions = np.minimum(np.searchsorted(share, QUANTILES), len(order) - 1)
@@ -51,6 +53,7 @@ def summarize(episode_start: Array, episode_return: Array, weight: Array) -> Sum
         return_mean=float(np.average(episode_return, weights=per_episode)),
         return_quantiles=tuple(float(value) for value in episode_return[order][positions]),
         effective_sample_size=effective_sample_share(weight) * len(weight),
+        effective_episodes=effective_sample_share(per_episode * lengths) * len(lengths),
     )
 
 

@@ -68,6 +68,27 @@ def sample_share_of_scores(score: Array) -> float:
     return _sample_share(parts, len(score))
 
 
+def effective_episodes_of_scores(parts: Iterable[tuple[Array, Array]], largest: float) -> float:
+    """Effective number of episodes that carry the weights of scores at temperature 1; some rows at a time.
+
+    Args:
+        parts: (episode_id, score) of rows that lie one after the other, the rows of an episode together.
+        largest: of all scores.
+    """
+    total = squares = carried = 0.0
+    last: int | None = None
+    for episode_id, score in parts:
+        start = np.concatenate([[0], np.flatnonzero(np.diff(episode_id)) + 1])
+        sums = np.add.reduceat(_over_largest(score, largest, 1.0), start)
+        if last == int(episode_id[0]):
+            sums[0] += carried
+        else:
+            total, squares = total + carried, squares + carried**2
+        total, squares = total + float(sums[:-1].sum()), squares + float(np.square(sums[:-1]).sum())
+        carried, last = float(sums[-1]), int(episode_id[-1])
+    return (total + carried) ** 2 / (squares + carried**2)
+
+
 def _sample_share(parts: Iterable[Array], count: int) -> float:
     total = squares = 0.0
     for weight in parts:

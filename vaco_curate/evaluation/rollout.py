@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,8 +31,13 @@ class Environment:
     reset_options: Mapping[str, Any] | None = None
 
 
-def check_environment(environment: Environment, observation_size: int, action_size: int) -> None:
+def check_environment(
+    environment: Environment, observation_size: int, action_size: int, parts: Sequence[str] = ()
+) -> None:
     """Make the environment, reset it and take one step, before anything is trained for it.
+
+    Args:
+        parts: names of those of a Dict or Tuple observation that the dataset's observations concatenate.
 
     Raises:
         EnvironmentUnavailableError: it cannot be made or started, or has other spaces.
@@ -54,7 +59,7 @@ def check_environment(environment: Environment, observation_size: int, action_si
                 details=(f"{type(error).__name__}: {error}",),
                 fix="check --env-kwargs and --reset-options",
             ) from error
-        found = (_states(observation, observation_size).shape[1], int(np.prod(space.shape)))
+        found = (_states(observation, observation_size, parts).shape[1], int(np.prod(space.shape)))
     if found != (observation_size, action_size):
         raise EnvironmentUnavailableError(
             f"{environment.env_id} does not fit the dataset",
@@ -66,10 +71,15 @@ def check_environment(environment: Environment, observation_size: int, action_si
         )
 
 
-def rollout_returns(policy: TrainedPolicy, environment: Environment, *, episodes: int, seed: int) -> Array:
+def rollout_returns(
+    policy: TrainedPolicy, environment: Environment, *, episodes: int, seed: int, parts: Sequence[str] = ()
+) -> Array:
     """Undiscounted returns of ``episodes`` episodes, run side by side, (episodes,) float64.
 
     Each sub-environment plays one episode; what it does after its end is ignored.
+
+    Args:
+        parts: as for ``check_environment``.
     """
     returns = np.zeros(episodes)
     running = np.ones(episodes, dtype=bool)
@@ -77,7 +87,7 @@ def rollout_returns(policy: TrainedPolicy, environment: Environment, *, episodes
     with _vector_environment(environment, episodes) as envs:
         observation, _ = _reset(envs, environment, seed=seed)
         while running.any():
-            action = policy.act(_states(observation, size)).reshape(envs.action_space.shape)
+            action = policy.act(_states(observation, size, parts)).reshape(envs.action_space.shape)
             observation, reward, terminated, truncated, _ = envs.step(action)
             returns += np.where(running, reward, 0.0)
             running &= ~(terminated | truncated)
@@ -113,15 +123,16 @@ def _reset(envs: Any, environment: Environment, *, seed: int) -> Any:
     return envs.reset(seed=seed, options=options)
 
 
-def _states(observation: Any, size: int) -> Array:
+def _states(observation: Any, size: int, parts: Sequence[str]) -> Array:
     """The state vectors, (episodes, d).
 
-    The parts of a Dict or Tuple observation are concatenated as a reader does; when that is not of
-    the wanted size, and there is a part named ``observation``, it is that part.
+    Of a Dict or Tuple observation, the parts that the dataset's observations concatenate, by name; all of them
+    where it names none that fit; and where that is not of the wanted size, the part named ``observation``.
     """
-    parts = [np.asarray(part).reshape(len(part), -1) for _, part in leaves(observation)]
-    states = np.concatenate(parts, axis=1)
-    if states.shape[1] != size and isinstance(observation, dict) and "observation" in observation:
-        plain = np.asarray(observation["observation"])
-        return plain.reshape(len(plain), -1)
+    found = {name: np.asarray(part).reshape(len(part), -1) for name, part in leaves(observation)}
+    if parts and all(name in found for name in parts):
+        return np.concatenate([found[name] for name in parts], axis=1)
+    states = np.concatenate(list(found.values()), axis=1)
+    if states.shape[1] != size and "observation" in found:
+        return found["observation"]
     return states

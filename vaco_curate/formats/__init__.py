@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from vaco_curate.errors import DatasetError, RunError
-from vaco_curate.files import is_local, place
+from vaco_curate.columns import Columns
+from vaco_curate.errors import CurateError, DatasetError, RunError
+from vaco_curate.files import is_hidden, is_local, place
 from vaco_curate.formats import d3rlpy_file, d4rl, lerobot, minari, ogbench, parquet, robomimic
 from vaco_curate.formats.dataset import Dataset
 from vaco_curate.formats.options import ReadOptions
 from vaco_curate.formats.recording import Recording, natural_order
 from vaco_curate.formats.writing import RowsWriter, Target
 from vaco_curate.manifest import read_manifest
-from vaco_curate.transitions import Transitions
+from vaco_curate.transitions import Array, Transitions
 
 __all__ = [
     "DATA_FOLDER",
@@ -73,6 +77,9 @@ DATA_FOLDER = "data"
 
 PATTERN = frozenset("*?[")
 
+FILES_ONLY_HERE = (".hdf5", ".h5", ".npz")
+"""Formats that need a file of this machine."""
+
 
 def open_dataset(source: str, options: ReadOptions | None = None) -> Dataset:
     """Open a dataset of any known format, without reading its rows.
@@ -84,19 +91,40 @@ def open_dataset(source: str, options: ReadOptions | None = None) -> Dataset:
     Raises:
         DatasetError: the source is missing, of no known format, or damaged.
     """
-    options = options or ReadOptions()
-    path = place(source)
+    options, path = options or ReadOptions(), place(source)
+    if is_local(path):
+        return _opened(source, path, options)
+    if path.suffix in FILES_ONLY_HERE:
+        raise _only_parquet(source)
+    try:
+        return _opened(source, path, options)
+    except CurateError:
+        raise
+    except Exception as error:  # each store's client has errors of its own
+        raise DatasetError(
+            f"{source}: the object store cannot be read",
+            details=(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",),
+            fix="check the address, the network, and the credentials (AWS_PROFILE or AWS_ACCESS_KEY_ID, "
+            "AWS_ENDPOINT_URL)",
+        ) from error
+
+
+def _only_parquet(source: str) -> DatasetError:
+    return DatasetError(
+        f"{source}: only Parquet is read from an object store, a file or a folder of them",
+        fix="copy it here; vaco-curate convert writes Parquet",
+    )
+
+
+def _opened(source: str, path: Path, options: ReadOptions) -> Dataset:
     is_pattern = not path.exists() and not PATTERN.isdisjoint(source)
     address = str(path.absolute() if is_pattern else path.resolve())
-    rows = str(_rows_of_ours(path)) if path.is_dir() else source
+    rows = str(_rows_of_ours(path)) if path.is_dir() else (str(path) if path.exists() else source)
     kind = None if is_pattern else _name_of(rows)
     if not is_local(path) and kind != "parquet":
-        raise DatasetError(
-            f"{source}: only Parquet is read from an object store, a file or a folder of them",
-            fix="copy it here; vaco-curate convert writes Parquet",
-        )
+        raise _only_parquet(source)
     if kind is not None:
-        parts = FORMATS[kind].recordings(rows, options)
+        parts = _recordings(kind, rows, options)
         if not path.exists():  # an id stands for a folder
             address = str(parts[0].path.resolve())
         return Dataset(source, address, parts, options.max_episode_steps)
@@ -104,19 +132,21 @@ def open_dataset(source: str, options: ReadOptions | None = None) -> Dataset:
         raise DatasetError(
             f"{source}: no such file or folder, and no Minari dataset of this id", details=_known_formats()
         )
-    members = _members(rows)
+    members = _members(rows if path.is_dir() else str(path))
     kinds = {_kind_of(member): member for member in members}
     if not members:
         what = "no file matches this pattern" if is_pattern else "not a dataset of a known format"
-        raise DatasetError(f"{source}: {what}", details=_known_formats())
+        inner = _datasets_in(path) if path.is_dir() else []
+        held = (f"it holds folders that are datasets: {', '.join(inner)}; name one, or several by a pattern",)
+        raise DatasetError(f"{source}: {what}", details=held if inner else _known_formats())
     if len(kinds) > 1:
         raise DatasetError(
             f"{source}: files of several formats",
             details=tuple(f"{kind}: {member}" for kind, member in kinds.items()),
             fix="name those of one format, for example with a pattern: 'logs/*.hdf5'",
         )
-    (known,) = (FORMATS[kind] for kind in kinds)
-    several = tuple(part for member in members for part in known.recordings(member, options))
+    (only,) = kinds
+    several = tuple(part for member in members for part in _recordings(only, member, options))
     return Dataset(source, address, several, options.max_episode_steps)
 
 
@@ -132,8 +162,52 @@ def read_dataset(source: str, options: ReadOptions | None = None) -> Transitions
     return open_dataset(source, options).read()
 
 
+def _recordings(kind: str, source: str, options: ReadOptions) -> tuple[Recording, ...]:
+    """What a reader opens; whatever stops it is a refusal, also later, when rows are read."""
+    with _refusing(kind, source):
+        found = FORMATS[kind].recordings(source, options)
+    return tuple(
+        dataclasses.replace(one, batches=partial(_read, one), label=partial(_read_label, one)) for one in found
+    )
+
+
+def _read(recording: Recording, rows: int) -> Iterator[Columns]:
+    batches = recording.batches(rows)
+    while True:
+        with _refusing(recording.format, str(recording.path)):
+            batch = next(batches, None)
+        if batch is None:
+            return
+        yield batch
+
+
+def _read_label(recording: Recording, name: str) -> Array:
+    with _refusing(recording.format, f"{recording.path}: {name}"):
+        return recording.label(name)
+
+
+@contextlib.contextmanager
+def _refusing(kind: str, source: str) -> Iterator[None]:
+    """Make a refusal of what a damaged or odd file does to a reader."""
+    try:
+        yield
+    except (CurateError, MemoryError):
+        raise
+    except Exception as error:  # foreign bytes can stop the libraries beneath in any way
+        reason = str(error).strip().splitlines()
+        raise DatasetError(
+            f"{source}: cannot be read as {kind}",
+            details=(f"{type(error).__name__}: {reason[0] if reason else 'no reason given'}",),
+            fix=f"it looks like {FORMATS[kind].looks_like}, but is damaged or laid out differently: export it again",
+        ) from error
+
+
 def _name_of(source: str) -> str | None:
-    return next((name for name, known in FORMATS.items() if known.matches(source)), None)
+    for name, known in FORMATS.items():
+        with _refusing(name, source):
+            if known.matches(source):
+                return name
+    return None
 
 
 def _kind_of(member: str) -> str:
@@ -155,14 +229,37 @@ def _rows_of_ours(folder: Path) -> Path:
 
 
 def _members(source: str) -> list[str]:
-    """What a pattern matches, or what of a known format lies in a folder; in the order of their numbers."""
+    """What a pattern matches, or what of a known format lies in a folder; in the order of their numbers.
+
+    Hidden files are left out, but for those that a pattern names itself.
+    """
     path = Path(source)
     if path.is_dir():
-        found = [str(file) for file in path.iterdir() if file.is_file() and _name_of(str(file)) is not None]
+        visible = [file for file in path.iterdir() if file.is_file() and not is_hidden(file.name)]
+        found = [str(file) for file in visible if _name_of(str(file)) is not None]
+    elif path.exists():
+        found = []
     else:
-        anchor = Path(path.anchor)
-        found = [str(member) for member in anchor.glob(str(path.relative_to(anchor)))]
+        start = path.absolute()
+        while not start.exists():  # a folder's own name may hold what patterns are made of
+            start = start.parent
+        pattern = path.absolute().relative_to(start)
+        matched = start.glob(str(pattern))
+        found = [str(member) for member in matched if not _is_left_out(member.relative_to(start), pattern)]
     return sorted(found, key=natural_order)
+
+
+def _is_left_out(member: Path, pattern: Path) -> bool:
+    """Whether a hidden file or folder was matched without being asked for."""
+    folders = any(part.startswith(".") and part not in pattern.parts for part in member.parts[:-1])
+    asked = pattern.name.startswith(member.name[:1])
+    return folders or (is_hidden(member.name) and not asked)
+
+
+def _datasets_in(folder: Path) -> list[str]:
+    """Names of the folders in a folder that are datasets of a known format."""
+    inner = [entry for entry in folder.iterdir() if entry.is_dir() and not is_hidden(entry.name)]
+    return sorted(entry.name for entry in inner if _name_of(str(entry)) is not None)
 
 
 def _known_formats() -> tuple[str, ...]:

@@ -91,7 +91,9 @@ def scalars(source: str, column: pa.ChunkedArray, name: str, first_row: int = 0)
         lengths = pc.list_value_length(column).to_numpy()
         if (lengths != 1).any():
             row = first_row + int(np.flatnonzero(lengths != 1)[0])
-            raise DatasetError(f"{source}: {name} is a list of {lengths[row - first_row]} in row {row}, not one number")
+            raise DatasetError(
+                f"{source}: {name} is a list of {lengths[row - first_row]} in row {row}, not one number"
+            )
         flat = pa.chunked_array([chunk.flatten() for chunk in column.chunks], column.type.value_type)
         return scalars(source, flat, name, first_row)
     if not _is_flag_or_number(column.type):

@@ -176,8 +176,8 @@ def _names(file: Any, source: str, options: ReadOptions) -> dict[str, list[str]]
         raise DatasetError(
             f"{source}: missing {', '.join(missing)}",
             details=(f"found: {', '.join(sorted(file)) or 'nothing'}", *_known_layout(file)),
-            fix="a D4RL-layout file needs observations, actions, rewards and terminals at its root; name them if "
-            "they have other names: --column observation=NAME,action=NAME,reward=NAME,terminated=NAME",
+            fix="a D4RL-layout file needs observations, actions, rewards and terminals at its root. For other "
+            "names: --column observation=NAME,action=NAME,reward=NAME,terminated=NAME",
         )
     if options.drop_columns and not any(name in found for name in options.drop_columns):
         raise DatasetError(
@@ -221,15 +221,20 @@ def _check(columns: _Columns, source: str) -> int:
     rows = len(columns["reward"])
     if columns["reward"].ndim > 1 and columns["observation"].ndim > 2 and columns["reward"].shape[1] > 1:
         raise DatasetError(
-            f"{source}: rewards have shape {columns['reward'].shape}, observations {columns['observation'].shape}",
+            f"{source}: rewards have shape {columns['reward'].shape}, "
+            f"observations {columns['observation'].shape}",
             details=("this looks like (episodes, steps, ...), padded to one length",),
             fix="store the steps of all episodes one after the other, without the padding: x[mask]",
         )
-    longer = [n for n in ("observation",) if rows < len(columns[n]) <= 2 * rows and len(columns["action"]) == rows]
+    longer = [
+        n for n in ("observation",) if rows < len(columns[n]) <= 2 * rows and len(columns["action"]) == rows
+    ]
     if longer:
         raise DatasetError(
             f"{source}: {len(columns['observation'])} observations, {rows} actions and rewards",
-            details=(f"{len(columns['observation']) - rows} more: episodes of T steps with T + 1 observations?",),
+            details=(
+                f"{len(columns['observation']) - rows} more: episodes of T steps with T + 1 observations?",
+            ),
             fix="store observations[:-1] of each episode, and observations[1:] as next_observations",
         )
     check_same_length(source, **lengths)
@@ -249,7 +254,7 @@ def _trajectories(file: Any, columns: _Columns, source: str, name: str) -> _Traj
 
 
 def _is_ant_maze(file: Any, columns: _Columns, terminated: Array, name: str) -> bool:
-    """By its name, or by a record of goals, more numbers for a state than Maze2D has, and rewards at terminals."""
+    """By its name; or by recorded goals, states larger than Maze2D's, and rewards at terminals only."""
     if "antmaze" in name.lower():
         return True
     observation, goals = columns["observation"], file.get(GOALS)
@@ -265,9 +270,7 @@ def _in_a_row(terminated: Array) -> bool:
     return bool(2 * in_a_row > ends and 2 * ends < len(terminated))
 
 
-def _beyond_terminals(
-    columns: _Columns, terminated: Array, truncated: Array, is_maze: bool
-) -> _Trajectories:
+def _beyond_terminals(columns: _Columns, terminated: Array, truncated: Array, is_maze: bool) -> _Trajectories:
     """Trajectories that go on after terminals, if the state moves on from there as from other rows."""
     after = terminated[:-1] & ~truncated[:-1]
     if not is_maze:

@@ -82,7 +82,7 @@ class StoredArray:
             raise DatasetError(
                 f"{self.name} is a group, not an array",
                 details=(f"it holds: {', '.join(item)}",),
-                fix="store one array of state vectors, or name what lies in it: --column observation=group/name",
+                fix="store one array of state vectors, or name one in it: --column observation=group/name",
             )
         if item.shape is None:
             raise DatasetError(f"{self.name} is empty: it has no shape")
@@ -115,7 +115,7 @@ def root_keys(source: str, *, groups: bool = False) -> frozenset[str]:
 
 
 def text(value: Any) -> str:
-    """A string attribute, which is bytes in files of some writers, and in an array of one in those of others."""
+    """A string attribute; some writers store bytes, others an array of one string."""
     if isinstance(value, np.ndarray) and value.size == 1:
         value = value.reshape(-1)[0]
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)

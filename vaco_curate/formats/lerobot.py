@@ -81,11 +81,13 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
     if rows != info["total_frames"]:
         raise DatasetError(
             f"{source}: {rows} of {info['total_frames']} frames are here, in {len(found)} data files",
-            fix="download the rest of the dataset; if episodes were removed on purpose, remove them with LeRobot's "
-            "own lerobot-edit-dataset, or set total_frames in meta/info.json",
+            fix="download the rest of the dataset. If you removed episodes by hand, set total_frames in "
+            "meta/info.json, or remove them with LeRobot's own lerobot-edit-dataset instead",
         )
     if not rows:
-        raise DatasetError(f"{source}: the dataset has zero frames", fix="the recording was interrupted: record again")
+        raise DatasetError(
+            f"{source}: the dataset has zero frames", fix="the recording was interrupted: record again"
+        )
     return tuple(found)
 
 
@@ -96,8 +98,10 @@ def _files(folder: Path) -> list[Path]:
     deeper = next((path for path in data.glob("*/*/*.parquet") if not is_hidden(path.name)), None)
     if not found and deeper is not None:
         raise DatasetError(
-            f"{folder}: data files lie in folders of their own, {deeper.relative_to(folder.absolute())} for one",
-            details=("LeRobot's own are data/chunk-000/episode_000000.parquet or data/chunk-000/file-000.parquet",),
+            f"{folder}: data files lie in folders of their own: {deeper.relative_to(folder.absolute())}",
+            details=(
+                "LeRobot's own are data/chunk-000/episode_000000.parquet or data/chunk-000/file-000.parquet",
+            ),
             fix="write them there, with the column episode_index in each file",
         )
     return sorted(found, key=lambda path: natural_order(path.as_posix()))
@@ -144,7 +148,8 @@ def _shape(source: str, name: str, feature: Mapping[str, Any]) -> tuple[int, ...
         return (0, 0, 0) if feature["dtype"] in PICTURES and len(shape) < 2 else shape
     except (KeyError, TypeError, ValueError) as error:
         raise DatasetError(
-            f"{source}: meta/info.json: the feature {name} has no readable dtype and shape", details=(repr(error),)
+            f"{source}: meta/info.json: the feature {name} has no readable dtype and shape",
+            details=(repr(error),),
         ) from error
 
 

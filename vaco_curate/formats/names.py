@@ -76,7 +76,8 @@ def refuse_one_of_several(
     if left:
         raise DatasetError(
             f"{source}: {ours}={name} is one number a row, and there are also {_some(left)}",
-            fix=f"--column '{ours}={stem}*' for all of them, or --drop-columns {','.join(left)} for this one alone",
+            fix=f"for all of them --column '{ours}={stem}*', for this one alone also "
+            f"--drop-columns {','.join(left)}",
         )
 
 

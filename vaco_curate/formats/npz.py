@@ -48,7 +48,9 @@ class NpzArray:
             rows = slice(0, len(self)) if self.ndim else ()
         if not self.ndim or self._in_columns:  # stored column by column, so all rows are read
             if self._whole is None:
-                self._whole = np.lib.format.read_array(self._archive.open(f"{self._name}.npy"), allow_pickle=False)
+                self._whole = np.lib.format.read_array(
+                    self._archive.open(f"{self._name}.npy"), allow_pickle=False
+                )
             return np.ascontiguousarray(self._whole[rows])
         start, stop, _ = rows.indices(len(self))
         width = self.dtype.itemsize * int(np.prod(self.shape[1:]))

@@ -1,8 +1,9 @@
 """OGBench npz: flat arrays, of which ``terminals`` marks the end of a trajectory, not of a task.
 
 Every trajectory has one row more than transitions: its last row holds the state that was reached and an action
-whose outcome was not recorded. Rows keep the numbers of the file, so that row is one without a successor. Where a
-task was chosen, ``masks`` is 0 in rows where it succeeds: no value is bootstrapped there, and the trajectory goes on.
+whose outcome was not recorded. Rows keep the numbers of the file, so that row is one without a successor. Where
+a task was chosen, ``masks`` is 0 in rows where it succeeds: no value is bootstrapped there, and the trajectory
+goes on.
 """
 
 from __future__ import annotations
@@ -61,7 +62,9 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
         check_same_length(source, **{USUAL[name]: np.empty(len(array)) for name, array in columns.items()})
         rows = len(columns["terminals"])
         used = {name for group in names.values() for name in group}
-        labels = tuple(n for n, array in arrays.items() if array.shape in ((rows,), (rows, 1)) and n not in used)
+        labels = tuple(
+            n for n, array in arrays.items() if array.shape in ((rows,), (rows, 1)) and n not in used
+        )
         left_out = notes_on_left_out(arrays)
     stored = "next_observation" in names
     return (

@@ -56,11 +56,11 @@ SCALARS = ("reward", "terminated", "truncated", "episode_id", "step_index")
 
 
 def matches(source: str) -> bool:
-    """Whether the source is a ``.parquet`` file, or a folder that holds some at its top or in ``name=value``."""
+    """Whether the source is a ``.parquet`` file, or a folder with some at its top or in ``name=value``."""
     path = place(source)
     if path.is_dir():
         return any(_shards(path)) or _is_partitioned(path)
-    return path.suffix == ".parquet" and not is_hidden(path.name)
+    return path.suffix == ".parquet"
 
 
 def _shards(folder: Path) -> list[Path]:
@@ -68,7 +68,9 @@ def _shards(folder: Path) -> list[Path]:
 
 
 def _is_partitioned(folder: Path) -> bool:
-    return any("=" in inner.name and any(inner.glob("**/*.parquet")) for inner in folder.iterdir() if inner.is_dir())
+    return any(
+        "=" in inner.name and any(inner.glob("**/*.parquet")) for inner in folder.iterdir() if inner.is_dir()
+    )
 
 
 def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
@@ -120,7 +122,7 @@ def _recording(path: Path, options: ReadOptions) -> Recording:
 
 
 def _columns_of(source: str, schema: pa.Schema, options: ReadOptions) -> dict[str, list[str]]:
-    """The file's columns by ours: those that the user names, or those of our names; a struct's are its fields."""
+    """The file's columns by ours: those that the user names, or of our names; of a struct, its fields."""
     fields = leaf_fields(schema)
     columns: dict[str, list[str]] = {}
     for ours in (*VECTORS, *SCALARS):
@@ -187,7 +189,9 @@ def _batches(
         # Read in small pieces: as a whole, a file's buffers or a large row group would stay in memory.
         with parquet_file(path, pre_buffer=False, buffer_size=READ_BYTES) as file:
             schema = file.schema_arrow
-            names = list(dict.fromkeys(top_column(name, schema) for group in columns.values() for name in group))
+            names = list(
+                dict.fromkeys(top_column(name, schema) for group in columns.values() for name in group)
+            )
             for batch in file.iter_batches(rows, columns=names):
                 table = pa.Table.from_batches([batch])
                 yield _columns(str(path), table, columns, named_episodes, first_row)
@@ -243,13 +247,13 @@ def _named_episodes(path: Path, columns: Mapping[str, list[str]], schema: pa.Sch
     return tuple(found)
 
 
-def _episodes(
-    path: Path, columns: Mapping[str, list[str]], named_episodes: Sequence[str]
-) -> EpisodeIds | None:
+def _episodes(path: Path, columns: Mapping[str, list[str]], named_episodes: Sequence[str]) -> EpisodeIds | None:
     names = [name for name in ("episode_id", "step_index", "terminated", "truncated") if name in columns]
     if not named_episodes:
         return EpisodeIds.of(scalar_batches(path, {name: columns[name][0] for name in names}))
-    return EpisodeIds.of(_batches(path, {name: columns[name] for name in names}, named_episodes, ID_ROWS), named_episodes)
+    return EpisodeIds.of(
+        _batches(path, {name: columns[name] for name in names}, named_episodes, ID_ROWS), named_episodes
+    )
 
 
 def _files(source: str) -> list[Path]:
@@ -259,7 +263,8 @@ def _files(source: str) -> list[Path]:
     if not files and _is_partitioned(path):
         raise DatasetError(
             f"{source}: is partitioned, with values in the names of folders (name=value), which are not read",
-            fix=f"write it as plain columns: polars.read_parquet('{source}/**/*.parquet', hive_partitioning=True)"
+            fix="write it as plain columns: "
+            f"polars.read_parquet('{source}/**/*.parquet', hive_partitioning=True)"
             ".write_parquet('rows.parquet')",
         )
     if not files or not all(file.is_file() for file in files):

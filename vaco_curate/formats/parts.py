@@ -58,9 +58,7 @@ def kept_parts(
         raise DatasetError(
             f"{source}: {_shown(odd[0])} {what} are not supported",
             details=("vaco-curate works on state vectors",),
-            fix=f"leave out what is no vector: --drop-columns {','.join(odd)}; or store it as one vector a step"
-            if odd[0]
-            else "store one vector a step",
+            fix=f"leave out what is no vector: --drop-columns {','.join(odd)}" if odd[0] else None,
         )
     if not kept:
         raise DatasetError(
@@ -71,7 +69,7 @@ def kept_parts(
 
 def _kind(shape: tuple[int, ...]) -> str:
     is_picture = len(shape) > 2 or min(shape) >= PIXELS
-    return "images" if is_picture else "matrices"
+    return "images" if is_picture else "matrices (as one vector a step they are)"
 
 
 def _is_in(part: str, name: str) -> bool:

@@ -59,7 +59,9 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
         words = [name for name, part in first.items() if part.dtype.kind not in "fiub"]
         kept = kept_parts(source, shapes, options.drop_columns, words)
         lengths = {demo: _checked_length(file, demo, names, kept, source) for demo in demos}
-        present = {ours for ours, theirs in names.items() if all(theirs in file["data"][demo] for demo in demos)}
+        present = {
+            ours for ours, theirs in names.items() if all(theirs in file["data"][demo] for demo in demos)
+        }
         absent = [theirs for ours, theirs in options.columns.items() if ours not in present]
         if absent:
             raise DatasetError(f"{source}: {absent[0]} is not in every demonstration, which --column names")
@@ -71,13 +73,19 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
         env_id, env_notes = _environment(file["data"].attrs)
     notes = [
         *([f"observation concatenates {', '.join(kept)}"] if any(kept) else []),
-        *(["dones are taken as true ends; robomimic also lets them mark the end of a recording"]
-          if names["terminated"] == USUAL["terminated"] and "terminated" in present else []),
+        *(
+            ["dones are taken as true ends; robomimic also lets them mark the end of a recording"]
+            if names["terminated"] == USUAL["terminated"] and "terminated" in present
+            else []
+        ),
         *([] if "reward" in present else ["no rewards: all are read as 0"]),
         *([f"not read, no demonstrations: {', '.join(f'data/{name}' for name in beside)}"] if beside else []),
         *([f"without steps: {', '.join(d for d in demos if not lengths[d])}"] if 0 in lengths.values() else []),
-        *([f"{len(longer)} demonstration(s) hold T + 1 observations: the last is the state after the last step"]
-          if longer else []),
+        *(
+            [f"{len(longer)} demonstration(s) hold T + 1 observations: the last is the state after them"]
+            if longer
+            else []
+        ),
         *env_notes,
     ]
     return (
@@ -112,8 +120,8 @@ def _demos(file: Any, source: str, names: Mapping[str, str]) -> list[str]:
             raise DatasetError(
                 f"{source}: data/{name} has no {', '.join(missing)}",
                 details=(f"found: {', '.join(file['data'][name])}",),
-                fix="robomimic's dataset_states_to_obs.py extracts observations from states; arrays of other names "
-                "are named with --column observation=NAME,action=NAME",
+                fix="robomimic's dataset_states_to_obs.py extracts observations from states. For other names: "
+                "--column observation=NAME,action=NAME",
             )
     return demos
 
@@ -149,13 +157,13 @@ def _checked_length(
             if width != size:
                 raise DatasetError(
                     f"{source}: {key} has {width} numbers a step, the first demonstration {size}",
-                    fix=f"leave it out with --drop-columns {part}, or give such demonstrations a file of their own",
+                    fix=f"leave it out with --drop-columns {part}, or move such demonstrations to another file",
                 )
             longer = ours == "observation" and names["next_observation"] not in file["data"][demo]
             if len(array) != length and not (longer and len(array) == length + 1):
                 raise DatasetError(
                     f"{source}: {key} has {len(array)} entries, {names['action']} {length}",
-                    fix="every array of a demonstration holds an entry for each step; observations may hold one more",
+                    fix="each array needs an entry for every step; observations may have one more",
                 )
     for ours in [ours for ours in ("reward", "terminated", "truncated") if ours in names]:
         if names[ours] in file["data"][demo]:

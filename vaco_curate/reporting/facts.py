@@ -25,6 +25,7 @@ from vaco_curate.curation import (
 from vaco_curate.errors import SettingsError
 from vaco_curate.losses import advantage_weight
 from vaco_curate.reporting.uncertainty import Uncertainty, uncertainty
+from vaco_curate.rewards import EQUAL
 from vaco_curate.scores import ScoreTable
 from vaco_curate.transitions import Array, Transitions
 
@@ -132,7 +133,7 @@ def episode_correlations(data: Transitions, scores: ScoreTable) -> list[Correlat
 
 
 def _correlate(left: Array, right: Array) -> tuple[float | None, float | None]:
-    if len(left) < 2 or np.ptp(left) == 0 or np.ptp(right) == 0:
+    if len(left) < 2 or any(np.ptp(values) <= EQUAL * np.abs(values).max() for values in (left, right)):
         return None, None
     frame = pl.DataFrame({"left": left, "right": right})
     pearson, spearman = frame.select(

@@ -14,6 +14,7 @@ from vaco_curate.formats import DATA_FOLDER, WRITERS, Dataset, ReadOptions, Targ
 from vaco_curate.formats.dataset import SOURCE_FILE
 from vaco_curate.formats.provenance import dataset_facts
 from vaco_curate.manifest import hash_folder, now, versions, write_manifest
+from vaco_curate.successors import Findings
 from vaco_curate.transitions import Array, Fingerprint
 
 ROWS_PER_SHARD = 1_000_000
@@ -59,7 +60,7 @@ def convert_dataset(
     refuse_overlap(out, {f"the dataset's {path.name}": path for path in dataset.files})
     facts = dataset_facts(dataset, read_options or ReadOptions())
     request = {"format": file_format, "rows_per_shard": rows_per_shard, "dataset": facts}
-    lengths, consecutive = _episodes(dataset)
+    lengths, consecutive, findings = _episodes(dataset)
     shards = [len(dataset)] if file_format == "minari" else _shards(lengths, rows_per_shard)
     names = [out.resolve().name] if file_format == "minari" else [f"part-{n:05d}" for n in range(len(shards))]
     about = {"rows_consecutive": consecutive, "has_rewards": dataset.has_rewards}
@@ -86,18 +87,18 @@ def convert_dataset(
         )
     left = [name for name in dataset.labels if name != SOURCE_FILE]
     lost = (f"columns that are not converted: {', '.join(left)}",) if left else ()
-    notes = (*dataset.facts["notes"], *lost, *writer.notes)
+    notes = (*dataset.facts["notes"], *findings.notes(), *lost, *writer.notes)
     return ConvertResult(out, len(dataset), len(lengths), [file["name"] for file in found], notes)
 
 
-def _episodes(dataset: Dataset) -> tuple[Array, bool]:
-    """(rows of every episode, whether every row is followed by its next step or ends its episode)."""
-    lengths, consecutive = [], True
-    for piece in dataset.pieces():
+def _episodes(dataset: Dataset) -> tuple[Array, bool, Findings]:
+    """(rows of every episode, whether every row is followed by its next step or ends its episode, findings)."""
+    lengths, consecutive, findings = [], True, Findings()
+    for piece in dataset.pieces(findings=findings):
         lengths.append(piece.episode_length)
-        inside = np.diff(piece.episode_id) == 0
-        consecutive &= bool((np.diff(piece.step_index)[inside] == 1).all())
-    return np.concatenate(lengths), consecutive
+        inside = (np.diff(piece.episode_id) == 0) & ~piece.terminated[:-1]
+        consecutive &= bool(piece.follows[inside].all())
+    return np.concatenate(lengths), consecutive, findings
 
 
 def _shards(lengths: Array, rows_per_shard: int) -> list[int]:

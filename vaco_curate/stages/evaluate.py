@@ -128,7 +128,8 @@ def evaluate_policy(
     run, rule, weight = _curated(folder)
     env = settings.environment or _environment_of(run)
     data = run.dataset(dataset)
-    check_environment(env, data.observation_size, data.action_size)
+    parts = [name for name, _ in data.observation_parts]
+    check_environment(env, data.observation_size, data.action_size, parts)
     scaling = run.scorer().scaling
     reference = reference_returns(env.env_id, data.reference_returns)
     results = []
@@ -138,7 +139,9 @@ def evaluate_policy(
             on_policy(name, seed)
             rows = weight if name == CURATED_NAME else _comparison(name, data, run, weight, seed)
             policy = clone_policy(data, rows, scaling, settings.cloning, seed=seed, device=torch_device)
-            returns[seed] = rollout_returns(policy, env, episodes=settings.episodes, seed=1_000 * seed)
+            returns[seed] = rollout_returns(
+                policy, env, episodes=settings.episodes, seed=1_000 * seed, parts=parts
+            )
             if name == CURATED_NAME and seed == 0:
                 policy.save(folder / POLICY_OF_FIRST_SEED, {"rule": rule, "run": run.manifest})
         results.append(_policy_result(name, rows, returns, reference))

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from vaco_curate.formats import ReadOptions, open_dataset
+from vaco_curate.rewards import are_equal, magnitude
 from vaco_curate.transitions import Array, Transitions
 
 
@@ -112,7 +113,8 @@ def _problems(data: Transitions) -> list[str]:
         problems.append(
             f"{int(at_once.sum())} episode(s) end at their first step: the flag may mark success, not an end"
         )
-    if np.ptp(data.episode_return) == 0:
+    returns = data.episode_return
+    if len(returns) > 1 and are_equal(float(returns.min()), float(returns.max()), magnitude(data)):
         problems.append("all episodes have the same return: returns cannot tell good from bad here")
     constant = int((data.observation.std(axis=0, dtype=np.float64) <= 1e-6).sum())
     if constant:

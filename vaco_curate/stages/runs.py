@@ -28,7 +28,8 @@ EVALUATIONS_FILE = "evaluations.json"
 REPORT_FILE = "report.html"
 REQUIRED = (
     *("dataset", "settings", "seed", "members", "device", "arithmetic"),
-    *("scores", "reward_scale", "finished", "effective_sample_share", "notes", "warnings"),
+    *("scores", "reward_scale", "finished", "effective_sample_share", "effective_episodes"),
+    *("notes", "warnings"),
 )
 
 

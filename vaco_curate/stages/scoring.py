@@ -9,17 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from vaco_curate.curation.health import score_warnings
-from vaco_curate.curation.weights import sample_share_of_scores
+from vaco_curate.curation.weights import effective_episodes_of_scores, sample_share_of_scores
 from vaco_curate.engines import Engine
 from vaco_curate.errors import DatasetError
 from vaco_curate.folders import RUN, refuse_overlap
 from vaco_curate.formats import Dataset, ReadOptions, open_dataset
 from vaco_curate.formats.provenance import dataset_facts
 from vaco_curate.manifest import hash_folder, now, versions, write_manifest
+from vaco_curate.rewards import RewardUse, are_equal
 from vaco_curate.scorer import Scorer
 from vaco_curate.scores import ScoreTable
 from vaco_curate.stages.runs import SCORES_FOLDER
 from vaco_curate.stages.shards import ScoreShards, run_shards
+from vaco_curate.successors import Findings
 from vaco_curate.training import TrainSettings
 from vaco_curate.transitions import Fingerprint
 
@@ -35,6 +37,7 @@ class ScoreResult:
         rows, episodes: of the dataset.
         members: scorers whose mean is the score.
         effective_sample_share: of the scorer's weights, in (0, 1].
+        effective_episodes: that carry these weights.
         seconds: wall time by part.
         notes: what was assumed.
         warnings: signs that the scores are not worth trusting.
@@ -45,6 +48,7 @@ class ScoreResult:
     episodes: int
     members: int
     effective_sample_share: float
+    effective_episodes: float
     seconds: dict[str, float]
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
@@ -94,14 +98,14 @@ class Scored:
     Attributes:
         scores: the table.
         found: facts of the dataset that reading all of it shows.
-        returns: the lowest and the highest of an episode.
+        one_return: whether there are several episodes, and all have the same return but for rounding.
         notes: what was assumed.
         device: where the scores were computed.
     """
 
     scores: ScoreTable
     found: dict[str, Any]
-    returns: tuple[float, float]
+    one_return: bool
     notes: tuple[str, ...]
     device: str
 
@@ -131,15 +135,22 @@ def score_into(
     if not units:
         raise DatasetError(f"{dataset.source}: the dataset has zero rows")
     done = run_shards(engine, partial(ScoreShards, units, folder, load), len(units), [folder], device=device)
-    fingerprint = Fingerprint()
+    fingerprint, findings, use = Fingerprint(), Findings(), RewardUse()
     for facts in done:
         fingerprint.add_json(facts["fingerprint"])
+        findings.add(Findings(**facts["findings"]))
+        use.add_json(facts["rewards"])
+    use.refuse_unused(dataset.source)
+    episodes = sum(facts["episodes"] for facts in done)
+    lowest, highest, magnitude = (
+        extreme(facts["returns"][number] for facts in done) for number, extreme in enumerate((min, max, max))
+    )
     files = tuple(folder / f"{name}.parquet" for name in dataset.shard_names)
     return Scored(
         ScoreTable(files, fingerprint.hexdigest(), dataset.source, reward_scale),
-        {"fingerprint": fingerprint.hexdigest(), "episodes": sum(facts["episodes"] for facts in done)},
-        (min(facts["returns"][0] for facts in done), max(facts["returns"][1] for facts in done)),
-        tuple(dict.fromkeys(note for facts in done for note in facts["notes"])),
+        {"fingerprint": fingerprint.hexdigest(), "episodes": episodes, "gaps": findings.gaps},
+        episodes > 1 and are_equal(lowest, highest, magnitude),
+        tuple(dict.fromkeys([*(note for facts in done for note in facts["notes"]), *findings.notes()])),
         ", ".join(sorted({facts["device"] for facts in done})),
     )
 
@@ -162,16 +173,31 @@ def finish_run(
     score = scored.scores.column("score")
     share = sample_share_of_scores(score)
     score.sort()  # in place, as it is held for nothing else: memory grows with it
-    episodes, (lowest, highest) = scored.found["episodes"], scored.returns
+    episodes = scored.found["episodes"]
+    parts = (
+        tuple(batch.column(name).to_numpy() for name in ("episode_id", "score"))
+        for batch in scored.scores.batches(["episode_id", "score"])
+        if len(batch)
+    )
+    effective = effective_episodes_of_scores(parts, float(score[-1]))
     result = ScoreResult(
         run=out,
         rows=len(score),
         episodes=episodes,
         members=scorer.members,
         effective_sample_share=share,
+        effective_episodes=effective,
         seconds={part: round(value, 3) for part, value in seconds.items()},
         notes=(*scored.notes, _note_on_actions(scorer)),
-        warnings=tuple(score_warnings(score, share, one_return=episodes > 1 and lowest == highest)),
+        warnings=tuple(
+            score_warnings(
+                score,
+                share,
+                one_return=scored.one_return,
+                effective_episodes=effective,
+                episodes=episodes,
+            )
+        ),
     )
     outcome = {
         "finished": now(),
@@ -180,6 +206,7 @@ def finish_run(
         "scores": [file.name for file in scored.scores.files],
         "reward_scale": scored.scores.reward_scale,
         "effective_sample_share": result.effective_sample_share,
+        "effective_episodes": result.effective_episodes,
         "seconds": result.seconds,
         "notes": list(result.notes),
         "warnings": list(result.warnings),

@@ -16,6 +16,7 @@ from vaco_curate.curation import (
     reweight,
     select,
 )
+from vaco_curate.curation.health import few_episodes_warning
 from vaco_curate.engines import Engine, check_engine
 from vaco_curate.errors import RunError, SettingsError
 from vaco_curate.files import is_local, lies_in, place
@@ -73,6 +74,7 @@ class SelectionResult:
         reasons: rows by the reason for dropping them, or for keeping them though not for their own sake.
         notes: on what the format could not hold.
         effective_sample_share_before_clipping: for weights, in (0, 1].
+        warnings: signs that the selection rests on too little.
     """
 
     run: Path
@@ -84,6 +86,7 @@ class SelectionResult:
     reasons: dict[str, int]
     notes: tuple[str, ...] = ()
     effective_sample_share_before_clipping: float | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def filter_dataset(
@@ -147,6 +150,7 @@ def filter_dataset(
         decision.after,
         rows_by_reason(selection),
         notes,
+        warnings=_warnings(decision),
     )
 
 
@@ -185,8 +189,21 @@ def reweight_dataset(
     notes = write_output(run, decision, output, dataset, request)
     rule = decision.selection.rule
     return SelectionResult(
-        run.folder, out, rule, None, decision.before, decision.after, {}, notes, share_before
+        run.folder,
+        out,
+        rule,
+        None,
+        decision.before,
+        decision.after,
+        {},
+        notes,
+        share_before,
+        _warnings(decision),
     )
+
+
+def _warnings(decision: Decision) -> tuple[str, ...]:
+    return tuple(few_episodes_warning(decision.after.effective_episodes, decision.before.episodes))
 
 
 def run_stem(run_folder: Path) -> str:

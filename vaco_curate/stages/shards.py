@@ -21,8 +21,10 @@ from vaco_curate.formats import WRITERS, Dataset, Target
 from vaco_curate.formats.arrow import parquet_file
 from vaco_curate.formats.dataset import read_ahead
 from vaco_curate.formats.tables import ShardedWriter
+from vaco_curate.rewards import RewardUse, magnitude
 from vaco_curate.scorer import Scorer
 from vaco_curate.scores import score_batch, scored_pieces
+from vaco_curate.successors import Findings
 from vaco_curate.training.arithmetic import device_name
 from vaco_curate.transitions import Array, Fingerprint
 
@@ -61,8 +63,11 @@ class ScoreShards:
             unit.first_row,
         )
         fingerprint, returns, notes = Fingerprint(), [], dict[str, None]()
-        for piece, scores in scored_pieces(fingerprint.over(unit.pieces()), self.scorer):
+        findings, use, largest = Findings(), RewardUse(), 0.0
+        for piece, scores in scored_pieces(fingerprint.over(unit.pieces(findings=findings)), self.scorer):
             returns.append(piece.episode_return)
+            use.add(piece)
+            largest = max(largest, magnitude(piece))
             notes |= dict.fromkeys(piece.notes)
             batch = score_batch(piece, scores)
             writer.write(pa.Table.from_batches([batch]), batch.column("index").to_numpy())
@@ -71,7 +76,9 @@ class ScoreShards:
         return {
             "fingerprint": fingerprint.to_json(),
             "episodes": len(episode_return),
-            "returns": [float(episode_return.min()), float(episode_return.max())],
+            "returns": [float(episode_return.min()), float(episode_return.max()), largest],
+            "findings": findings.to_json(),
+            "rewards": use.to_json(),
             "notes": [*notes, *_notes_on_kernels(self.scorer)],
             "device": device_name(self.scorer.q_mean.device),
         }

@@ -14,13 +14,14 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from vaco_curate.errors import RunError, SettingsError
+from vaco_curate.errors import DatasetError, RunError, SettingsError
 from vaco_curate.files import is_local, place
 from vaco_curate.folders import RUN, UNFINISHED, is_complete, put_in_place, refuse_existing, run_folder_for
 from vaco_curate.formats import Dataset, ReadOptions
 from vaco_curate.formats.cache import bytes_in_memory, cache_folder, mapped, memory_of_machine
 from vaco_curate.formats.tables import write_table
 from vaco_curate.manifest import FILE_NAME, read_manifest, write_manifest
+from vaco_curate.rewards import RewardUse
 from vaco_curate.stages.runs import METRICS_FILE, POLICY_FOLDER, SCORER_FOLDER
 from vaco_curate.stages.scoring import (
     CHECKPOINT_FILE,
@@ -40,7 +41,7 @@ from vaco_curate.training import (
     settings_from_json,
     train,
 )
-from vaco_curate.transitions import Transitions
+from vaco_curate.transitions import Transitions, blocks
 
 LARGEST_SEED = 2**62
 LARGEST_MEMBERS = 256
@@ -110,6 +111,7 @@ def score_dataset(
     hashes = manifest["dataset"]["recordings"]
     in_memory = _fits(dataset, members, torch_device, memory_limit)
     with _loaded(dataset, hashes, read_options, out, in_memory, cache, on_note) as (data, scratch):
+        _refuse_untellable(data)
         manifest["dataset"] |= {"fingerprint": data.fingerprint, "episodes": len(data.episode_start)}
         if began is not None:
             _check_same_run(work, began, manifest)
@@ -143,6 +145,7 @@ def score_dataset(
         scoring = time.perf_counter()
         scored = score_into(work, dataset, lambda: scorer, scorer.scaling.reward_scale)
         scored.scores.check_dataset(source, data.fingerprint)
+        manifest["dataset"] |= scored.found
     seconds = {
         "read": read_seconds,
         "train": sum(row["seconds"] for row in training.metrics),
@@ -190,6 +193,20 @@ def _loaded(
         yield mapped(dataset, Path(temporary) / "columns", on_note), Path(temporary)
 
 
+def _refuse_untellable(data: Transitions) -> None:
+    """Refuse data that no scorer can tell apart: equal rows, or rewards that no target uses."""
+    columns = (data.observation, data.action)
+    if all((column[rows] == column[0]).all() for rows in blocks(len(data)) for column in columns):
+        which = "the one row holds" if len(data) == 1 else f"all {len(data):,} rows hold"
+        raise DatasetError(
+            f"{data.source}: {which} one observation and action: there is nothing to tell apart",
+            fix="score more data: behaviors that differ",
+        )
+    use = RewardUse()
+    use.add(data)
+    use.refuse_unused(data.source)
+
+
 def _unfinished_run(out: Path, work: Path, *, resume: bool, force: bool) -> dict[str, Any] | None:
     """The manifest of the unfinished run to go on with, None to begin anew; refuses what is in the way."""
     if not (resume and (work / FILE_NAME).is_file()):
@@ -219,6 +236,7 @@ def _recorded_result(out: Path, manifest: dict[str, Any]) -> ScoreResult:
         episodes=manifest["dataset"]["episodes"],
         members=manifest["members"],
         effective_sample_share=manifest["effective_sample_share"],
+        effective_episodes=manifest["effective_episodes"],
         seconds=manifest["seconds"],
         notes=tuple(manifest["notes"]),
         warnings=tuple(manifest["warnings"]),

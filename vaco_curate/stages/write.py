@@ -142,7 +142,7 @@ def _write_rows(
         output.file_format,
         tuple(columns),
         {
-            "rows_consecutive": decision.consecutive,
+            "rows_consecutive": decision.consecutive and not run.manifest["dataset"]["gaps"],
             "scored_fingerprint": run.scores.fingerprint,
             "rule": selection.rule,
         },

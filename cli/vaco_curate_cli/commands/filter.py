@@ -155,6 +155,8 @@ def _show(result: SelectionResult, display: Display) -> None:
     display.show(f"kept by: {result.rule}{cut}")
     for note in result.notes:
         display.note(note)
+    for warning in result.warnings:
+        display.warn(warning)
     for reason, rows in result.reasons.items():
         display.show(f"{rows:,} rows: {reason}")
     display.show(f"written to {result.out}" if result.out else "dry run: nothing written")

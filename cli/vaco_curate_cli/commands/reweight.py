@@ -78,4 +78,6 @@ def reweight_command(
     if before_clip is not None:
         clipped = f", {after_clip:.1%} after clipping at {clip:g}" if clip is not None else ""
         display.show(f"effective sample size: {before_clip:.1%} of the rows{clipped}")
+    for warning in result.warnings:
+        display.warn(warning)
     display.show(f"written to {result.out}")

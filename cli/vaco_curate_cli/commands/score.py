@@ -149,6 +149,7 @@ def _show(result: ScoreResult, display: Display) -> None:
     if result.members > 1:
         facts.add_row("score", f"mean of {result.members} members; their spread is score_std")
     facts.add_row("effective sample size", f"{result.effective_sample_share:.0%} of the rows")
+    facts.add_row("effective episodes", f"{result.effective_episodes:.1f} of {result.episodes:,}")
     facts.add_row("time", ", ".join(f"{part} {seconds:.0f} s" for part, seconds in result.seconds.items()))
     display.show(facts)
     display.note("next: vaco-curate filter --top 50%    vaco-curate report")
