@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 from helpers import tiny_settings
 
 from vaco_curate.demo import record_pendulum
+from vaco_curate_cli.main import main
+
+
+@dataclass
+class Outcome:
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def json(self):
+        return json.loads(self.stdout)
+
 
 torch.set_num_threads(1)  # tiny matrices on several threads wait for each other more than they compute
 
@@ -41,3 +57,16 @@ def float64() -> Iterator[None]:
         torch.manual_seed(3)
         yield
     torch.set_default_dtype(before)
+
+
+@pytest.fixture
+def vaco():
+    """Run a command in this process."""
+
+    def call(*arguments: object) -> Outcome:
+        result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return Outcome(result.exit_code, result.stdout, result.stderr)
+
+    return call

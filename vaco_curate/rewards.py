@@ -36,9 +36,9 @@ def magnitude(data: Transitions) -> float:
 class RewardUse:
     """Counts where sparse rewards lie: on rows that have a Bellman target, or on rows that have none.
 
-    No target uses a reward on a last row whose successor is unknown. Where the rewards that say something (those
-    that differ from the most common one, such as a success) lie there, values learn nothing of them, and failures
-    would get the best scores.
+    No target uses a reward on a last row whose successor is unknown. Where the rewards that say something lie
+    there (those that differ from the most common one, such as a success), values learn nothing of them, and
+    failures would get the best scores.
     """
 
     def __init__(self) -> None:

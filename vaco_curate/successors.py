@@ -232,12 +232,12 @@ class Findings:
             )
         if self.resets:
             notes.append(
-                f"{self.resets} end(s) lead to the next episode's first observation, which is a reset and not the "
-                "state that was reached: outputs keep it, training does not bootstrap from it"
+                f"{self.resets} end(s) lead to the next episode's first observation, which is a reset and not "
+                "the state that was reached: outputs keep it, training does not bootstrap from it"
             )
         if self.reset_rows:
             notes.append(
-                f"{self.reset_rows} row(s) after an end start where it stopped and jump: a simulator that resets "
-                "itself records such a step; each is kept as the first row of the next episode"
+                f"{self.reset_rows} row(s) after an end start where it stopped and jump: a simulator that "
+                "resets itself records such a step; each is kept as the first row of the next episode"
             )
         return notes

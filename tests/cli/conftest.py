@@ -1,28 +1,12 @@
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
-
-from vaco_curate_cli.main import main
-
-
-@dataclass
-class Outcome:
-    code: int
-    stdout: str
-    stderr: str
-
-    @property
-    def json(self):
-        return json.loads(self.stdout)
 
 
 @pytest.fixture
@@ -38,19 +22,6 @@ def scored(here, pendulum, pendulum_run) -> Path:
     shutil.copy(pendulum, here / "pendulum.hdf5")
     shutil.copytree(pendulum_run, here / "pendulum.vaco")
     return here
-
-
-@pytest.fixture
-def vaco():
-    """Run a command in this process."""
-
-    def call(*arguments: object) -> Outcome:
-        result = CliRunner().invoke(main, [str(argument) for argument in arguments])
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return Outcome(result.exit_code, result.stdout, result.stderr)
-
-    return call
 
 
 @pytest.fixture

@@ -1,0 +1,161 @@
+"""Situations that people have, each with the rows as they truly are or a refusal.
+
+Every case with a truth goes through inspect, convert, filter, reweight and load_curated, and is compared with it
+row by row; every other is refused in one message.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+
+import field.d4rl_cases
+import field.lerobot_cases
+import field.ogbench_cases
+import field.parquet_cases
+import field.robomimic_cases  # noqa: F401 (registers its cases)
+import h5py
+import numpy as np
+import pytest
+from field.episodes import CASES
+from helpers import tiny_settings
+
+from vaco_curate import load_curated
+from vaco_curate.formats import read_dataset
+
+TRUE = [case for case in CASES.values() if "refused" not in case.outcome]
+REFUSED = [case for case in CASES.values() if "refused" in case.outcome]
+names = {"ids": lambda case: case.name}
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    path = tmp_path_factory.mktemp("config") / "tiny.json"
+    facts = tiny_settings().to_json()
+    facts["value"] |= {"updates": 10, "hidden": [8, 8]}
+    facts["bilevel"] |= {"updates": 10, "hidden": [8, 8]}
+    path.write_text(json.dumps(facts))
+    return path
+
+
+def check_rows(data, truth):
+    """All that a source holds, bit for bit."""
+    for name in ("observation", "action", "reward", "terminated", "truncated", "step_index"):
+        ours, true = getattr(data, name), getattr(truth, name)
+        assert (ours == true.reshape(ours.shape)).all(), name
+    true_episodes = np.concatenate([[False], np.diff(truth.episode) != 0])
+    our_episodes = np.concatenate([[False], np.diff(data.episode_id) != 0])
+    assert np.flatnonzero(our_episodes).tolist() == np.flatnonzero(true_episodes).tolist()
+    assert (data.has_successor == truth.has_successor).all()
+    known = truth.has_successor
+    assert (data.next_observation[known] == truth.next_observation[known]).all()
+
+
+def returns_of(truth):
+    starts = np.concatenate([[0], np.flatnonzero(np.diff(truth.episode)) + 1])
+    return np.add.reduceat(truth.reward.astype(np.float64), starts)
+
+
+@pytest.mark.parametrize("case", TRUE, **names)
+def test_inspect_sees_the_rows_as_they_are_and_says_what_is_odd(vaco, tmp_path, case):
+    source, truth = case.make(tmp_path)
+    check_rows(read_dataset(str(source), options_of(case)), truth)
+    outcome = vaco("inspect", source, "--json", *case.options)
+    assert outcome.code == 0, outcome.stderr
+    facts = json.loads(outcome.stdout)
+    returns = returns_of(truth)
+    assert (facts["rows"], facts["episodes"]) == (len(truth), len(returns))
+    spread = facts["episode_return"]
+    assert (spread["minimum"], spread["maximum"]) == pytest.approx((returns.min(), returns.max()))
+    assert facts["terminated_rows"] == truth.terminated.sum()
+    if case.says is not None:
+        assert re.search(case.says, "\n".join(facts["problems"])), facts["problems"]
+
+
+def options_of(case):
+    """``ReadOptions`` as the command line makes them."""
+    from vaco_curate.formats import ReadOptions
+
+    given = dict(zip(case.options[::2], case.options[1::2], strict=True))
+    pairs = [pair.split("=") for pair in given.get("--column", "").split(",") if pair]
+    dropped = tuple(name for name in given.get("--drop-columns", "").split(",") if name)
+    limit = given.get("--max-episode-steps")
+    return ReadOptions(dict(pairs), int(limit) if limit else None, dropped)
+
+
+@pytest.mark.parametrize("case", TRUE, **names)
+def test_what_is_converted_is_what_the_source_holds(vaco, tmp_path, case):
+    source, truth = case.make(tmp_path)
+    for file_format in ("parquet", "d4rl"):
+        out = tmp_path / f"as-{file_format}"
+        outcome = vaco("convert", source, out, "--format", file_format, *case.options)
+        assert outcome.code == 0, outcome.stderr
+        check_rows(read_dataset(str(out)), truth)
+    check_plain_reader(tmp_path / "as-d4rl" / "data" / "part-00000.hdf5", truth)
+    outcome = vaco("convert", source, tmp_path / "as-minari", "--format", "minari", *case.options)
+    assert outcome.code == 0, outcome.stderr
+    check_minari(read_dataset(str(tmp_path / "as-minari")), truth, outcome.stderr)
+
+
+def check_plain_reader(path, truth):
+    """A reader of D4RL's layout that takes the next row for the successor wherever no flag stands."""
+    with h5py.File(path) as file:
+        ends = file["terminals"][()] | file["timeouts"][()]
+    wrong = ~ends[:-1] & (truth.episode[1:] != truth.episode[:-1])
+    assert not wrong.any()
+    rows = np.flatnonzero(~ends[:-1] & truth.has_successor[:-1])
+    apart = np.abs(truth.next_observation[rows].astype(float) - truth.observation[rows + 1].astype(float))
+    steps = np.abs(np.diff(truth.observation.astype(float), axis=0)).max(axis=0)
+    assert (apart <= 0.01 * steps + 1e-6).all()
+
+
+def check_minari(data, truth, notes):
+    """Every row but the last of paths that end without a known state."""
+    left_out = re.search(r"(\d+) row\(s\), the last of their episodes, are left out", notes)
+    rows = len(truth) - (int(left_out[1]) if left_out else 0)
+    assert len(data) == rows
+    last = np.append(np.diff(truth.episode) != 0, True)
+    kept = truth.take(np.flatnonzero(~(last & ~truth.has_successor & ~truth.terminated)))
+    assert rows <= len(kept)
+    if rows == len(kept):
+        assert (data.reward == kept.reward).all()
+        assert (data.observation == kept.observation.reshape(data.observation.shape)).all()
+        assert (data.terminated == kept.terminated).all()
+
+
+@pytest.mark.parametrize("case", TRUE, **names)
+def test_what_is_filtered_and_weighted_are_rows_of_the_source(vaco, tmp_path, case, config):
+    source, truth = case.make(tmp_path)
+    run = tmp_path / "run.vaco"
+    outcome = vaco("score", source, "--out", run, "--config", config, "--device", "cpu", *case.options)
+    assert outcome.code == 0, outcome.stderr
+    for share in ("60%", "100%"):
+        outcome = vaco("filter", run, "--top", share, "--level", "episode", "--out", tmp_path / "best")
+        if outcome.code == 0:
+            break
+        assert "keeps nothing" in outcome.stderr, outcome.stderr  # the best episode alone is more
+    best = load_curated(tmp_path / "best")
+    kept = truth.take(best.index)
+    check_rows(best.transitions, kept)
+    sizes = np.bincount(truth.episode)
+    counts = np.bincount(kept.episode, minlength=len(sizes))
+    assert set(np.flatnonzero((counts != 0) & (counts != sizes))) == set()
+    assert vaco("reweight", run, "--out", tmp_path / "weighted").code == 0
+    weighted = load_curated(tmp_path / "weighted")
+    check_rows(weighted.transitions, truth)
+    assert np.isfinite(weighted.score).all()
+    assert (weighted.weight > 0).all()
+    assert weighted.weight.mean() == pytest.approx(1.0, rel=1e-3)
+
+
+@pytest.mark.parametrize("case", REFUSED, **names)
+def test_what_cannot_be_read_is_refused_in_one_message(vaco, tmp_path, case):
+    source, truth = case.make(tmp_path)
+    assert truth is None
+    assert case.says is not None
+    for command in (("inspect", source), ("score", source, "--out", tmp_path / "run.vaco")):
+        outcome = vaco(*command, *case.options)
+        assert outcome.code == 1
+        assert re.search(case.says, outcome.stderr), outcome.stderr
+    assert not (tmp_path / "run.vaco").exists()
+    assert not (tmp_path / "run.vaco.partial").exists()
