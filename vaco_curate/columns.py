@@ -221,8 +221,11 @@ class EpisodeNumbers:
                 shifted("next_observation", following[-1:]),
             )
             ended = np.flatnonzero(followed & (terminated | truncated))
-            jumps = continuity.scale.jump(states[ended], reached[ended]) > FEW_STEPS
-            found.reset_rows += int(jumps.sum())
+            step, first_step = (
+                continuity.scale.jump(before[ended], after_it[ended])
+                for before, after_it in ((columns["observation"], following), (states, reached))
+            )
+            found.reset_rows += int(((step <= FEW_STEPS) & (first_step > FEW_STEPS)).sum())
         return columns | {"truncated": truncated, "followed": followed, "is_reset": reset}
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vaco_curate.errors import DatasetError
-from vaco_curate.transitions import Array, blocks
+from vaco_curate.transitions import LARGEST, Array, blocks
 
 SAMPLE_ROWS = 65_536
 """Rows at the start of a recording by which it is judged."""
@@ -30,6 +30,12 @@ FEW_STEPS = 4.0
 
 CLUSTERED = 0.3
 """Spread, relative to that of all states, below which states are taken for the starts of episodes."""
+
+MANY_STEPS = 16.0
+"""The same, that a hole of some more frames can make."""
+
+SMALLER, ENOUGH_BREAKS, ENOUGH_ENDS = 0.6, 5, 4
+"""Size that holes have at most, relative to jumps at flagged ends; and how many of both it takes to say so."""
 
 MOST_COPIES = 8_192
 """Environments side by side whose rows are told apart."""
@@ -52,9 +58,8 @@ class StateScale:
     @classmethod
     def of(cls, observation: Array, change: Array) -> StateScale:
         """From states, and the changes that steps made, (n, d) and (m, d)."""
-        with np.errstate(all="ignore"):  # what is infinite is refused later
-            spread = observation.std(axis=0, dtype=np.float64)
-            step = np.sqrt(np.square(change, dtype=np.float64).mean(axis=0)) if len(change) else 0.0 * spread
+        spread = observation.std(axis=0, dtype=np.float64)
+        step = np.sqrt(np.square(change, dtype=np.float64).mean(axis=0)) if len(change) else 0.0 * spread
         same = SAME_STATE * spread + SAME_STEP * step + 1e-6
         moving = spread > same
         smooth = bool(moving.any() and np.median(step[moving] / spread[moving]) < 1.0)
@@ -77,7 +82,8 @@ class StateScale:
 
     def jump(self, before: Array, after: Array) -> Array:
         """(n,) change from one state to another in steps, in the dimension that changes most."""
-        change = np.abs(after.astype(np.float64) - before.astype(np.float64))
+        with np.errstate(all="ignore"):
+            change = np.abs(after.astype(np.float64) - before.astype(np.float64))
         return np.asarray((change / self.step).max(axis=1))
 
 
@@ -113,15 +119,16 @@ class Continuity:
         Raises:
             DatasetError: rows of several environments alternate.
         """
-        observation, following = columns["observation"], columns["next_observation"]
+        observation, following = (_finite(columns[name]) for name in ("observation", "next_observation"))
         known, terminated, truncated = (columns[n] for n in ("has_successor", "terminated", "truncated"))
         inside = known & ~terminated & ~truncated
-        with np.errstate(all="ignore"):
-            scale = StateScale.of(observation, following[inside] - observation[inside])
+        scale = StateScale.of(observation, following[inside] - observation[inside])
         followed = known[:-1] & scale.same_state(following[:-1], observation[1:])
         if "episode_id" in columns:
             ends = np.diff(columns["episode_id"]) != 0
-            return cls(scale, ends_reset=_reset(columns, scale, ends & ~terminated[:-1] & followed))
+            return cls(
+                scale, ends_reset=_reset(observation, following, scale, ends & ~terminated[:-1] & followed)
+            )
         breaks = np.flatnonzero(inside[:-1] & ~followed)
         if 2 * len(breaks) > inside[:-1].sum():
             _refuse_alternating(observation, following, inside, scale, source)
@@ -130,31 +137,49 @@ class Continuity:
         limits_late = bool(late.any() and 2 * late.sum() > truncated.sum())
         return cls(
             scale,
-            not _frames_missing(observation, following, breaks, scale),
+            not _frames_missing(observation, following, breaks, np.flatnonzero(~inside[:-1]), scale),
             limits_late,
-            not limits_late and _reset(columns, scale, truncated[:-1] & ~terminated[:-1] & followed),
+            not limits_late
+            and _reset(observation, following, scale, truncated[:-1] & ~terminated[:-1] & followed),
         )
 
 
-def _frames_missing(observation: Array, following: Array, breaks: Array, scale: StateScale) -> bool:
-    """Whether most breaks are no larger than a few steps, and do not lead to starts, which are alike."""
-    if not breaks.size or not scale.smooth:
+def _finite(states: Array) -> Array:
+    """The states, zero where they are not finite or out of range, which is refused later with its row."""
+    fine = np.abs(states) <= LARGEST
+    return states if fine.all() else np.where(fine, states, 0)
+
+
+def _frames_missing(
+    observation: Array, following: Array, breaks: Array, ends: Array, scale: StateScale
+) -> bool:
+    """Whether breaks are holes within trajectories, and not ends.
+
+    They are ends where the states after them are alike, as starts of episodes are. Otherwise they are holes if
+    they are no larger than a few steps, or than some more and much smaller than the jumps at flagged ends.
+    """
+    if not breaks.size:
         return False
     after = observation[breaks + 1]
     moving = scale.step > scale.same
     spread = observation[:, moving].std(axis=0, dtype=np.float64)
-    starts = len(breaks) > 2 and np.median(after[:, moving].std(axis=0, dtype=np.float64) / spread) < CLUSTERED
-    return not starts and bool(np.median(scale.jump(following[breaks], after)) <= FEW_STEPS)
+    if len(breaks) > 2 and np.median(after[:, moving].std(axis=0, dtype=np.float64) / spread) < CLUSTERED:
+        return False
+    size = float(np.median(scale.jump(following[breaks], after)))
+    if scale.smooth and size <= FEW_STEPS:
+        return True
+    if size > MANY_STEPS or len(breaks) < ENOUGH_BREAKS or len(ends) < ENOUGH_ENDS:
+        return False
+    of_ends = float(np.median(scale.jump(observation[ends], observation[ends + 1])))
+    return size < SMALLER * (1.0 - len(breaks) ** -0.5) * of_ends  # a median of few says less
 
 
-def _reset(columns: Mapping[str, Array], scale: StateScale, ends: Array) -> bool:
+def _reset(observation: Array, following: Array, scale: StateScale, ends: Array) -> bool:
     """Whether the given ends, which lead to the next row's observation, jump there."""
     rows = np.flatnonzero(ends)
     if not rows.size or not scale.smooth:
         return bool(rows.size)
-    return bool(
-        np.median(scale.jump(columns["observation"][rows], columns["next_observation"][rows])) > FEW_STEPS
-    )
+    return bool(np.median(scale.jump(observation[rows], following[rows])) > FEW_STEPS)
 
 
 def _refuse_alternating(
