@@ -116,6 +116,11 @@ def checked_columns(columns: Columns, source: str, first_row: int = 0) -> dict[s
         checked["next_observation"] = _float_column(
             columns["next_observation"], "next_observation", source, ndim=2
         )
+        if checked["next_observation"].shape[1:] != checked["observation"].shape[1:]:
+            raise DatasetError(
+                f"{source}: next_observation has {checked['next_observation'].shape[1]} numbers a row, "
+                f"observation {checked['observation'].shape[1]}"
+            )
         known = columns.get("has_successor", np.ones(count, bool))
         checked["has_successor"] = flag_column(known, "has_successor", count, source, first_row)
     check_same_length(source, **checked)

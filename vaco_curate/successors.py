@@ -188,6 +188,8 @@ def _refuse_alternating(
     """Refuse rows of several environments side by side, whose successors lie a fixed number of rows ahead."""
     count = len(observation)
     probes = np.flatnonzero(inside[: count // 2])[:: max(1, count // 64)][:32]
+    if not probes.size:
+        return
     for copies in range(2, min(MOST_COPIES, count // 2) + 1):
         if scale.same_state(following[probes], observation[probes + copies]).mean() > 0.5:
             rows = np.flatnonzero(inside[:-copies])

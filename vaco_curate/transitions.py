@@ -258,11 +258,6 @@ def _check_shapes(data: Transitions) -> None:
     if len(data) == 0:
         raise DatasetError(f"{data.source}: the dataset has zero rows")
     check_same_length(data.source, **{name: getattr(data, name) for name in ROW_COLUMNS})
-    if data.next_observation.shape != data.observation.shape:
-        raise DatasetError(
-            f"{data.source}: next_observation has shape {data.next_observation.shape}, "
-            f"observation {data.observation.shape}"
-        )
     if data.observation_size == 0 or data.action_size == 0:
         raise DatasetError(f"{data.source}: observations and actions need at least one dimension")
 

@@ -1,7 +1,7 @@
 """Situations that people have, each with the rows as they truly are or a refusal.
 
-Every case with a truth goes through inspect, convert, filter, reweight and load_curated, and is compared with it
-row by row; every other is refused in one message.
+Every case with a truth goes through inspect, convert, filter, reweight and load_curated, and is compared with
+it row by row; every other is refused in one message.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import numpy as np
 
 from vaco_curate.columns import Columns, flag_column
 from vaco_curate.errors import DatasetError
-from vaco_curate.formats.hdf5 import opened, root_keys
+from vaco_curate.formats.hdf5 import StoredArray, opened, root_keys
 from vaco_curate.formats.options import ReadOptions
 from vaco_curate.formats.parts import joined, kept_parts, recorded_parts
 from vaco_curate.formats.recording import Recording
@@ -40,9 +40,10 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
     path = Path(source).absolute()
     with opened(path) as file:
         if FLAT in file:
-            shapes, lengths = {"": file["observations"].shape[1:]}, [len(file["rewards"])]
+            shapes, lengths = {"": _array(file, "observations").shape[1:]}, [len(_array(file, "rewards"))]
         else:
-            lengths = [len(file[f"rewards_{number}"]) for number in range(int(file["num_episodes"][()]))]
+            count = int(_array(file, "num_episodes")[()])
+            lengths = [len(_array(file, f"rewards_{number}")) for number in range(count)]
             if not lengths:
                 raise DatasetError(f"{source}: the dataset has zero episodes")
             shapes = {name: part.shape[1:] for name, part in _parts(file, 0).items()}
@@ -59,14 +60,18 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
     )
 
 
-def _parts(file: Any, number: int) -> dict[str, Any]:
+def _array(file: Any, key: str) -> StoredArray:
+    return StoredArray(file, key, str(file.filename))
+
+
+def _parts(file: Any, number: int) -> dict[str, StoredArray]:
     """Arrays of an episode's observations by name: one without a name, or those of a tuple."""
     whole = f"observations_{number}"
     if whole in file:
-        return {"": file[whole]}
-    parts: dict[str, Any] = {}
+        return {"": _array(file, whole)}
+    parts: dict[str, StoredArray] = {}
     while f"{whole}_{len(parts)}" in file:
-        parts[str(len(parts))] = file[f"{whole}_{len(parts)}"]
+        parts[str(len(parts))] = _array(file, f"{whole}_{len(parts)}")
     return parts
 
 
@@ -75,15 +80,15 @@ def _batches(path: Path, lengths: list[int], kept: dict[str, int], rows: int) ->
     count = 0
     with opened(path) as file:
         for number, length in enumerate(lengths):
-            ended = bool(file[f"terminated_{number}"][()])
+            ended = bool(_array(file, f"terminated_{number}")[()])
             last = np.arange(length) == length - 1
             episodes.append(
                 {
                     "observation": joined(
                         {name: part[()] for name, part in _parts(file, number).items()}, kept
                     ),
-                    "action": file[f"actions_{number}"][()],
-                    "reward": file[f"rewards_{number}"][()].reshape(-1),
+                    "action": _array(file, f"actions_{number}")[()],
+                    "reward": _array(file, f"rewards_{number}")[()].reshape(-1),
                     "terminated": last & ended,
                     "truncated": last & (not ended),
                     "episode_id": np.full(length, number),
@@ -98,16 +103,17 @@ def _batches(path: Path, lengths: list[int], kept: dict[str, int], rows: int) ->
 
 def _flat_batches(path: Path, rows: int) -> Iterator[Columns]:
     with opened(path) as file:
-        count = len(file["rewards"])
+        arrays = {key: _array(file, key) for key in ("observations", "actions", "rewards", "terminals", FLAT)}
+        count = len(arrays["rewards"])
         for start in range(0, count, rows):
             part = slice(start, min(start + rows, count))
             size, source = part.stop - part.start, str(path)
-            terminated = flag_column(file["terminals"][part], "terminals", size, source, start)
-            ends = flag_column(file[FLAT][part], FLAT, size, source, start)
+            terminated = flag_column(arrays["terminals"][part], "terminals", size, source, start)
+            ends = flag_column(arrays[FLAT][part], FLAT, size, source, start)
             yield {
-                "observation": file["observations"][part],
-                "action": file["actions"][part],
-                "reward": file["rewards"][part],
+                "observation": arrays["observations"][part],
+                "action": arrays["actions"][part],
+                "reward": arrays["rewards"][part],
                 "terminated": terminated,
                 "truncated": ends & ~terminated,
             }

@@ -55,7 +55,7 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
     with opened_npz(path) as arrays:
         names = _names(arrays, source, options.columns)
         columns = _columns(arrays, names)
-        scalar = [USUAL[name] for name in REQUIRED if not columns[name].ndim]
+        scalar = [", ".join(names[ours]) for ours, array in columns.items() if not array.ndim]
         if scalar:
             raise DatasetError(f"{source}: {', '.join(scalar)} is a single value, not one per row")
         kept_parts(source, {"": columns["observation"].shape[1:]}, ())

@@ -129,6 +129,11 @@ def _columns_of(source: str, schema: pa.Schema, options: ReadOptions) -> dict[st
         theirs = options.columns.get(ours, ours)
         leaves = [name for name in fields if name.startswith(f"{theirs}.") and theirs in schema.names]
         if theirs in schema.names and theirs not in fields:
+            if ours in SCALARS or not leaves:
+                raise DatasetError(
+                    f"{source}: {theirs} is a struct of {', '.join(leaves) or 'nothing'}, not one value a row",
+                    fix=f"name a field of it: --column {ours}={theirs}.NAME",
+                )
             columns[ours] = leaves
         elif ours in options.columns:
             columns[ours] = named(source, ours, theirs, list(fields))
