@@ -118,3 +118,25 @@ def test_other_formats_and_trainings_are_refused_in_a_store(folder, bucket):
         score_dataset(folder / "data.hdf5", out=f"{bucket}/trained.vaco", settings=tiny_settings())
     with pytest.raises(CurateError, match="no package for this kind of store"):
         read_dataset("nosuchstore://bucket/rows")
+
+
+def test_a_store_that_cannot_be_used_is_one_message(monkeypatch, vaco):
+    s3fs = pytest.importorskip("s3fs", reason="the s3 extra is not installed")
+    s3fs.S3FileSystem.clear_instance_cache()
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_ENDPOINT_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
+    outcome = vaco("inspect", "s3://bucket/rows.parquet")
+    assert outcome.code == 1
+    assert "the object store cannot be read" in outcome.stderr
+    assert "credentials" in outcome.stderr
+    assert "Traceback" not in outcome.stderr
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+def test_a_file_that_needs_this_machine_is_refused_before_the_store_is_asked(monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    with pytest.raises(CurateError, match="only Parquet is read from an object store"):
+        read_dataset("s3://bucket/rows.hdf5")

@@ -171,7 +171,7 @@ def _frames_missing(
     if size > MANY_STEPS or len(breaks) < ENOUGH_BREAKS or len(ends) < ENOUGH_ENDS:
         return False
     of_ends = float(np.median(scale.jump(observation[ends], observation[ends + 1])))
-    return size < SMALLER * (1.0 - len(breaks) ** -0.5) * of_ends  # a median of few says less
+    return bool(size < SMALLER * (1.0 - len(breaks) ** -0.5) * of_ends)  # a median of few says less
 
 
 def _reset(observation: Array, following: Array, scale: StateScale, ends: Array) -> bool:

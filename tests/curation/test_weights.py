@@ -9,7 +9,12 @@ from hypothesis import strategies as st
 from vaco_curate import transitions
 from vaco_curate.curation import Candidates, effective_sample_share, reweight, summarize
 from vaco_curate.curation.health import _tied_rows, score_warnings
-from vaco_curate.curation.weights import clipped_weights, sample_share_of_scores, weights_from_scores
+from vaco_curate.curation.weights import (
+    clipped_weights,
+    effective_episodes_of_scores,
+    sample_share_of_scores,
+    weights_from_scores,
+)
 from vaco_curate.errors import SettingsError
 
 
@@ -127,3 +132,25 @@ def test_the_sample_share_of_scores_is_that_of_their_weights():
     share = effective_sample_share(weights_from_scores(score, 1.0))
     assert sample_share_of_scores(score) == pytest.approx(share, rel=1e-12)
     assert share == pytest.approx(np.exp(score).sum() ** 2 / (1000 * np.exp(2 * score).sum()), rel=1e-12)
+
+
+def test_effective_episodes_count_episodes_and_not_rows():
+    """150 episodes of 20 rows, of which three carry nearly all weight."""
+    start, length = np.arange(0, 3000, 20), 20
+    weight = np.full(3000, 1e-9)
+    for episode in (3, 70, 149):
+        weight[start[episode] : start[episode] + length] = 1.0
+    summary = summarize(start, np.arange(150.0), weight)
+    assert summary.effective_episodes == pytest.approx(3.0, rel=1e-4)
+    assert summary.effective_sample_size == pytest.approx(60.0, rel=1e-4)
+
+
+@pytest.mark.parametrize("batch", [1, 7, 40, 1000])
+def test_effective_episodes_of_scores_do_not_depend_on_the_batches(batch):
+    generator = np.random.default_rng(0)
+    score = generator.standard_normal(300).astype(np.float32)
+    episode_id = np.repeat(np.arange(12), [5, 40, 25, 1, 29, 50, 10, 40, 40, 20, 20, 20])
+    parts = [(episode_id[at : at + batch], score[at : at + batch]) for at in range(0, 300, batch)]
+    sums = np.array([np.exp(score[episode_id == number].astype(float)).sum() for number in range(12)])
+    expected = sums.sum() ** 2 / np.square(sums).sum()
+    assert effective_episodes_of_scores(parts, float(score.max())) == pytest.approx(expected)

@@ -140,6 +140,15 @@ def test_goal_environments_give_their_state_and_start_where_told():
     assert whole.tolist() == [1.0], "a policy of the whole goal observation sees all of it"
 
 
+def test_the_parts_that_a_dataset_was_read_from_are_taken_from_the_environment_by_name():
+    pytest.importorskip("gymnasium_robotics", reason="the mazes extra is not installed")
+    maze = Environment("PointMaze_UMaze-v3", {"continuing_task": False})
+    check_environment(maze, 6, 2, ["desired_goal", "observation"])
+    check_environment(maze, 4, 2, ["observation"])
+    with pytest.raises(EnvironmentUnavailableError, match="observation 4, action 2"):
+        check_environment(maze, 6, 2, ["achieved_goal", "desired_goal"])
+
+
 def test_normalized_return_is_0_for_random_and_100_for_expert():
     reference = reference_returns("Hopper-v5", None)
     assert normalized_return(-20.272305, reference) == 0.0
