@@ -130,7 +130,7 @@ def read_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "columns",
         multiple=True,
         metavar="OURS=THEIRS,...",
-        help="Names of columns in Parquet of another schema: observation=obs,action=act; in LeRobot reward=x.",
+        help="Other names of columns: observation=obs,action=act; several as one: 'observation=obs_*' or a+b.",
     )(with_limit)
 
 

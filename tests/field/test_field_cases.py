@@ -9,15 +9,11 @@ from __future__ import annotations
 import json
 import re
 
-import field.d4rl_cases
-import field.lerobot_cases
-import field.ogbench_cases
-import field.parquet_cases
-import field.robomimic_cases  # noqa: F401 (registers its cases)
 import h5py
 import numpy as np
 import pytest
 from field.episodes import CASES
+from field.table import PAGE, with_table
 from helpers import tiny_settings
 
 from vaco_curate import load_curated
@@ -159,3 +155,12 @@ def test_what_cannot_be_read_is_refused_in_one_message(vaco, tmp_path, case):
         assert re.search(case.says, outcome.stderr), outcome.stderr
     assert not (tmp_path / "run.vaco").exists()
     assert not (tmp_path / "run.vaco.partial").exists()
+
+
+def test_the_page_on_formats_shows_these_cases():
+    text = PAGE.read_text()
+    assert with_table(text) == text, "python tests/field/table.py"
+
+
+def test_every_case_says_what_it_is_refused_for():
+    assert all(case.says is not None for case in REFUSED)

@@ -1,0 +1,37 @@
+"""The table of docs/formats.md, made of the cases.
+
+python tests/field/table.py     write it into the page
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import field.d4rl_cases
+import field.lerobot_cases
+import field.ogbench_cases
+import field.parquet_cases
+import field.robomimic_cases  # noqa: F401 (registers its cases)
+from field.episodes import CASES
+
+PAGE = Path(__file__).parents[2] / "docs" / "formats.md"
+BEGIN, END = "<!-- cases: python tests/field/table.py -->\n", "<!-- end of cases -->\n"
+
+
+def table() -> str:
+    """Rows in the order in which the cases are defined."""
+    rows = [f"| {case.situation} | {case.outcome} | {case.source} |" for case in CASES.values()]
+    return "\n".join(["| what people have | what happens | seen in |", "|---|---|---|", *rows, ""])
+
+
+def with_table(page: str) -> str:
+    """The page with the table of today."""
+    before, rest = page.split(BEGIN)
+    return f"{before}{BEGIN}{table()}{END}{rest.split(END)[1]}"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(with_table(PAGE.read_text()))
