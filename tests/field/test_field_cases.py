@@ -110,6 +110,10 @@ def check_minari(data, truth, notes):
     left_out = re.search(r"(\d+) row\(s\), the last of their episodes, are left out", notes)
     rows = len(truth) - (int(left_out[1]) if left_out else 0)
     assert len(data) == rows
+    step = np.abs(np.diff(truth.observation.astype(float), axis=0)).mean(axis=0)
+    apart = np.abs(truth.next_observation[:-1].astype(float) - truth.observation[1:].astype(float))
+    follows = (np.diff(truth.episode) == 0) & ~truth.terminated[:-1] & (apart <= 0.05 * step + 1e-6).all(axis=1)
+    assert len(np.unique(data.episode_id)) <= 1 + (~follows).sum()
     last = np.append(np.diff(truth.episode) != 0, True)
     kept = truth.take(np.flatnonzero(~(last & ~truth.has_successor & ~truth.terminated)))
     assert rows <= len(kept)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -205,6 +206,42 @@ def test_a_column_that_occurs_twice_is_refused(tmp_path):
     pq.write_table(table.append_column("reward", table.column("reward")), tmp_path / "twice.parquet")
     with pytest.raises(DatasetError, match="several columns reward"):
         read_dataset(str(tmp_path / "twice.parquet"))
+
+
+def frame_of(data):
+    return {
+        "observation": data.observation.tolist(),
+        "action": data.action.tolist(),
+        "reward": data.reward,
+        "terminated": data.terminated,
+        "truncated": data.truncated,
+        "episode_id": data.episode_id,
+        "step_index": data.step_index,
+    }
+
+
+@pytest.mark.parametrize("kind", ["list", "array"])
+def test_what_polars_writes_is_read_as_it_is(tmp_path, kind):
+    data = make_transitions()
+    vectors = {"observation": 4, "action": 2}
+    types = {
+        name: pl.List(pl.Float32) if kind == "list" else pl.Array(pl.Float32, size)
+        for name, size in vectors.items()
+    }
+    pl.DataFrame(frame_of(data), schema_overrides=types).write_parquet(tmp_path / "rows.parquet")
+    read = read_dataset(str(tmp_path / "rows.parquet"))
+    assert read.fingerprint == data.fingerprint
+    assert read.notes == ()
+
+
+def test_what_pandas_writes_is_read_as_it_is(tmp_path):
+    pandas = pytest.importorskip("pandas", reason="the ray extra, which brings pandas, is not installed")
+    data = make_transitions()
+    vectors = {name: list(getattr(data, name)) for name in ("observation", "action")}
+    pandas.DataFrame(frame_of(data) | vectors, index=np.arange(120) * 2).to_parquet(tmp_path / "rows.parquet")
+    read = read_dataset(str(tmp_path / "rows.parquet"))
+    assert read.fingerprint == data.fingerprint
+    assert read.notes == ()
 
 
 def test_whole_rewards_of_many_digits_are_read_exactly(tmp_path):

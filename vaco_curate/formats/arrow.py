@@ -157,29 +157,26 @@ def vectors(
     return values, valid
 
 
-def refuse_nulls(path: Path, names: Mapping[str, str]) -> None:
-    """Refuse nulls that the metadata of a Parquet file counts, before any row is read.
+def refuse_nulls(file: pq.ParquetFile, path: Path, names: Mapping[str, str]) -> None:
+    """Refuse nulls that the metadata of an open Parquet file counts, before any row is read.
 
     Args:
+        path: of the file, for messages.
         names: of columns with a value a row in the file, by ours.
 
     Raises:
-        DatasetError: with the column, how many, and the first row; or the file is damaged.
+        DatasetError: with the column, how many, and the first row.
     """
-    try:
-        with parquet_file(path, pre_buffer=False) as file:
-            groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
-            for ours, theirs in names.items():
-                nulls = sum(_null_count(group, theirs) for group in groups)
-                if nulls:
-                    column = leaf(file.read([top_column(theirs, file.schema_arrow)]), theirs)
-                    row = int(np.flatnonzero(pc.is_null(column).to_numpy())[0]) if column.null_count else 0
-                    raise DatasetError(
-                        f"{path}: {ours} is null in {nulls} row(s), first in row {row}",
-                        fix="fill the nulls in: false for flags, the value for numbers",
-                    )
-    except (pa.ArrowException, OSError) as error:
-        raise unreadable(path, error) from error
+    groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
+    for ours, theirs in names.items():
+        nulls = sum(_null_count(group, theirs) for group in groups)
+        if nulls:
+            column = leaf(file.read([top_column(theirs, file.schema_arrow)]), theirs)
+            row = int(np.flatnonzero(pc.is_null(column).to_numpy())[0]) if column.null_count else 0
+            raise DatasetError(
+                f"{path}: {ours} is null in {nulls} row(s), first in row {row}",
+                fix="fill the nulls in: false for flags, the value for numbers",
+            )
 
 
 def _null_count(group: pq.RowGroupMetaData, name: str) -> int:

@@ -59,7 +59,8 @@ POSITION = slice(0, 2)
 JUMP = 5.0
 """A body that moves this many times farther than in all but one step of ten was set down there."""
 
-GOALS = "infos/goal"
+GOALS, ANT_SIZES = "infos/goal", ((29,), (8,))
+"""What AntMaze and Maze2D record of their goals, and AntMaze's numbers for a state and an action."""
 
 
 def matches(source: str) -> bool:
@@ -254,10 +255,10 @@ def _trajectories(file: Any, columns: _Columns, source: str, name: str) -> _Traj
 
 
 def _is_ant_maze(file: Any, columns: _Columns, terminated: Array, name: str) -> bool:
-    """By its name; or by recorded goals, states larger than Maze2D's, and rewards at terminals only."""
-    if "antmaze" in name.lower():
-        return True
+    """By name or sizes; or by recorded goals, states larger than Maze2D's, and rewards at terminals only."""
     observation, goals = columns["observation"], file.get(GOALS)
+    if "antmaze" in name.lower() or (observation.shape[1:], columns["action"].shape[1:]) == ANT_SIZES:
+        return True
     if getattr(goals, "shape", ())[1:] != (2,) or observation.shape[1:] <= (4,):
         return False
     reward = np.asarray(columns["reward"][()]).reshape(-1)

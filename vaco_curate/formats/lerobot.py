@@ -18,6 +18,7 @@ from vaco_curate.formats.arrow import (
     is_label,
     label_column,
     parquet_file,
+    refuse_nulls,
     scalar_batches,
     scalars,
     unreadable,
@@ -159,12 +160,14 @@ def _recording(
     try:
         with parquet_file(path) as file:
             schema, rows = file.schema_arrow, file.metadata.num_rows
+            needed = {*names.values(), *kept, EPISODE, STEP}
+            missing = [name for name in needed if name not in schema.names]
+            if missing:
+                raise DatasetError(f"{path}: missing column {', '.join(sorted(missing))}")
+            values = {theirs: theirs for ours, theirs in names.items() if ours != "action"}
+            refuse_nulls(file, path, values)
     except (pa.ArrowException, OSError) as error:
         raise unreadable(path, error) from error
-    needed = {*names.values(), *kept, EPISODE, STEP}
-    missing = [name for name in needed if name not in schema.names]
-    if missing:
-        raise DatasetError(f"{path}: missing column {', '.join(sorted(missing))}")
     has_rewards = "reward" in names
     return Recording(
         path=path,

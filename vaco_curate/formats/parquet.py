@@ -87,10 +87,10 @@ def _recording(path: Path, options: ReadOptions) -> Recording:
     try:
         with parquet_file(path) as file:
             schema, rows = file.schema_arrow, file.metadata.num_rows
+            columns = _columns_of(str(path), schema, options)
+            refuse_nulls(file, path, {name: columns[name][0] for name in SCALARS if name in columns})
     except (pa.ArrowException, OSError) as error:
         raise unreadable(path, error) from error
-    columns = _columns_of(str(path), schema, options)
-    refuse_nulls(path, {name: columns[name][0] for name in SCALARS if name in columns})
     facts = table_facts(schema)
     low, high = _bounds(facts)
     references = facts.get("reference_returns")

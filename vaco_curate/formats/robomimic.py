@@ -36,7 +36,8 @@ USUAL = {
 
 def matches(source: str) -> bool:
     """Whether the source is an HDF5 file with groups in a group ``data``, and no arrays at its root."""
-    if "data" not in root_keys(source, groups=True) or "observations" in root_keys(source):
+    groups = root_keys(source, groups=True)
+    if "data" not in groups or "observations" in root_keys(source):
         return False
     with opened(Path(source)) as file:
         return bool(_groups(file["data"])) or not len(file["data"])
