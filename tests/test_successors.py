@@ -16,7 +16,8 @@ from vaco_curate.columns import (
     whole_episodes,
 )
 from vaco_curate.errors import DatasetError
-from vaco_curate.successors import SAME_STEP, Findings, StateScale
+from vaco_curate.promise import Paths
+from vaco_curate.successors import FEW_STEPS, SAME_STEP, Findings, StateScale
 
 COLUMNS = ("observation", "action", "reward", "terminated", "truncated", "next_observation")
 
@@ -81,6 +82,9 @@ def test_training_does_not_bootstrap_from_a_reset_and_paths_end_before_it():
     assert np.flatnonzero(data.is_reset).tolist() == (starts - 1).tolist()
     assert np.flatnonzero(~data.is_learnable).tolist() == (starts - 1).tolist()
     assert data.has_successor.all()
+    paths = Paths.of(data, 1000)
+    assert paths.has_successor.tolist() == [False] * 9 + [True]
+    assert paths.steps().tolist() == [39] * 9 + [40]
 
 
 def test_a_hole_within_an_episode_ends_a_path_and_not_the_episode():
@@ -95,11 +99,16 @@ def test_a_hole_within_an_episode_ends_a_path_and_not_the_episode():
 def test_an_unflagged_end_is_an_end_where_starts_are_alike_however_small_the_jump():
     """Episodes of a system that hardly moves from its start, as HalfCheetah under a random policy."""
     rng = np.random.default_rng(1)
-    found = episodes(rng, [40] * 12, "none", d=6)
+    found = episodes(rng, [8] * 40, "none", d=2)
     for one in found:
-        one.observation = one.observation - one.observation[0] + rng.normal(size=6).astype("f4") * 0.01
-    data = read(columns_of(truth_of(found, last_known=True), "truncated"))
-    assert data.episode_length.tolist() == [40] * 12
+        one.observation = one.observation - one.observation[0] + rng.normal(size=2).astype("f4") * 0.01
+    truth = truth_of(found, last_known=True)
+    scale = StateScale.of(truth.observation, truth.next_observation - truth.observation)
+    last = np.arange(7, 319, 8)
+    assert scale.smooth
+    assert np.median(scale.jump(truth.next_observation[last], truth.observation[last + 1])) < FEW_STEPS
+    data = read(columns_of(truth, "truncated"))
+    assert data.episode_length.tolist() == [8] * 40
 
 
 def test_rows_in_no_order_are_episodes_of_one_row_and_it_is_said():

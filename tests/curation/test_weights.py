@@ -135,14 +135,16 @@ def test_the_sample_share_of_scores_is_that_of_their_weights():
 
 
 def test_effective_episodes_count_episodes_and_not_rows():
-    """150 episodes of 20 rows, of which three carry nearly all weight."""
-    start, length = np.arange(0, 3000, 20), 20
-    weight = np.full(3000, 1e-9)
+    """150 episodes, of which three carry nearly all weight: 20, 20 and 40 rows of it."""
+    length = np.full(150, 20)
+    length[149] = 40
+    start = np.cumsum(length) - length
+    weight = np.full(length.sum(), 1e-9)
     for episode in (3, 70, 149):
-        weight[start[episode] : start[episode] + length] = 1.0
+        weight[start[episode] : start[episode] + length[episode]] = 1.0
     summary = summarize(start, np.arange(150.0), weight)
-    assert summary.effective_episodes == pytest.approx(3.0, rel=1e-4)
-    assert summary.effective_sample_size == pytest.approx(60.0, rel=1e-4)
+    assert summary.effective_episodes == pytest.approx(80**2 / (20**2 + 20**2 + 40**2), rel=1e-4)
+    assert summary.effective_sample_size == pytest.approx(80.0, rel=1e-4)
 
 
 @pytest.mark.parametrize("batch", [1, 7, 40, 1000])

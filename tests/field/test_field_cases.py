@@ -11,6 +11,7 @@ import re
 
 import h5py
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from field.episodes import CASES
 from field.table import PAGE, with_table
@@ -18,6 +19,7 @@ from helpers import tiny_settings
 
 from vaco_curate import load_curated
 from vaco_curate.formats import read_dataset
+from vaco_curate.formats.parquet import table_facts
 
 TRUE = [case for case in CASES.values() if "refused" not in case.outcome]
 REFUSED = [case for case in CASES.values() if "refused" in case.outcome]
@@ -159,6 +161,17 @@ def test_what_cannot_be_read_is_refused_in_one_message(vaco, tmp_path, case):
         assert re.search(case.says, outcome.stderr), outcome.stderr
     assert not (tmp_path / "run.vaco").exists()
     assert not (tmp_path / "run.vaco.partial").exists()
+
+
+def test_rows_beside_a_hole_are_not_said_to_be_consecutive(vaco, tmp_path, config):
+    source, _ = CASES["dropped_frames"].make(tmp_path)
+    whole, _ = CASES["both_flags"].make(tmp_path)
+    for name, path, consecutive in (("holes", source, False), ("whole", whole, True)):
+        run, out = tmp_path / f"{name}.vaco", tmp_path / f"{name}.best"
+        assert vaco("score", path, "--out", run, "--config", config, "--device", "cpu").code == 0
+        assert vaco("filter", run, "--top", "100%", "--level", "episode", "--out", out).code == 0
+        (file,) = (out / "data").iterdir()
+        assert table_facts(pq.read_schema(file))["rows_consecutive"] is consecutive
 
 
 def test_the_page_on_formats_shows_these_cases():

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from field.episodes import D4RL_NEXT, episodes, truth_of, write_hdf5
 from helpers import make_transitions, write_d4rl
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,7 +15,9 @@ from hypothesis import strategies as st
 from vaco_curate.columns import EpisodeNumbers, checked_columns, transitions_from_columns, whole_episodes
 from vaco_curate.errors import DatasetError
 from vaco_curate.formats import ReadOptions, open_dataset, read_dataset
-from vaco_curate.transitions import COLUMNS, Fingerprint
+from vaco_curate.formats.cache import mapped
+from vaco_curate.successors import Findings
+from vaco_curate.transitions import COLUMNS, ROW_COLUMNS, Fingerprint
 
 flags = st.lists(st.sampled_from([0, 0, 0, 1]), min_size=1, max_size=60)
 
@@ -282,3 +285,30 @@ def test_wide_rows_are_read_fewer_at_a_time(tmp_path, monkeypatch):
     path = write_d4rl(tmp_path / "d.hdf5", make_transitions(length=10, episodes=12))
     monkeypatch.setattr("vaco_curate.formats.dataset.PIECE_BYTES", 1000)
     assert len(list(open_dataset(str(path)).pieces())) > 3
+
+
+def test_mapped_columns_keep_what_was_found_and_equal_those_in_memory(tmp_path):
+    truth = truth_of(
+        episodes(np.random.default_rng(2), [50, 30, 40], ["none", "terminal", "none"]), last_known=True
+    )
+    dataset = open_dataset(str(write_hdf5(tmp_path / "replay.hdf5", truth, D4RL_NEXT)))
+    in_memory = dataset.read()
+    for _ in ("written", "found again"):
+        data = mapped(dataset, tmp_path / "columns", lambda note: None)
+        assert data.notes == in_memory.notes
+        assert any("episodes end there" in note for note in data.notes)
+        for name in ROW_COLUMNS:
+            assert (getattr(data, name) == getattr(in_memory, name)).all(), name
+
+
+@pytest.mark.parametrize("rows", [1, 7, 40, 1000])
+def test_pieces_of_any_size_see_the_same_breaks(tmp_path, rows):
+    ends = ["timeout", "none", "terminal", "none"]
+    truth = truth_of(episodes(np.random.default_rng(2), [50, 30, 40, 25], ends), last_known=True)
+    dataset = open_dataset(str(write_hdf5(tmp_path / "replay.hdf5", truth, D4RL_NEXT)))
+    whole, findings = dataset.read(), Findings()
+    pieces = list(dataset.pieces(rows, findings))
+    for name in ROW_COLUMNS:
+        assert (np.concatenate([getattr(piece, name) for piece in pieces]) == getattr(whole, name)).all(), name
+    assert findings.ends == 1
+    assert findings.first == 79
