@@ -8,13 +8,8 @@ from field.episodes import episodes, truth_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vaco_curate.columns import (
-    EpisodeNumbers,
-    checked_columns,
-    continuity_of,
-    transitions_from_columns,
-    whole_episodes,
-)
+from vaco_curate.columns import checked_columns, continuity_of, transitions_from_columns
+from vaco_curate.episodes import EpisodeNumbers, whole_episodes
 from vaco_curate.errors import DatasetError
 from vaco_curate.promise import Paths
 from vaco_curate.successors import FEW_STEPS, SAME_STEP, Findings, StateScale

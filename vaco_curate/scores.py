@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vaco_curate.columns import whole_episodes
+from vaco_curate.episodes import whole_episodes
 from vaco_curate.errors import DatasetError, RunError
 from vaco_curate.formats.arrow import parquet_file
 from vaco_curate.formats.dataset import read_ahead

@@ -12,7 +12,8 @@ from helpers import make_transitions, write_d4rl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vaco_curate.columns import EpisodeNumbers, checked_columns, transitions_from_columns, whole_episodes
+from vaco_curate.columns import checked_columns, transitions_from_columns
+from vaco_curate.episodes import EpisodeNumbers, whole_episodes
 from vaco_curate.errors import DatasetError
 from vaco_curate.formats import ReadOptions, open_dataset, read_dataset
 from vaco_curate.formats.cache import mapped

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from vaco_curate.columns import Columns
+from vaco_curate.episodes import Columns
 from vaco_curate.errors import CurateError, DatasetError, RunError
 from vaco_curate.files import is_hidden, is_local, place
 from vaco_curate.formats import d3rlpy_file, d4rl, lerobot, minari, ogbench, parquet, robomimic

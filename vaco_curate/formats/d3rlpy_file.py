@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from vaco_curate.columns import Columns, flag_column
+from vaco_curate.columns import flag_column
+from vaco_curate.episodes import Columns
 from vaco_curate.errors import DatasetError
 from vaco_curate.formats.hdf5 import StoredArray, opened, root_keys
 from vaco_curate.formats.options import ReadOptions

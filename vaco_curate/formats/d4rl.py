@@ -1,16 +1,10 @@
-"""D4RL's layout: flat arrays ``observations``, ``actions``, ``rewards``, ``terminals``, in HDF5 or npz.
-
-``terminals`` and ``timeouts`` do not mean the same in all of D4RL. In AntMaze a terminal marks a step near the
-goal and the trajectory goes on; the timeouts of its version 0 are out of step with the trajectories. In Maze2D
-there is one long trajectory, and a timeout marks a waypoint. ``_trajectories`` tells these apart.
-"""
+"""D4RL's layout: flat arrays ``observations``, ``actions``, ``rewards``, ``terminals``, in HDF5 or npz."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,8 +12,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from vaco_curate.columns import Columns, EpisodeIds, flag_column, notes_on_episodes
+from vaco_curate.columns import notes_on_episodes
+from vaco_curate.episodes import Columns, EpisodeIds
 from vaco_curate.errors import DatasetError
+from vaco_curate.formats.d4rl_flags import Trajectories, trajectories_of
 from vaco_curate.formats.environment import action_bounds
 from vaco_curate.formats.hdf5 import SUFFIXES, StoredArray, opened, text
 from vaco_curate.formats.names import Joined, check_asked, named, refuse_one_of_several
@@ -27,8 +23,7 @@ from vaco_curate.formats.npz import SUFFIX, NpzArrays, notes_on_left_out, opened
 from vaco_curate.formats.options import ReadOptions
 from vaco_curate.formats.recording import Recording
 from vaco_curate.formats.writing import Target
-from vaco_curate.successors import FEW_STEPS, SAMPLE_ROWS, StateScale
-from vaco_curate.transitions import Array, Transitions, blocks, check_same_length
+from vaco_curate.transitions import Array, Transitions, check_same_length
 
 USUAL = {
     "observation": ("observations", "observation"),
@@ -52,15 +47,6 @@ OWN_KEYS = {
     "infos/step_index": "step_index",
 }
 """What the layout cannot say, in a file that we wrote."""
-
-POSITION = slice(0, 2)
-"""Where AntMaze and Maze2D have the place of their body in an observation."""
-
-JUMP = 5.0
-"""A body that moves this many times farther than in all but one step of ten was set down there."""
-
-GOALS, ANT_SIZES = "infos/goal", ((29,), (8,))
-"""What AntMaze and Maze2D record of their goals, and AntMaze's numbers for a state and an action."""
 
 
 def matches(source: str) -> bool:
@@ -89,9 +75,9 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
         rows = _check(columns, source)
         env_id = text(file.attrs["env_id"]) if "env_id" in file.attrs else None
         own = json.loads(file.attrs[OURS]) if OURS in file.attrs else {}
-        trajectories = _Trajectories()
+        trajectories = Trajectories()
         if "truncated" in names and OURS not in file.attrs:
-            trajectories = _trajectories(file, columns, source, f"{env_id} {path.name}")
+            trajectories = trajectories_of(file, columns, source, f"{env_id} {path.name}")
         used = {name for group in names.values() for name in group}
         labels = tuple(name for name in _labels(file, rows) if name not in used)
         ids = None
@@ -124,36 +110,23 @@ def _arrays(path: Path) -> Iterator[Any]:
         yield file
 
 
-@dataclass(frozen=True)
-class _Trajectories:
-    """What the flags of a file mean.
-
-    Attributes:
-        ends: row numbers at which trajectories end, where they are told neither by flags nor by numbers.
-        unbroken: whether every row but the last is followed by its successor, whatever the flags say.
-        notes: in plain words.
-    """
-
-    ends: Array | None = None
-    unbroken: bool = False
-    notes: tuple[str, ...] = ()
-
-
-class _Columns:
+class _Columns(Mapping[str, Any]):
     """The arrays of a file by our names; several may make a column."""
 
     def __init__(self, file: Any, source: str, names: Mapping[str, Sequence[str]]) -> None:
-        self.names = names
         self._arrays = {}
         for ours, theirs in names.items():
             arrays = [_array(file, name, source) for name in theirs]
             self._arrays[ours] = Joined(arrays) if len(arrays) > 1 else arrays[0]
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._arrays
-
     def __getitem__(self, name: str) -> Any:
         return self._arrays[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
 
 
 def _array(file: Any, name: str, source: str) -> Any:
@@ -218,7 +191,7 @@ def _array_of_numbers(file: Any, name: str) -> bool:
 
 def _check(columns: _Columns, source: str) -> int:
     """The number of rows, of a file whose columns fit each other."""
-    lengths = {name: columns[name] for name in columns.names}
+    lengths = {name: columns[name] for name in columns}
     rows = len(columns["reward"])
     if columns["reward"].ndim > 1 and columns["observation"].ndim > 2 and columns["reward"].shape[1] > 1:
         raise DatasetError(
@@ -242,101 +215,8 @@ def _check(columns: _Columns, source: str) -> int:
     return rows
 
 
-def _trajectories(file: Any, columns: _Columns, source: str, name: str) -> _Trajectories:
-    """What the flags mean, of a file that we have not written."""
-    rows = len(columns["reward"])
-    terminated = flag_column(columns["terminated"][()], "terminated", rows, source)
-    truncated = flag_column(columns["truncated"][()], "truncated", rows, source)
-    is_maze = _is_ant_maze(file, columns, terminated, name)
-    if terminated.any() and (is_maze or _in_a_row(terminated)):
-        return _beyond_terminals(columns, terminated, truncated, is_maze)
-    waypoints = _marks_waypoints(file, columns, terminated, truncated)
-    return _unbroken(columns) if waypoints else _Trajectories()
-
-
-def _is_ant_maze(file: Any, columns: _Columns, terminated: Array, name: str) -> bool:
-    """By name or sizes; or by recorded goals, states larger than Maze2D's, and rewards at terminals only."""
-    observation, goals = columns["observation"], file.get(GOALS)
-    if "antmaze" in name.lower() or (observation.shape[1:], columns["action"].shape[1:]) == ANT_SIZES:
-        return True
-    if getattr(goals, "shape", ())[1:] != (2,) or observation.shape[1:] <= (4,):
-        return False
-    reward = np.asarray(columns["reward"][()]).reshape(-1)
-    return bool(((reward > reward.min()) == terminated).all())
-
-
-def _in_a_row(terminated: Array) -> bool:
-    """Whether most true ends follow one another, and not most rows, which are episodes of one step then."""
-    ends, in_a_row = terminated.sum(), (terminated[1:] & terminated[:-1]).sum()
-    return bool(2 * in_a_row > ends and 2 * ends < len(terminated))
-
-
-def _beyond_terminals(columns: _Columns, terminated: Array, truncated: Array, is_maze: bool) -> _Trajectories:
-    """Trajectories that go on after terminals, if the state moves on from there as from other rows."""
-    after = terminated[:-1] & ~truncated[:-1]
-    if not is_maze:
-        after &= terminated[1:]
-    large, smooth = _large_moves(columns, terminated | truncated)
-    if not after.any() or 2 * large[after].sum() >= after.sum() or not (smooth or is_maze):
-        return _Trajectories()
-    where = "as in AntMaze" if is_maze else "they mark success"
-    notes = [f"the state moves on after terminals, which end no trajectory: {where}"]
-    limits = np.flatnonzero(truncated)
-    if is_maze and len(truncated):
-        jump = _jumps(columns["observation"])
-        inner = limits[limits < len(jump)]
-        if jump.any() and 2 * jump[inner].sum() < max(len(inner), 1):
-            notes.append(
-                "timeouts are out of step with the trajectories, which end where the position jumps instead"
-            )
-            return _Trajectories(np.flatnonzero(jump), notes=tuple(notes))
-    if not limits.size:
-        return _Trajectories()
-    left = terminated[:-1] & ~terminated[1:] & large  # the last terminal of a run, and then another place
-    return _Trajectories(np.union1d(limits, np.flatnonzero(left)), notes=tuple(notes))
-
-
-def _large_moves(columns: _Columns, flagged: Array) -> tuple[Array, bool]:
-    """((rows - 1,) whether the state changes by more than a few steps, whether steps are small at all)."""
-    observation = columns["observation"]
-    sample = _vectors(observation[: SAMPLE_ROWS + 1])
-    change = np.diff(sample.astype(np.float64), axis=0)[~flagged[: len(sample) - 1]]
-    scale = StateScale.of(sample, change)
-    large = np.empty(max(len(observation) - 1, 0), bool)
-    for rows in blocks(len(large)):
-        states = _vectors(observation[rows.start : rows.stop + 1])
-        large[rows] = scale.jump(states[:-1], states[1:]) > FEW_STEPS
-    return large, scale.smooth
-
-
-def _vectors(values: Array) -> Array:
-    return values.reshape(len(values), -1)
-
-
-def _marks_waypoints(file: Any, columns: _Columns, terminated: Array, truncated: Array) -> bool:
-    """Maze2D: a point with four numbers for its state that never ends, and a record of its goals."""
-    is_point = columns["observation"].shape[1:] == (4,)
-    return bool(GOALS in file and is_point and not terminated.any() and truncated.any())
-
-
-def _unbroken(columns: _Columns) -> _Trajectories:
-    """Timeouts at waypoints, where the next row is the successor all the same; plain if it jumps anywhere."""
-    if _jumps(columns["observation"]).any():
-        return _Trajectories()
-    note = "one long trajectory whose timeouts mark waypoints, as in Maze2D: successors reach beyond them"
-    return _Trajectories(unbroken=True, notes=(note,))
-
-
-def _jumps(observation: Any) -> Array:
-    """(rows - 1,) whether the body was set down elsewhere after a row."""
-    position = np.concatenate([_vectors(observation[rows])[:, POSITION] for rows in blocks(len(observation))])
-    moved = np.linalg.norm(np.diff(position.astype(np.float64), axis=0), axis=1)
-    limit = JUMP * float(np.quantile(moved, 0.9)) if moved.size else 0.0
-    return np.asarray(moved > limit)
-
-
 def _batches(
-    path: Path, source: str, names: Mapping[str, Sequence[str]], trajectories: _Trajectories, rows: int
+    path: Path, source: str, names: Mapping[str, Sequence[str]], trajectories: Trajectories, rows: int
 ) -> Iterator[Columns]:
     with _arrays(path) as file:
         arrays = _Columns(file, source, names)

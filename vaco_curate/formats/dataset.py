@@ -13,16 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from vaco_curate.columns import (
+from vaco_curate.columns import checked_columns, continuity_of, step_limit, transitions_of_episodes
+from vaco_curate.episodes import (
     Columns,
     EpisodeNumbers,
-    checked_columns,
-    continuity_of,
     layout,
     refuse_other_columns,
     shifts_of,
-    step_limit,
-    transitions_of_episodes,
     whole_episodes,
 )
 from vaco_curate.errors import DatasetError

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from vaco_curate.columns import Columns, EpisodeIds, flag_column
+from vaco_curate.columns import flag_column
+from vaco_curate.episodes import Columns, EpisodeIds
 from vaco_curate.errors import DatasetError
 from vaco_curate.files import is_hidden
 from vaco_curate.formats.arrow import (

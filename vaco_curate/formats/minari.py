@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from vaco_curate.columns import Columns
+from vaco_curate.episodes import Columns
 from vaco_curate.errors import DatasetError
 from vaco_curate.formats.options import ReadOptions
 from vaco_curate.formats.parts import joined, kept_parts, leaves, recorded_parts

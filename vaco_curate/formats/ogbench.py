@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from vaco_curate.columns import Columns, flag_column
+from vaco_curate.columns import flag_column
+from vaco_curate.episodes import Columns
 from vaco_curate.errors import DatasetError
 from vaco_curate.formats.names import Joined, check_asked, named
 from vaco_curate.formats.npz import SUFFIX, NpzArrays, notes_on_left_out, opened_npz

@@ -18,7 +18,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vaco_curate.columns import Columns, EpisodeIds, notes_on_episodes
+from vaco_curate.columns import notes_on_episodes
+from vaco_curate.episodes import Columns, EpisodeIds
 from vaco_curate.errors import DatasetError
 from vaco_curate.files import is_hidden, place
 from vaco_curate.formats.arrow import (

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vaco_curate.columns import Columns, EpisodeIds
+from vaco_curate.episodes import Columns, EpisodeIds
 from vaco_curate.transitions import Array
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from vaco_curate.columns import Columns
+from vaco_curate.episodes import Columns
 from vaco_curate.errors import DatasetError
 from vaco_curate.formats.dataset import Dataset
 from vaco_curate.formats.hdf5 import StoredArray, opened, root_keys, text
