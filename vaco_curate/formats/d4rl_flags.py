@@ -1,8 +1,8 @@
 """What ``terminals`` and ``timeouts`` mean in D4RL's layout, which is not the same in all of it.
 
-In AntMaze a terminal marks a step near the goal and the trajectory goes on; the timeouts of its version 0 are out
-of step with the trajectories. Others mark success in the same way. In Maze2D there is one long trajectory, and a
-timeout marks a waypoint.
+In AntMaze a terminal marks a step near the goal and the trajectory goes on; the timeouts of its version 0 are
+out of step with the trajectories. Others mark success in the same way. In Maze2D there is one long trajectory,
+and a timeout marks a waypoint.
 """
 
 from __future__ import annotations
