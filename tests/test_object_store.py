@@ -130,7 +130,7 @@ def test_a_store_that_cannot_be_used_is_one_message(monkeypatch, vaco):
     monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
     outcome = vaco("inspect", "s3://bucket/rows.parquet")
     assert outcome.code == 1
-    assert "the object store cannot be read" in outcome.stderr
+    assert "the object store cannot be used" in outcome.stderr
     assert "credentials" in outcome.stderr
     assert "Traceback" not in outcome.stderr
     s3fs.S3FileSystem.clear_instance_cache()

@@ -124,9 +124,29 @@ def test_environments_that_alternate_are_counted_in_the_refusal(copies):
 
 
 def test_what_parts_find_adds_up():
-    total = Findings(first=None)
-    total.add(Findings(ends=2, resets=1, first=7))
-    total.add(Findings(ends=1, gaps=3, late=4, reset_rows=5, first=2))
-    assert total == Findings(ends=3, gaps=3, late=4, resets=1, reset_rows=5, first=7)
+    total = Findings()
+    total.add(Findings(ends=2, resets=1, first="row 7 of a.hdf5"))
+    total.add(Findings(ends=1, gaps=3, late=4, reset_rows=5, unknown=6, first="row 2 of b.hdf5"))
+    everything = {"ends": 3, "gaps": 3, "late": 4, "resets": 1, "reset_rows": 5, "unknown": 6}
+    assert total == Findings(**everything, first="row 7 of a.hdf5")
     assert Findings(**total.to_json()) == total
-    assert len(total.notes()) == 5
+    assert len(total.notes()) == 6
+    assert "first row 7 of a.hdf5" in total.notes()[0]
+
+
+def test_states_that_never_change_within_an_episode_are_no_trouble():
+    """A goal that is drawn for every episode, and one observation everywhere."""
+    truth = truth_of(episodes(np.random.default_rng(0), [20] * 6, "none"), last_known=True)
+    truth.observation = np.repeat(np.arange(6.0), 20)[:, None]
+    truth.next_observation = truth.observation.copy()
+    assert read(columns_of(truth, "truncated")).episode_length.tolist() == [20] * 6
+    truth.observation = truth.next_observation = np.ones((120, 1))
+    assert len(read(columns_of(truth, "truncated")).episode_start) == 1
+
+
+def test_a_next_observation_that_is_not_stored_ends_an_episode_and_it_is_said():
+    truth = truth_of(episodes(np.random.default_rng(0), [20] * 6, "none"))
+    columns = columns_of(truth, "truncated") | {"has_successor": truth.has_successor}
+    data = read(columns)
+    assert data.episode_length.tolist() == [20] * 6
+    assert any("5 row(s) without a flag have no next observation" in note for note in data.notes)

@@ -62,8 +62,10 @@ class EpisodeNumbers:
             limit = _step_limit(columns["terminated"], self.max_episode_steps, self._steps)
             columns = columns | {"truncated": columns["truncated"] | limit}
         ends = columns["terminated"] | columns["truncated"]
+        if self.continuity is not None:
+            ends |= ~columns["has_successor"]
         if self.continuity is not None and self.continuity.breaks_end:
-            ends |= columns["has_successor"] & ~columns["followed"]
+            ends |= ~columns["followed"]
         episode_id = self._current + np.concatenate([[0], np.cumsum(ends[:-1])]).astype(np.int64)
         self._current = int(episode_id[-1]) + int(ends[-1])
         last_ends = np.flatnonzero(ends)
@@ -71,57 +73,73 @@ class EpisodeNumbers:
         return columns | {"episode_id": episode_id}
 
     def _linked(self, columns: dict[str, Array], after: Columns | None) -> dict[str, Array]:
-        """With ``followed`` and ``is_reset``, of which it counts what contradicts the flags."""
-        continuity, found = self.continuity, self.findings
+        """With ``followed`` and ``is_reset``, and time limits in their place; counts what was found."""
+        continuity, ahead = self.continuity, _Ahead(columns, after)
         assert continuity is not None, "next observations are stored"
-
-        def shifted(name: str, beyond: Array) -> Array:
-            last = beyond if after is None else after[name][:1]
-            return np.concatenate([columns[name][1:], last])
-
-        following, known = columns["next_observation"], columns["has_successor"]
-        followed = known & continuity.scale.same_state(following, shifted("observation", following[-1:]))
+        known, told = columns["has_successor"], "episode_id" in columns
+        followed = known & continuity.scale.same_state(columns["next_observation"], ahead["observation"])
         followed[-1] &= after is not None
-        terminated, truncated = columns["terminated"], columns["truncated"]
-        last_row = np.zeros(len(known), bool)
-        last_row[-1] = after is None
-        breaks = known & ~followed & ~terminated & ~truncated & ~last_row
-        told = "episode_id" in columns
+        ends = columns["terminated"] | columns["truncated"]
+        ends[-1] |= after is None
         if told:
-            ends = shifted("episode_id", columns["episode_id"][-1:] + 1) != columns["episode_id"]
-            breaks &= ~ends
-            if "step_index" in columns:  # rows that the source itself says are missing
-                breaks &= shifted("step_index", columns["step_index"][-1:]) == columns["step_index"] + 1
-        elif continuity.limits_late:
-            late = breaks & shifted("truncated", np.zeros(1, bool))
-            found.late += int(late.sum())
-            moved = np.concatenate([[self._moved], late])
-            self._moved = bool(moved[-1])
-            truncated = (truncated & ~moved[:-1]) | late
-            breaks &= ~late
-        if breaks.any():
-            first = self._row + int(np.flatnonzero(breaks)[0])
-            found.first = first if found.first is None else found.first
-        if told or not continuity.breaks_end:
-            found.gaps += int(breaks.sum())
-        else:
-            found.ends += int(breaks.sum())
-        reset = np.zeros(len(known), bool)
-        if continuity.ends_reset:
-            reset = followed & ~terminated & (ends if told else truncated)
-            found.resets += int(reset.sum())
-        elif not told and continuity.scale.smooth:
-            states, reached = (
-                shifted("observation", following[-1:]),
-                shifted("next_observation", following[-1:]),
-            )
-            ended = np.flatnonzero(followed & (terminated | truncated))
-            step, first_step = (
-                continuity.scale.jump(before[ended], after_it[ended])
-                for before, after_it in ((columns["observation"], following), (states, reached))
-            )
-            found.reset_rows += int(((step <= FEW_STEPS) & (first_step > FEW_STEPS)).sum())
-        return columns | {"truncated": truncated, "followed": followed, "is_reset": reset}
+            ends |= ahead["episode_id"] != columns["episode_id"]
+            if "step_index" in columns:  # the source itself says that rows are missing
+                ends |= ahead["step_index"] != columns["step_index"] + 1
+        columns = columns | {"followed": followed}
+        breaks = known & ~followed & ~ends
+        if continuity.limits_late and not told:
+            columns, breaks = self._with_limits_in_place(columns, breaks, ahead)
+        self._count_breaks(breaks, "gaps" if told or not continuity.breaks_end else "ends")
+        if not told:
+            self.findings.unknown += int((~known & ~ends).sum())
+        limits = (ahead["episode_id"] != columns["episode_id"]) if told else columns["truncated"]
+        reset = followed & limits & ~columns["terminated"] & continuity.ends_reset
+        self.findings.resets += int(reset.sum())
+        if not told and continuity.scale.smooth and not continuity.ends_reset:
+            self._count_reset_rows(columns, ahead)
+        return columns | {"is_reset": reset}
+
+    def _with_limits_in_place(
+        self, columns: dict[str, Array], breaks: Array, ahead: _Ahead
+    ) -> tuple[dict[str, Array], Array]:
+        """Time limits that stand on the row after a break, moved to the row before; and the other breaks."""
+        late = breaks & ahead["truncated"]
+        late[-1] &= ahead.goes_on
+        moved = np.concatenate([[self._moved], late])
+        self._moved = bool(moved[-1])
+        self.findings.late += int(late.sum())
+        return columns | {"truncated": (columns["truncated"] & ~moved[:-1]) | late}, breaks & ~late
+
+    def _count_breaks(self, breaks: Array, kind: str) -> None:
+        if breaks.any() and self.findings.first is None:
+            self.findings.first = f"row {self._row + int(np.flatnonzero(breaks)[0])}"
+        setattr(self.findings, kind, getattr(self.findings, kind) + int(breaks.sum()))
+
+    def _count_reset_rows(self, columns: Columns, ahead: _Ahead) -> None:
+        assert self.continuity is not None, "next observations are stored"
+        ended = np.flatnonzero(columns["followed"] & (columns["terminated"] | columns["truncated"]))
+        if not ended.size:
+            return
+        jump = self.continuity.scale.jump
+        step = jump(columns["observation"][ended], columns["next_observation"][ended])
+        next_step = jump(ahead["observation"][ended], ahead["next_observation"][ended])
+        self.findings.reset_rows += int(((step <= FEW_STEPS) & (next_step > FEW_STEPS)).sum())
+
+
+class _Ahead:
+    """Columns of the row after each row; where a recording ends, its last row stands for the row after it."""
+
+    def __init__(self, columns: Columns, after: Columns | None) -> None:
+        self._columns, self._after = columns, after
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether there is a row after the last one."""
+        return self._after is not None
+
+    def __getitem__(self, name: str) -> Array:
+        values = self._columns[name]
+        return np.concatenate([values[1:], values[-1:] if self._after is None else self._after[name][:1]])
 
 
 @dataclass(frozen=True)

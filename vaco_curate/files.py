@@ -42,6 +42,17 @@ def is_local(path: Path) -> bool:
     return isinstance(path, Path)
 
 
+def store_unusable(address: str, error: Exception) -> CurateError:
+    """The refusal of an object store whose client raised an error of its own."""
+    reason = str(error).strip().splitlines()
+    return CurateError(
+        f"{address}: the object store cannot be used",
+        details=(f"{type(error).__name__}: {reason[0] if reason else 'no reason given'}",),
+        fix="check the address, the network, and the credentials (AWS_PROFILE or AWS_ACCESS_KEY_ID, "
+        "AWS_ENDPOINT_URL)",
+    )
+
+
 def is_hidden(name: str) -> bool:
     """Whether a file is one that systems leave beside data: ``._a.parquet``, ``.DS_Store``, ``_SUCCESS``."""
     return name.startswith((".", "_"))

@@ -27,6 +27,7 @@ SCHEMA = pa.schema(
         pa.field("score_std", pa.float32()),
         pa.field("q_value", pa.float32(), nullable=False),
         pa.field("advantage", pa.float32(), nullable=False),
+        pa.field("goes_on", pa.bool_(), nullable=False),
     ]
 )
 
@@ -36,7 +37,8 @@ class ScoreTable:
     """Scores in the order of the source, read when they are asked for.
 
     Columns of ``SCHEMA``: ``score_std`` is the spread of the members' scores, null where there was one member;
-    ``q_value`` and ``advantage`` are in reward units of the dataset, as ``reward`` is.
+    ``q_value`` and ``advantage`` are in reward units of the dataset, as ``reward`` is; ``goes_on`` is that of
+    ``Transitions``.
 
     Attributes:
         files: one for each recording of the dataset, in their order.
@@ -164,6 +166,7 @@ def score_batch(piece: Transitions, scores: RowScores) -> pa.RecordBatch:
             pa.array(scores.score_std, from_pandas=True),
             pa.array(scores.q_value),
             pa.array(scores.advantage),
+            pa.array(np.append(piece.goes_on, False)),
         ],
         schema=SCHEMA,
     )

@@ -28,14 +28,14 @@ SAME_STEP = 0.05
 FEW_STEPS = 4.0
 """Change in steps, in the dimension that changes most, that a few steps can make and most resets exceed."""
 
-CLUSTERED = 0.3
+ALIKE = 0.3
 """Spread, relative to that of all states, below which states are taken for the starts of episodes."""
 
-MANY_STEPS = 16.0
-"""The same, that a hole of some more frames can make."""
+SOME_STEPS = 16.0
+"""Change in steps that a hole of some frames can make."""
 
-SMALLER, ENOUGH_BREAKS, ENOUGH_ENDS = 0.6, 5, 4
-"""Size that holes have at most, relative to jumps at flagged ends; and how many of both it takes to say so."""
+LARGEST_HOLE, ENOUGH_BREAKS, ENOUGH_ENDS = 0.6, 5, 4
+"""Size of a hole at most, relative to jumps at flagged ends; and how many of both it takes to say so."""
 
 MOST_COPIES = 8_192
 """Environments side by side whose rows are told apart."""
@@ -158,20 +158,20 @@ def _frames_missing(
     They are ends where the states after them are alike, as starts of episodes are. Otherwise they are holes if
     they are no larger than a few steps, or than some more and much smaller than the jumps at flagged ends.
     """
-    if not breaks.size:
+    moving = scale.step > scale.same
+    if not breaks.size or not moving.any():
         return False
     after = observation[breaks + 1]
-    moving = scale.step > scale.same
     spread = observation[:, moving].std(axis=0, dtype=np.float64)
-    if len(breaks) > 2 and np.median(after[:, moving].std(axis=0, dtype=np.float64) / spread) < CLUSTERED:
+    if len(breaks) > 2 and np.median(after[:, moving].std(axis=0, dtype=np.float64) / spread) < ALIKE:
         return False
     size = float(np.median(scale.jump(following[breaks], after)))
     if scale.smooth and size <= FEW_STEPS:
         return True
-    if size > MANY_STEPS or len(breaks) < ENOUGH_BREAKS or len(ends) < ENOUGH_ENDS:
+    if size > SOME_STEPS or len(breaks) < ENOUGH_BREAKS or len(ends) < ENOUGH_ENDS:
         return False
     of_ends = float(np.median(scale.jump(observation[ends], observation[ends + 1])))
-    return bool(size < SMALLER * (1.0 - len(breaks) ** -0.5) * of_ends)  # a median of few says less
+    return bool(size < LARGEST_HOLE * (1.0 - len(breaks) ** -0.5) * of_ends)  # a median of few says less
 
 
 def _reset(observation: Array, following: Array, scale: StateScale, ends: Array) -> bool:
@@ -190,7 +190,9 @@ def _refuse_alternating(
     probes = np.flatnonzero(inside[: count // 2])[:: max(1, count // 64)][:32]
     if not probes.size:
         return
-    for copies in range(2, min(MOST_COPIES, count // 2) + 1):
+    ahead = observation[probes[0] + 2 : probes[0] + 1 + min(MOST_COPIES, count // 2)]
+    first = np.broadcast_to(following[probes[0]], ahead.shape)
+    for copies in np.flatnonzero(scale.same_state(first, ahead)) + 2:
         if scale.same_state(following[probes], observation[probes + copies]).mean() > 0.5:
             rows = np.flatnonzero(inside[:-copies])
             share = scale.same_state(following[rows], observation[rows + copies]).mean()
@@ -216,7 +218,8 @@ class Findings:
         late: time limits that were marked one row late.
         resets: ends whose stored successor is the first observation of the next episode.
         reset_rows: rows after an end that go on from the state it reached, and jump: steps that only reset.
-        first: raw row number in its recording of the first of ``ends`` and ``gaps``, None for none.
+        unknown: rows whose next observation is not stored, which no flag explains.
+        first: where the first of ``ends`` and ``gaps`` is, in words; None for none.
     """
 
     ends: int = 0
@@ -224,34 +227,29 @@ class Findings:
     late: int = 0
     resets: int = 0
     reset_rows: int = 0
-    first: int | None = None
+    unknown: int = 0
+    first: str | None = None
 
     def add(self, other: Findings) -> None:
         """Take in what was found in another part; parts come in order."""
         self.first = other.first if self.first is None else self.first
-        for name in ("ends", "gaps", "late", "resets", "reset_rows"):
+        for name in ("ends", "gaps", "late", "resets", "reset_rows", "unknown"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
-    def to_json(self) -> dict[str, int | None]:
+    def to_json(self) -> dict[str, int | str | None]:
         """Plain values; ``Findings(**facts)`` reads them back."""
         return dataclasses.asdict(self)
 
     def notes(self) -> list[str]:
         """In plain words, with what was done."""
         notes = []
-        where = f"first row {self.first}"
+        inside = f"row(s) inside episodes are not followed by their stored successor (first {self.first}): "
         if self.ends:
-            notes.append(
-                f"{self.ends} row(s) inside episodes are not followed by their stored successor ({where}): "
-                "episodes end there"
-            )
+            notes.append(f"{self.ends} {inside}episodes end there")
         if self.gaps:
-            notes.append(
-                f"{self.gaps} row(s) inside episodes are not followed by their stored successor ({where}): "
-                "frames are missing there, which neither returns nor paths of steps reach across"
-                if not self.ends
-                else f"{self.gaps} more inside episodes that the source numbers: paths of steps end there"
-            )
+            notes.append(f"{self.gaps} {inside}frames are missing there, and paths of steps end")
+        if self.unknown:
+            notes.append(f"{self.unknown} row(s) without a flag have no next observation: episodes end there")
         if self.late:
             notes.append(
                 f"{self.late} time limit(s) are marked one row late, on the first row of the next episode: "

@@ -114,15 +114,19 @@ class Transitions:
         """(episodes,) undiscounted sum of rewards, float64."""
         return np.add.reduceat(self.reward.astype(np.float64), self.episode_start)
 
-    @cached_property
-    def follows(self) -> Array:
-        """(n - 1,) bool: whether the next row is the next step of the same episode, as far as the source tells.
+    @property
+    def goes_on(self) -> Array:
+        """(n - 1,) bool: whether the next row is the next step of the same episode, with nothing missing.
 
-        Not where rows are missing, after a true end, and where a stored next observation is not the observation
-        of the next row.
+        Not where steps are left out, or a stored next observation is not the observation of the next row.
         """
         next_step = (self.episode_id[1:] == self.episode_id[:-1]) & (np.diff(self.step_index) == 1)
-        return np.asarray(next_step & self.followed[:-1] & ~self.terminated[:-1])
+        return np.asarray(next_step & (self.followed[:-1] | self.terminated[:-1]))
+
+    @cached_property
+    def follows(self) -> Array:
+        """(n - 1,) bool: whether the episode ``goes_on`` in the next row, and the row is no true end."""
+        return np.asarray(self.goes_on & ~self.terminated[:-1])
 
     @cached_property
     def path_start(self) -> Array:

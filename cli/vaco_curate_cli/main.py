@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from vaco_curate.errors import CurateError
+from vaco_curate.files import store_unusable
 
 COMMANDS = {
     "inspect": "inspect:inspect_command",
@@ -87,7 +88,7 @@ class CurateGroup(click.Group):
         except Exception as error:
             if type(error).__module__.partition(".")[0] not in STORE_CLIENTS:
                 raise
-            raise Refused(_store_error(error)) from error
+            raise Refused(store_unusable("output or input", error).lines()) from error
 
 
 def _system_error(error: OSError) -> list[str]:
@@ -100,15 +101,6 @@ def _system_error(error: OSError) -> list[str]:
     return [
         f"{error.filename or 'file system'}: {error.strerror or error}",
         "  fix: check the path and its permissions",
-    ]
-
-
-def _store_error(error: Exception) -> list[str]:
-    reason = str(error).strip().splitlines()
-    return [
-        f"the object store cannot be used: {reason[0] if reason else type(error).__name__}",
-        "  fix: check the address, the network, and the credentials (AWS_PROFILE or AWS_ACCESS_KEY_ID, "
-        "AWS_ENDPOINT_URL)",
     ]
 
 

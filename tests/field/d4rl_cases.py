@@ -520,6 +520,20 @@ def tianshou_buffer(folder):
 
 
 @case(
+    "a column for each dimension in HDF5, one of them left out",
+    "joined without it",
+    source="hand-written HDF5",
+    options=["--column", "observation=obs_*", "--drop-columns", "obs_1"],
+)
+def hdf5_column_per_dimension(folder):
+    truth = truth_of(episodes(generator(105), [40] * 5))
+    flat = {f"obs_{number}": truth.observation[:, number] for number in range(3)}
+    path = write_hdf5(folder / "flat.hdf5", truth, observations=None, **flat)
+    truth.observation, truth.next_observation = truth.observation[:, [0, 2]], truth.next_observation[:, [0, 2]]
+    return path, truth
+
+
+@case(
     "tianshou's buffer without names",
     "refused, with the way in",
     source="thu-ml/tianshou 766",

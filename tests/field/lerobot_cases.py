@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -230,6 +231,24 @@ def lerobot_with_other_names(folder):
     info = json.loads((folder / "meta" / "info.json").read_text())
     info["features"] = {names.get(name, name): facts for name, facts in info["features"].items()}
     (folder / "meta" / "info.json").write_text(json.dumps(info))
+    return folder, truth_of(found)
+
+
+@case(
+    "actions in two columns",
+    "joined by --column action=action+gripper",
+    source="robot recorders with a gripper of its own",
+    options=["--column", "action=action+gripper"],
+)
+def lerobot_actions_in_two_columns(folder):
+    found = episodes(np.random.default_rng(56), [12, 9], "terminal", d=4, k=4)
+    split = [dataclasses.replace(one, action=one.action[:, :3]) for one in found]
+    write_episodes(
+        folder,
+        split,
+        REWARD | DONE | {"gripper": feature("float32", 1)},
+        lambda number, one: rewards_and_ends(number, one) | {"gripper": found[number].action[:, 3]},
+    )
     return folder, truth_of(found)
 
 

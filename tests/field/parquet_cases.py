@@ -126,6 +126,53 @@ def parquet_columns_joined(folder):
 
 
 @case(
+    "a column for each dimension, one of them left out, next observations too",
+    "left out of both",
+    source="CSV exports",
+    options=[
+        *("--column", "observation=obs_*,action=act_*,next_observation=next_*,terminated=done"),
+        *("--drop-columns", "obs_1"),
+    ],
+)
+def parquet_column_left_out(folder):
+    found = episodes(np.random.default_rng(72), [20, 10, 30], "terminal")
+    truth = truth_of(found, last_known=True)
+    columns = {"reward": pa.array(truth.reward), "done": pa.array(truth.terminated)}
+    for stem, values in (("obs", truth.observation), ("act", truth.action), ("next", truth.next_observation)):
+        columns |= {f"{stem}_{number}": pa.array(column) for number, column in enumerate(values.T)}
+    truth.observation, truth.next_observation = truth.observation[:, [0, 2]], truth.next_observation[:, [0, 2]]
+    return write(folder / "flat.parquet", columns), truth
+
+
+@case(
+    "an empty shard among shards with a column for each dimension",
+    "read as if it were not there",
+    source="Spark's empty partitions",
+    options=["--column", "observation=obs_*,action=act_*,terminated=done"],
+)
+def parquet_empty_shard(folder):
+    path, truth = _flat(folder)
+    shards = folder / "shards"
+    shards.mkdir()
+    table = pq.read_table(path)
+    for number, part in enumerate((table.slice(0, 0), table.slice(0, 30), table.slice(0, 0), table.slice(30))):
+        pq.write_table(part, shards / f"part-{number}.parquet")
+    return shards, truth
+
+
+@case(
+    "the episode's number in a struct",
+    "read by --column episode_id=meta.episode",
+    source="nested metadata",
+    options=["--column", "episode_id=meta.episode"],
+)
+def parquet_episode_in_a_struct(folder):
+    _, truth = three(73)
+    meta = pa.array([{"episode": int(number), "robot": "a"} for number in truth.episode])
+    return write(folder / "meta.parquet", columns_of(truth) | {"meta": meta}), truth
+
+
+@case(
     "flags with nulls",
     "refused, with column, count and row",
     source="pandas' nullable types; google-deepmind/open_x_embodiment 11",

@@ -220,6 +220,19 @@ def robomimic_lengths_differ(folder):
 
 
 @case(
+    "rewards in some demonstrations only",
+    "refused, with the first demonstration that lacks them",
+    source="merged files",
+    says=r"data/demo_1 has no rewards(.|\n)*1 of 2",
+)
+def robomimic_rewards_in_some(folder):
+    path = write_demos(folder / "some.hdf5", episodes(np.random.default_rng(46), [20, 25], k=7))
+    with h5py.File(path, "r+") as file:
+        del file["data/demo_1/rewards"]
+    return path, None
+
+
+@case(
     "names of one's own for actions and rewards",
     "read by --column",
     source="robomimic's absolute actions",

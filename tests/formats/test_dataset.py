@@ -288,6 +288,33 @@ def test_wide_rows_are_read_fewer_at_a_time(tmp_path, monkeypatch):
     assert len(list(open_dataset(str(path)).pieces())) > 3
 
 
+def test_a_path_goes_on_in_the_next_file_with_its_episode(tmp_path):
+    """Two shards that are cut within an episode, and an empty one between them."""
+    truth = truth_of(episodes(np.random.default_rng(2), [40] * 4), last_known=True)
+    columns = {
+        name: pa.array(list(getattr(truth, name))) for name in ("observation", "action", "next_observation")
+    }
+    columns |= {
+        name: pa.array(getattr(truth, name)) for name in ("reward", "terminated", "truncated", "step_index")
+    }
+    table = pa.table(columns | {"episode_id": pa.array(truth.episode)})
+    for name, part in (("0", slice(0, 60)), ("1", slice(60, 60)), ("2", slice(60, 160))):
+        pq.write_table(table.slice(part.start, part.stop - part.start), tmp_path / f"{name}.parquet")
+    dataset = open_dataset(str(tmp_path))
+    assert dataset.read().path_start.tolist() == [0, 40, 80, 120]
+    (unit,) = dataset.units()
+    assert unit.read().path_start.tolist() == [0, 40, 80, 120]
+
+
+def test_the_file_of_the_first_break_is_named(tmp_path):
+    for number, ends in enumerate((["timeout"] * 3, ["timeout", "none", "timeout"])):
+        truth = truth_of(episodes(np.random.default_rng(number), [40] * 3, ends), last_known=True)
+        write_hdf5(tmp_path / f"log-{number}.hdf5", truth, D4RL_NEXT)
+    data = read_dataset(str(tmp_path))
+    assert data.episode_length.tolist() == [40] * 6
+    assert "(first row 79 of log-1.hdf5)" in data.notes[0]
+
+
 def test_mapped_columns_keep_what_was_found_and_equal_those_in_memory(tmp_path):
     truth = truth_of(
         episodes(np.random.default_rng(2), [50, 30, 40], ["none", "terminal", "none"]), last_known=True
@@ -312,4 +339,4 @@ def test_pieces_of_any_size_see_the_same_breaks(tmp_path, rows):
     for name in ROW_COLUMNS:
         assert (np.concatenate([getattr(piece, name) for piece in pieces]) == getattr(whole, name)).all(), name
     assert findings.ends == 1
-    assert findings.first == 79
+    assert findings.first == "row 79"

@@ -26,7 +26,7 @@ class Candidates:
         by: what the values are, in words.
         episode_start: (episodes,) first row of each.
         episode_return: (episodes,) float64.
-        goes_on: (n,) bool, whether the next row is the next step of the same episode.
+        goes_on: (n,) bool, whether the next row is the next step of the same episode, with nothing missing.
         group: (n,) numbers of groups that are cut alike each for itself, None where all rows are one group.
     """
 
@@ -48,8 +48,8 @@ class Candidates:
     @classmethod
     def of(cls, data: Transitions, value: Array, by: str = "score") -> Candidates:
         """The rows of a dataset in memory, with a value for each, (n,)."""
-        follows = (np.diff(data.episode_id) == 0) & (np.diff(data.step_index) == 1)
-        return cls(value, by, data.episode_start, data.episode_return, np.append(follows, False))
+        goes_on = np.append(data.goes_on, False)
+        return cls(value, by, data.episode_start, data.episode_return, goes_on)
 
     @classmethod
     def scored(
@@ -65,13 +65,12 @@ class Candidates:
         goes_on = np.zeros(count, bool)
         starts, returns = [], []
         value = np.empty(count, np.float64 if by == "return" else np.float32)
-        names = ["episode_id", "step_index", "reward", *([by] if by in scores.columns else [])]
+        names = ["episode_id", "reward", "goes_on", *([by] if by in scores.columns else [])]
         for columns in scores.pieces(names):
             rows = slice(row, row + len(columns["reward"]))
-            follows = np.diff(columns["episode_id"]) == 0
-            start = np.concatenate([[0], np.flatnonzero(~follows) + 1])
+            start = np.concatenate([[0], np.flatnonzero(np.diff(columns["episode_id"])) + 1])
             earned = np.add.reduceat(columns["reward"], start)
-            goes_on[rows][:-1] = follows & (np.diff(columns["step_index"]) == 1)
+            goes_on[rows] = columns["goes_on"]
             starts.append(row + start)
             returns.append(earned)
             if by == "random":

@@ -18,6 +18,8 @@ def few_episodes_warning(effective: float, episodes: int) -> list[str]:
     """A warning where nearly all weight lies on a few episodes; empty where it does not."""
     if effective >= FEW_EPISODES:
         return []
+    if episodes < FEW_EPISODES:
+        return [f"there are only {episodes} episodes: too few to tell what is good from what is chance"]
     return [
         f"the weight lies on {effective:.1f} effective episodes of {episodes:,}: rows of an episode share most "
         "of their score. Look at these episodes before you train on them"

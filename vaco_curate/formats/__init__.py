@@ -11,7 +11,7 @@ from pathlib import Path
 
 from vaco_curate.episodes import Columns
 from vaco_curate.errors import CurateError, DatasetError, RunError
-from vaco_curate.files import is_hidden, is_local, place
+from vaco_curate.files import is_hidden, is_local, place, store_unusable
 from vaco_curate.formats import d3rlpy_file, d4rl, lerobot, minari, ogbench, parquet, robomimic
 from vaco_curate.formats.dataset import Dataset
 from vaco_curate.formats.options import ReadOptions
@@ -101,12 +101,7 @@ def open_dataset(source: str, options: ReadOptions | None = None) -> Dataset:
     except CurateError:
         raise
     except Exception as error:  # each store's client has errors of its own
-        raise DatasetError(
-            f"{source}: the object store cannot be read",
-            details=(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",),
-            fix="check the address, the network, and the credentials (AWS_PROFILE or AWS_ACCESS_KEY_ID, "
-            "AWS_ENDPOINT_URL)",
-        ) from error
+        raise store_unusable(source, error) from error
 
 
 def _only_parquet(source: str) -> DatasetError:
@@ -191,9 +186,11 @@ def _refusing(kind: str, source: str) -> Iterator[None]:
     """Make a refusal of what a damaged or odd file does to a reader."""
     try:
         yield
-    except (CurateError, MemoryError):
+    except (CurateError, MemoryError, ImportError, PermissionError):
         raise
     except Exception as error:  # foreign bytes can stop the libraries beneath in any way
+        if "://" in source:
+            raise store_unusable(source, error) from error
         reason = str(error).strip().splitlines()
         raise DatasetError(
             f"{source}: cannot be read as {kind}",

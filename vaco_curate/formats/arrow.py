@@ -215,10 +215,11 @@ def scalar_batches(path: Path, names: Mapping[str, str]) -> Iterator[dict[str, A
     row = 0
     try:
         with parquet_file(path, pre_buffer=False) as file:
-            for batch in file.iter_batches(columns=list(names.values())):
+            schema = file.schema_arrow
+            for batch in file.iter_batches(columns=[top_column(name, schema) for name in names.values()]):
                 table = pa.Table.from_batches([batch])
                 yield {
-                    name: scalars(str(path), table.column(column), name, row) for name, column in names.items()
+                    name: scalars(str(path), leaf(table, column), name, row) for name, column in names.items()
                 }
                 row += len(batch)
     except (pa.ArrowException, OSError) as error:

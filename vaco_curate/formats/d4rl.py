@@ -21,6 +21,7 @@ from vaco_curate.formats.hdf5 import SUFFIXES, StoredArray, opened, text
 from vaco_curate.formats.names import Joined, check_asked, named, refuse_one_of_several
 from vaco_curate.formats.npz import SUFFIX, NpzArrays, notes_on_left_out, opened_npz
 from vaco_curate.formats.options import ReadOptions
+from vaco_curate.formats.parts import kept_parts
 from vaco_curate.formats.recording import Recording
 from vaco_curate.formats.writing import Target
 from vaco_curate.transitions import Array, Transitions, check_same_length
@@ -153,14 +154,18 @@ def _names(file: Any, source: str, options: ReadOptions) -> dict[str, list[str]]
             fix="a D4RL-layout file needs observations, actions, rewards and terminals at its root. For other "
             "names: --column observation=NAME,action=NAME,reward=NAME,terminated=NAME",
         )
-    if options.drop_columns and not any(name in found for name in options.drop_columns):
-        raise DatasetError(
-            f"{source}: --drop-columns {options.drop_columns[0]}: this file has no observation of several parts"
-        )
+    if len(names["observation"]) > 1:
+        shapes = {name: file[name].shape[1:] for name in names["observation"]}
+        names["observation"] = list(kept_parts(source, shapes, options.drop_columns))
     flat = [name for name in found if _array_of_numbers(file, name)]
     for ours, theirs in names.items():
         if len(theirs) == 1 and theirs[0] in flat:
             refuse_one_of_several(source, ours, theirs[0], flat, options.drop_columns)
+    others = [name for name in options.drop_columns if name not in flat or [name] == names["observation"]]
+    if others and not any(len(found) > 1 for found in names.values()):
+        raise DatasetError(
+            f"{source}: --drop-columns {others[0]}: this file has no observation of several parts"
+        )
     return names
 
 

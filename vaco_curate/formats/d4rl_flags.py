@@ -64,11 +64,12 @@ def trajectories_of(file: Any, columns: Mapping[str, Any], source: str, name: st
 
 
 def _is_ant_maze(file: Any, columns: Mapping[str, Any], terminated: Array, name: str) -> bool:
-    """By name or sizes; or by recorded goals, states larger than Maze2D's, and rewards at terminals only."""
-    observation, goals = columns["observation"], file.get(GOALS)
-    if "antmaze" in name.lower() or (observation.shape[1:], columns["action"].shape[1:]) == ANT_SIZES:
+    """By its name; or by its sizes or recorded goals, and rewards at terminals only."""
+    if "antmaze" in name.lower():
         return True
-    if getattr(goals, "shape", ())[1:] != (2,) or observation.shape[1:] <= (4,):
+    sizes, goals = (columns["observation"].shape[1:], columns["action"].shape[1:]), file.get(GOALS)
+    has_goals = getattr(goals, "shape", ())[1:] == (2,) and sizes[0] > (4,)
+    if not has_goals and sizes != ANT_SIZES:
         return False
     reward = np.asarray(columns["reward"][()]).reshape(-1)
     return bool(((reward > reward.min()) == terminated).all())
@@ -97,9 +98,8 @@ def _beyond_terminals(
         jump = _jumps(columns["observation"])
         inner = limits[limits < len(jump)]
         if jump.any() and 2 * jump[inner].sum() < max(len(inner), 1):
-            notes.append(
-                "timeouts are out of step with the trajectories, which end where the position jumps instead"
-            )
+            what = "timeouts are out of step with the trajectories" if limits.size else "there are no timeouts"
+            notes.append(f"{what}: trajectories end where the position jumps")
             return Trajectories(np.flatnonzero(jump), notes=tuple(notes))
     if not limits.size:
         return Trajectories()
@@ -113,11 +113,12 @@ def _large_moves(columns: Mapping[str, Any], flagged: Array) -> tuple[Array, boo
     sample = _vectors(observation[: SAMPLE_ROWS + 1])
     change = np.diff(sample.astype(np.float64), axis=0)[~flagged[: len(sample) - 1]]
     scale = StateScale.of(sample, change)
-    large = np.empty(max(len(observation) - 1, 0), bool)
-    for rows in blocks(len(large)):
-        states = _vectors(observation[rows.start : rows.stop + 1])
+    large, before = np.zeros(len(observation), bool), sample[:1]
+    for rows in blocks(len(observation)):  # one after the other, as archives are read
+        states = np.concatenate([before, _vectors(observation[rows])])
         large[rows] = scale.jump(states[:-1], states[1:]) > FEW_STEPS
-    return large, scale.smooth
+        before = states[-1:]
+    return large[1:], scale.smooth
 
 
 def _vectors(values: Array) -> Array:

@@ -266,7 +266,7 @@ class Dataset:
     def _numbered(self, rows: int, findings: Findings) -> Iterator[dict[str, Array]]:
         several, row = len(self.recordings) > 1, self.first_row
         expected: dict[str, str] = {}
-        for recording, shift in zip(self.recordings, self._shifts, strict=True):
+        for number, (recording, shift) in enumerate(zip(self.recordings, self._shifts, strict=True)):
             source = str(recording.path) if several else self.source
             read = recording.batches(rows)
             first = next(read, {})
@@ -281,11 +281,20 @@ class Dataset:
                 together = {name: np.concatenate([batch[name] for batch in held]) for name in held[0]}
                 sample = {name: values[: self._sample_rows] for name, values in together.items()}
                 numbers = EpisodeNumbers(shift, limit, continuity_of(sample, source), Findings())
-                for columns, after in pairwise(chain(held, batches, [None])):
+                for columns, after in pairwise(chain(held, batches, [self._row_after(number)])):
                     assert columns is not None, "the end comes last"
                     yield numbers.of(columns, after)
+                if several and numbers.findings.first is not None:
+                    numbers.findings.first += f" of {self.file_names[number]}"
                 findings.add(numbers.findings)
             row += recording.rows
+
+    def _row_after(self, number: int) -> dict[str, Array] | None:
+        """The first row of the next recording with rows, where an episode goes on in it; else None."""
+        following = next((other for other in self.recordings[number + 1 :] if other.rows), None)
+        if following is None or not self._goes_on(self.recordings[number], following):
+            return None
+        return next(self._checked(following.batches(1), str(following.path), 0), None)
 
     def _checked(self, batches: Iterable[Columns], source: str, first_row: int) -> Iterator[dict[str, Array]]:
         for batch in batches:
@@ -310,18 +319,19 @@ class Dataset:
     @cached_property
     def facts(self) -> dict[str, Any]:
         """Fields of ``Transitions`` that are no columns, where all recordings agree, and the notes of all."""
-        facts = dict(self.recordings[0].facts)
+        one = next((recording for recording in self.recordings if recording.rows), self.recordings[0])
+        facts = dict(one.facts)
         notes = [note for recording in self.recordings for note in recording.notes]
-        first = self.recordings[0].facts.get("observation_parts", ())
-        for recording in self.recordings[1:]:
+        first = one.facts.get("observation_parts", ())
+        for recording in (recording for recording in self.recordings if recording is not one):
             parts = recording.facts.get("observation_parts", ())
-            if parts != first:
+            if parts != first and recording.rows:
                 raise DatasetError(
                     f"{self.source}: observations are made of other parts in {recording.path}",
                     details=(f"first: {first}", f"there: {parts}"),
                     fix="leave out what is not in all files: --drop-columns",
                 )
-            for name, value in recording.facts.items():
+            for name, value in recording.facts.items() if recording.rows else ():
                 if name in facts and not np.array_equal(np.asarray(facts[name]), np.asarray(value)):
                     notes.append(f"the recordings differ in {name}: not used")
                     del facts[name]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -124,17 +125,17 @@ def _info(folder: Path) -> dict[str, Any]:
     return info
 
 
-def _names(source: str, features: Mapping[str, Any], asked: Mapping[str, str]) -> dict[str, str]:
-    """Column in the files by ours; rewards and ends may be missing, or have another name."""
+def _names(source: str, features: Mapping[str, Any], asked: Mapping[str, str]) -> dict[str, list[str]]:
+    """Columns in the files by ours; rewards and ends may be missing, or have other names."""
     check_asked(source, asked, ("observation", *USUAL))
     names = {
-        ours: named(source, ours, theirs, list(features))[0]
+        ours: named(source, ours, theirs, list(features))
         for ours, theirs in asked.items()
         if ours != "observation"
     }
-    names = {ours: usual for ours, usual in USUAL.items() if usual in features} | names
+    names = {ours: [usual] for ours, usual in USUAL.items() if usual in features} | names
     if "terminated" not in names and DONE in features:
-        names["terminated"] = DONE
+        names["terminated"] = [DONE]
     if "action" not in names:
         raise DatasetError(
             f"{source}: missing column {USUAL['action']}",
@@ -156,16 +157,16 @@ def _shape(source: str, name: str, feature: Mapping[str, Any]) -> tuple[int, ...
 
 
 def _recording(
-    path: Path, names: dict[str, str], kept: dict[str, int], features: Mapping[str, Any]
+    path: Path, names: Mapping[str, list[str]], kept: dict[str, int], features: Mapping[str, Any]
 ) -> Recording:
     try:
         with parquet_file(path) as file:
             schema, rows = file.schema_arrow, file.metadata.num_rows
-            needed = {*names.values(), *kept, EPISODE, STEP}
+            needed = {*chain(*names.values()), *kept, EPISODE, STEP}
             missing = [name for name in needed if name not in schema.names]
             if missing:
                 raise DatasetError(f"{path}: missing column {', '.join(sorted(missing))}")
-            values = {theirs: theirs for ours, theirs in names.items() if ours != "action"}
+            values = {theirs[0]: theirs[0] for ours, theirs in names.items() if ours != "action"}
             refuse_nulls(file, path, values)
     except (pa.ArrowException, OSError) as error:
         raise unreadable(path, error) from error
@@ -184,19 +185,21 @@ def _recording(
     )
 
 
-def _notes(names: Mapping[str, str], features: Mapping[str, Any]) -> tuple[str, ...]:
+def _notes(names: Mapping[str, list[str]], features: Mapping[str, Any]) -> tuple[str, ...]:
     notes = [] if "reward" in names else ["no rewards: all are read as 0"]
-    if names.get("terminated") == DONE and "truncated" not in names:
+    if names.get("terminated") == [DONE] and "truncated" not in names:
         other = f"; if it does: --column terminated={SUCCESS}" if SUCCESS in features else ""
         notes.append(f"{DONE} is taken as a true end; it may also mark time limits, which are none{other}")
     return tuple(notes)
 
 
-def _batches(path: Path, names: dict[str, str], kept: dict[str, int], rows: int) -> Iterator[Columns]:
+def _batches(path: Path, names: Mapping[str, list[str]], kept: dict[str, int], rows: int) -> Iterator[Columns]:
     first_row = 0
     try:
         with parquet_file(path, pre_buffer=False) as file:
-            for batch in file.iter_batches(rows, columns=[*names.values(), *kept, EPISODE, STEP]):
+            for batch in file.iter_batches(
+                rows, columns=list(dict.fromkeys([*chain(*names.values()), *kept, EPISODE, STEP]))
+            ):
                 yield _columns(str(path), pa.Table.from_batches([batch]), names, kept, first_row)
                 first_row += len(batch)
     except (pa.ArrowException, OSError) as error:
@@ -204,7 +207,7 @@ def _batches(path: Path, names: dict[str, str], kept: dict[str, int], rows: int)
 
 
 def _columns(
-    source: str, table: pa.Table, names: dict[str, str], kept: dict[str, int], first_row: int
+    source: str, table: pa.Table, names: Mapping[str, list[str]], kept: dict[str, int], first_row: int
 ) -> Columns:
     """LeRobot's done is true at any end; one that is not truncated is a true one."""
 
@@ -212,19 +215,19 @@ def _columns(
         return scalars(source, table.column(name), name, first_row)
 
     def flags(ours: str) -> Array:
-        values = numbers(names[ours]) if ours in names else None
-        return flag_column(values, names.get(ours, ours), len(table), source, first_row)
+        values = numbers(names[ours][0]) if ours in names else None
+        return flag_column(values, names.get(ours, [ours])[0], len(table), source, first_row)
 
     def vector(name: str) -> Array:
         return vectors(source, table.column(name), name, first_row)[0]
 
     terminated, truncated = flags("terminated"), flags("truncated")
-    if names.get("terminated") == DONE:
+    if names.get("terminated") == [DONE]:
         terminated &= ~truncated
     return {
         "observation": joined({name: vector(name) for name in kept}, kept),
-        "action": vector(names["action"]),
-        "reward": numbers(names["reward"]) if "reward" in names else np.zeros(len(table), np.float32),
+        "action": joined({name: vector(name) for name in names["action"]}, dict.fromkeys(names["action"], 0)),
+        "reward": numbers(names["reward"][0]) if "reward" in names else np.zeros(len(table), np.float32),
         "terminated": terminated,
         "truncated": truncated,
         "episode_id": numbers(EPISODE),

@@ -96,7 +96,7 @@ def _recording(path: Path, options: ReadOptions) -> Recording:
     low, high = _bounds(facts)
     references = facts.get("reference_returns")
     parts = _kept(path, schema, columns, options) if rows else {}
-    columns = columns | {"observation": list(parts)} if parts else columns
+    columns = _without(columns, list(parts)) if parts else columns
     named_episodes = _named_episodes(path, columns, schema) if "episode_id" in columns else ()
     used = {top_column(name, schema) for group in columns.values() for name in group}
     free = [field.name for field in schema if field.name not in used]
@@ -158,6 +158,15 @@ def _columns_of(source: str, schema: pa.Schema, options: ReadOptions) -> dict[st
         if len(group) == 1 and group[0] in numbers:
             refuse_one_of_several(source, ours, group[0], numbers, options.drop_columns)
     return columns
+
+
+def _without(columns: dict[str, list[str]], kept: list[str]) -> dict[str, list[str]]:
+    """The columns with the kept parts of an observation alone, and the same of the next observation."""
+    before, following = columns["observation"], columns.get("next_observation", [])
+    if len(following) == len(before):
+        places = [before.index(name) for name in kept]
+        columns = columns | {"next_observation": [following[place] for place in places]}
+    return columns | {"observation": kept}
 
 
 def _kept(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from vaco_curate.columns import flag_column
 from vaco_curate.episodes import Columns
 from vaco_curate.errors import DatasetError
 from vaco_curate.formats.dataset import Dataset
@@ -63,6 +64,7 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
         present = {
             ours for ours, theirs in names.items() if all(theirs in file["data"][demo] for demo in demos)
         }
+        _refuse_some(file, demos, names, present, source)
         absent = [theirs for ours, theirs in options.columns.items() if ours not in present]
         if absent:
             raise DatasetError(f"{source}: {absent[0]} is not in every demonstration, which --column names")
@@ -70,7 +72,8 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
         part = next(iter(kept))
         longer = [d for d in demos if len(_parts(file, d, names["observation"], source)[part]) > lengths[d]]
         masks = tuple(f"mask/{key}" for key in file.get("mask", ()))
-        beside = [name for name in file["data"] if name not in _groups(file["data"])]
+        groups = set(_groups(file["data"]))
+        beside = [name for name in file["data"] if name not in groups]
         env_id, env_notes = _environment(file["data"].attrs)
     notes = [
         *([f"observation concatenates {', '.join(kept)}"] if any(kept) else []),
@@ -103,6 +106,20 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
             notes=tuple(notes),
         ),
     )
+
+
+def _refuse_some(
+    file: Any, demos: Sequence[str], names: Mapping[str, str], present: Collection[str], source: str
+) -> None:
+    """Refuse rewards or ends that some demonstrations have and others lack."""
+    for ours in ("reward", "terminated", "truncated"):
+        lacking = [demo for demo in demos if names.get(ours, "") not in file["data"][demo]]
+        if ours in names and ours not in present and len(lacking) < len(demos):
+            raise DatasetError(
+                f"{source}: data/{lacking[0]} has no {names[ours]}, which other demonstrations have",
+                details=(f"without it: {len(lacking)} of {len(demos)}",),
+                fix="give such demonstrations a file of their own, or add what they lack",
+            )
 
 
 def _groups(data: Any) -> list[str]:
@@ -235,7 +252,8 @@ def _demo(
         "step_index": np.arange(length),
     }
     ended = np.asarray(columns["terminated"]).reshape(-1) != 0
-    columns["truncated"] = np.array(array("truncated", np.zeros(length, bool))).reshape(-1) != 0
+    truncated = array("truncated", np.zeros(length, bool))
+    columns["truncated"] = flag_column(truncated, "truncated", length, f"{source}: data/{demo}")
     columns["truncated"][-1:] |= ~ended[-1:]
     if some_next:
         known = np.ones(length, bool)

@@ -96,8 +96,8 @@ def _episodes(dataset: Dataset) -> tuple[Array, bool, Findings]:
     lengths, consecutive, findings = [], True, Findings()
     for piece in dataset.pieces(findings=findings):
         lengths.append(piece.episode_length)
-        inside = (np.diff(piece.episode_id) == 0) & ~piece.terminated[:-1]
-        consecutive &= bool(piece.follows[inside].all())
+        inside = np.diff(piece.episode_id) == 0
+        consecutive &= bool(piece.goes_on[inside].all())
     return np.concatenate(lengths), consecutive, findings
 
 

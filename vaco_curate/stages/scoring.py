@@ -148,7 +148,7 @@ def score_into(
     files = tuple(folder / f"{name}.parquet" for name in dataset.shard_names)
     return Scored(
         ScoreTable(files, fingerprint.hexdigest(), dataset.source, reward_scale),
-        {"fingerprint": fingerprint.hexdigest(), "episodes": episodes, "gaps": findings.gaps},
+        {"fingerprint": fingerprint.hexdigest(), "episodes": episodes},
         episodes > 1 and are_equal(lowest, highest, magnitude),
         tuple(dict.fromkeys([*(note for facts in done for note in facts["notes"]), *findings.notes()])),
         ", ".join(sorted({facts["device"] for facts in done})),

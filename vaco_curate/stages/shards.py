@@ -133,7 +133,8 @@ class WriteShards:
         columns = {True: self.columns, False: ("score", "rank", "reason")}
         names = {name for keep in folders for name in columns[keep]}
         decision = _SelectionRows(self.selection, ["keep", *sorted(names)])
-        for piece in read_ahead(fingerprint.over(read_ahead(unit.pieces()))):
+        findings = Findings()
+        for piece in read_ahead(fingerprint.over(read_ahead(unit.pieces(findings=findings)))):
             decided = decision.read(piece.first_row, len(piece))
             keeps = decided.column("keep").to_numpy()
             for keep, writer in writers.items():
@@ -144,7 +145,7 @@ class WriteShards:
         for writer in writers.values():
             writer.close()
         notes = [note for writer in writers.values() for note in writer.notes]
-        return {"fingerprint": fingerprint.to_json(), "notes": notes}
+        return {"fingerprint": fingerprint.to_json(), "notes": notes, "findings": findings.to_json()}
 
 
 def run_shards(

@@ -145,7 +145,6 @@ def score_dataset(
         scoring = time.perf_counter()
         scored = score_into(work, dataset, lambda: scorer, scorer.scaling.reward_scale)
         scored.scores.check_dataset(source, data.fingerprint)
-        manifest["dataset"] |= scored.found
     seconds = {
         "read": read_seconds,
         "train": sum(row["seconds"] for row in training.metrics),

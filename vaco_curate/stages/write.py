@@ -20,6 +20,7 @@ from vaco_curate.formats import DATA_FOLDER, Dataset, robomimic
 from vaco_curate.manifest import hash_folder, now, versions, write_manifest
 from vaco_curate.stages.runs import Run
 from vaco_curate.stages.shards import WriteShards, run_shards
+from vaco_curate.successors import Findings
 from vaco_curate.transitions import Fingerprint
 
 
@@ -79,7 +80,7 @@ def write_output(
         request: what was asked for, for the manifest.
 
     Returns:
-        Notes on what the format could not hold.
+        Notes on what was found in the source, and on what the format could not hold.
 
     Raises:
         CurateError: the dataset is not the one that was scored, or a folder is in the way.
@@ -122,7 +123,7 @@ def _write_rows(
     """Write kept and dropped rows, unit by unit; at the end it shows whether the dataset is the one scored.
 
     Returns:
-        Notes on what the format could not hold.
+        Notes on what was found in the source, and on what the format could not hold.
     """
     columns, selection = ["score", "rank"], decision.selection
     if selection.weight is not None:
@@ -142,18 +143,19 @@ def _write_rows(
         output.file_format,
         tuple(columns),
         {
-            "rows_consecutive": decision.consecutive and not run.manifest["dataset"]["gaps"],
+            "rows_consecutive": decision.consecutive,
             "scored_fingerprint": run.scores.fingerprint,
             "rule": selection.rule,
         },
     )
     folders = [folder / DATA_FOLDER, *([excluded] if excluded is not None else [])]
-    fingerprint, notes = Fingerprint(), dict[str, None]()
+    fingerprint, findings, notes = Fingerprint(), Findings(), dict[str, None]()
     for facts in run_shards(output.engine, worker, len(units), folders):
         fingerprint.add_json(facts["fingerprint"])
+        findings.add(Findings(**facts["findings"]))
         notes |= dict.fromkeys(facts["notes"])
     run.scores.check_dataset(dataset.source, fingerprint.hexdigest())
-    return tuple(notes)
+    return (*findings.notes(), *notes)
 
 
 def rows_by_reason(selection: Selection) -> dict[str, int]:
