@@ -179,6 +179,8 @@ def test_rows_beside_a_hole_are_not_said_to_be_consecutive(vaco, tmp_path, confi
 def test_the_page_on_formats_shows_these_cases():
     text = PAGE.read_text()
     assert with_table(text) == text, "python tests/field/table.py"
+    for other in ("README.md", "CHANGELOG.md"):
+        assert f"{len(CASES)} situations" in (PAGE.parents[1] / other).read_text(), other
 
 
 def test_every_case_says_what_it_is_refused_for():
