@@ -53,19 +53,24 @@ class EpisodeNumbers:
         if "episode_id" in columns:
             numbered = numbered | {"episode_id": columns["episode_id"] + self.shift}
         else:
-            numbered = self._counted(numbered)
+            numbered = self._counted(numbered, after)
         self._row += len(columns["reward"])
         return numbered
 
-    def _counted(self, columns: dict[str, Array]) -> dict[str, Array]:
+    def _counted(self, columns: dict[str, Array], after: Columns | None) -> dict[str, Array]:
         if self.max_episode_steps is not None:
             limit = _step_limit(columns["terminated"], self.max_episode_steps, self._steps)
             columns = columns | {"truncated": columns["truncated"] | limit}
-        ends = columns["terminated"] | columns["truncated"]
+        terminated = columns["terminated"]
+        if self.continuity is not None and self.continuity.terminals_go_on:
+            terminated = terminated & ~columns["followed"]
+            self.findings.successes += int((columns["terminated"] & columns["followed"]).sum())
+        ends = terminated | columns["truncated"]
         if self.continuity is not None:
-            ends |= ~columns["has_successor"]
-        if self.continuity is not None and self.continuity.breaks_end:
-            ends |= ~columns["followed"]
+            ends |= ~columns["has_successor"] & ~columns["terminated"]
+            ends |= ~columns["followed"] & self.continuity.breaks_end
+        if "step_index" in columns:
+            ends |= _Ahead(columns, after)["step_index"] <= columns["step_index"]
         episode_id = self._current + np.concatenate([[0], np.cumsum(ends[:-1])]).astype(np.int64)
         self._current = int(episode_id[-1]) + int(ends[-1])
         last_ends = np.flatnonzero(ends)

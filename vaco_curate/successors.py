@@ -56,11 +56,15 @@ class StateScale:
     smooth: bool
 
     @classmethod
-    def of(cls, observation: Array, change: Array) -> StateScale:
-        """From states, and the changes that steps made, (n, d) and (m, d)."""
+    def of(cls, observation: Array, change: Array, rounding: Array | float = 0.0) -> StateScale:
+        """From states, and the changes that steps made, (n, d) and (m, d).
+
+        Args:
+            rounding: (d,) error that stored successors have because their decimals are cut.
+        """
         spread = observation.std(axis=0, dtype=np.float64)
         step = np.sqrt(np.square(change, dtype=np.float64).mean(axis=0)) if len(change) else 0.0 * spread
-        same = SAME_STATE * spread + SAME_STEP * step + 1e-6
+        same = SAME_STATE * spread + SAME_STEP * step + 1e-6 + rounding
         moving = spread > same
         smooth = bool(moving.any() and np.median(step[moving] / spread[moving]) < 1.0)
         return cls(same, np.maximum(step, same), smooth)
@@ -87,6 +91,25 @@ class StateScale:
         return np.asarray((change / self.step).max(axis=1))
 
 
+DECIMALS = 4
+"""Most decimals to which successors are found to be rounded."""
+
+
+def _rounding(observation: Array, following: Array) -> Array:
+    """(d,) half of the last decimal of successors that are rounded and observations that are not; else 0."""
+    error = np.zeros(observation.shape[1])
+    for decimals in reversed(range(1, DECIMALS + 1)):
+        error[_on_grid(following, decimals) & ~_on_grid(observation, decimals)] = 0.5001 * 10.0**-decimals
+    return error
+
+
+def _on_grid(values: Array, decimals: int) -> Array:
+    """(d,) bool: whether all values of a dimension have at most so many decimals, but for their type."""
+    exact = values.astype(np.float64)
+    off = np.abs(exact - exact.round(decimals))
+    return np.asarray((off <= 4 * _resolution(values, values) * np.abs(exact) + 1e-12).all(axis=0))
+
+
 def _resolution(one: Array, other: Array) -> float:
     return max(float(np.finfo(np.float32).eps), *(float(np.finfo(c.dtype).eps) for c in (one, other)))
 
@@ -100,6 +123,7 @@ class Continuity:
         breaks_end: whether a trajectory ends where a row is not followed by its stored successor; else frames
             are missing there, and it goes on.
         limits_late: whether time limits are marked one row late, on the first row of the next trajectory.
+        terminals_go_on: whether terminals follow one another within trajectories, as success flags do.
         ends_reset: whether ends that lead to the next row's observation lead to a reset: what a simulator that
             resets itself returns in place of the state that was reached.
     """
@@ -107,6 +131,7 @@ class Continuity:
     scale: StateScale
     breaks_end: bool = True
     limits_late: bool = False
+    terminals_go_on: bool = False
     ends_reset: bool = False
 
     @classmethod
@@ -122,10 +147,14 @@ class Continuity:
         observation, following = (_finite(columns[name]) for name in ("observation", "next_observation"))
         known, terminated, truncated = (columns[n] for n in ("has_successor", "terminated", "truncated"))
         inside = known & ~terminated & ~truncated
-        scale = StateScale.of(observation, following[inside] - observation[inside])
+        rounding = _rounding(observation, following[known])
+        scale = StateScale.of(observation, following[inside] - observation[inside], rounding)
         followed = known[:-1] & scale.same_state(following[:-1], observation[1:])
         if "episode_id" in columns:
             ends = np.diff(columns["episode_id"]) != 0
+            lost = inside[:-1] & ~ends & ~followed
+            if 2 * lost.sum() > (inside[:-1] & ~ends).sum():
+                _refuse_alternating(observation, following, inside, scale, source)
             return cls(
                 scale, ends_reset=_reset(observation, following, scale, ends & ~terminated[:-1] & followed)
             )
@@ -139,9 +168,26 @@ class Continuity:
             scale,
             not _frames_missing(observation, following, breaks, np.flatnonzero(~inside[:-1]), scale),
             limits_late,
+            bool((after_another(terminated, truncated) & followed).any()),
             not limits_late
             and _reset(observation, following, scale, truncated[:-1] & ~terminated[:-1] & followed),
         )
+
+
+def after_another(terminated: Array, truncated: Array) -> Array:
+    """(n - 1,) bool: terminals with another one behind them, where most are such, as success flags are.
+
+    None where most rows are terminals, which are episodes of one step then. A run that begins where an episode
+    begins does not count: such episodes began at their goal, or are of one step.
+    """
+    behind = terminated[:-1] & terminated[1:]
+    begins = terminated & ~np.concatenate([[False], terminated[:-1]])
+    at_start = begins & np.concatenate([[True], truncated[:-1]])
+    run = np.cumsum(begins)
+    of_start = np.isin(run, run[at_start])
+    behind &= ~of_start[:-1]
+    ends = terminated.sum()
+    return np.asarray(behind & bool(2 * behind.sum() > ends and 2 * ends < len(terminated)))
 
 
 def _finite(states: Array) -> Array:
@@ -219,6 +265,7 @@ class Findings:
         resets: ends whose stored successor is the first observation of the next episode.
         reset_rows: rows after an end that go on from the state it reached, and jump: steps that only reset.
         unknown: rows whose next observation is not stored, which no flag explains.
+        successes: terminals after which the trajectory goes on.
         first: where the first of ``ends`` and ``gaps`` is, in words; None for none.
     """
 
@@ -228,12 +275,13 @@ class Findings:
     resets: int = 0
     reset_rows: int = 0
     unknown: int = 0
+    successes: int = 0
     first: str | None = None
 
     def add(self, other: Findings) -> None:
         """Take in what was found in another part; parts come in order."""
         self.first = other.first if self.first is None else self.first
-        for name in ("ends", "gaps", "late", "resets", "reset_rows", "unknown"):
+        for name in ("ends", "gaps", "late", "resets", "reset_rows", "unknown", "successes"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
     def to_json(self) -> dict[str, int | str | None]:
@@ -250,6 +298,10 @@ class Findings:
             notes.append(f"{self.gaps} {inside}frames are missing there, and paths of steps end")
         if self.unknown:
             notes.append(f"{self.unknown} row(s) without a flag have no next observation: episodes end there")
+        if self.successes:
+            notes.append(
+                f"{self.successes} terminal(s) end no trajectory, it goes on from there: they mark success"
+            )
         if self.late:
             notes.append(
                 f"{self.late} time limit(s) are marked one row late, on the first row of the next episode: "

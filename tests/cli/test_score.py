@@ -40,7 +40,7 @@ def test_scores_have_one_row_for_every_raw_row_in_order(scored, pendulum):
     frame = pl.read_parquet(scored / "pendulum.vaco" / "scores/pendulum.parquet")
     data = read_dataset(str(pendulum))
     assert frame.columns == [
-        "index", "episode_id", "step_index", "reward", "score", "score_std", "q_value", "advantage",
+        "index", "episode_id", "step_index", "reward", "score", "score_std", "q_value", "advantage", "goes_on",
     ]  # fmt: skip
     assert frame["index"].to_list() == list(range(len(data)))
     assert (frame["step_index"].to_numpy() == data.step_index).all()

@@ -293,6 +293,67 @@ def wrapped_angle_with_success_flags(folder):
     return path, truth
 
 
+def _success_flags():
+    found = episodes(generator(24), [60] * 8, "none", d=4)
+    for number, one in enumerate(found):
+        if number % 2 == 0:
+            one.terminated[-10:] = True
+    return truth_of(found, last_known=True)
+
+
+@case(
+    "success flags in the rows at the goal, next observations, no time limits",
+    "the trajectories of the next observations, noted",
+    source="robomimic's done_mode 0 in flat arrays",
+    says="they mark success",
+)
+def success_flags_with_next_observations(folder):
+    truth = _success_flags()
+    return write_hdf5(folder / "goal.hdf5", truth, NO_LIMITS), truth
+
+
+@case(
+    "AntMaze without timeouts, named so",
+    "trajectories end where the position jumps, noted",
+    source="AntMaze files that were written again",
+    says="there are no timeouts: trajectories end where the position jumps",
+)
+def ant_maze_without_timeouts(folder):
+    path, truth = _ant_maze(folder, 101)
+    with h5py.File(path, "r+") as file:
+        del file["timeouts"]
+    return path, truth
+
+
+@case(
+    "one-step episodes and long ones that all begin near the same state",
+    "65 episodes",
+    source="takuseno/d3rlpy 127",
+)
+def one_step_episodes_with_alike_starts(folder):
+    rng = generator(25)
+    found = episodes(rng, [1] * 60, "terminal") + episodes(rng, [60] * 5)
+    for one in found:
+        start = rng.normal(size=3).astype("f4") * 0.01
+        one.observation = one.observation - one.observation[0] + start
+    truth = truth_of(found)
+    return write_hdf5(folder / "grasps.hdf5", truth), truth
+
+
+@case(
+    "next observations rounded to two decimals, steps of 0.005",
+    "5 episodes, as without rounding",
+    source="CSV exports",
+)
+def next_observations_rounded_coarsely(folder):
+    found = episodes(generator(26), [200] * 5, "none")
+    for one in found:
+        one.observation = one.observation[0] + 0.05 * (one.observation - one.observation[0])
+    truth = truth_of(found, last_known=True)
+    truth.next_observation = truth.next_observation.round(2)
+    return write_hdf5(folder / "coarse.hdf5", truth, NO_LIMITS), truth
+
+
 @case(
     "80 episodes of one step, then 6 long ones",
     "86 episodes: terminals that follow one another end them here",

@@ -235,6 +235,21 @@ def lerobot_with_other_names(folder):
 
 
 @case(
+    "next.terminated, and next.done at every end",
+    "done and not terminated is a time limit",
+    source="recorders with both",
+)
+def lerobot_done_and_terminated(folder):
+    found = episodes(np.random.default_rng(57), [12, 9, 15], ["terminal", "timeout", "terminal"], d=4, k=3)
+    return write_episodes(
+        folder,
+        found,
+        REWARD | DONE | {"next.terminated": feature("bool", 1)},
+        lambda number, one: rewards_and_ends(number, one) | {"next.terminated": one.terminated},
+    ), truth_of(found)
+
+
+@case(
     "actions in two columns",
     "joined by --column action=action+gripper",
     source="robot recorders with a gripper of its own",

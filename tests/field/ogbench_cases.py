@@ -75,6 +75,39 @@ def ogbench_loaded_dict(folder):
     return write_npz(folder / "loaded.npz", truth, names, masks=np.ones(len(truth), "f4")), truth
 
 
+@case(
+    "OGBench's compact dict: valids, terminals in the last two rows",
+    "4 trajectories; the last valid row has the last row for its successor",
+    source="ogbench, compact_dataset=True",
+)
+def ogbench_compact(folder):
+    path, truth = _raw(folder, 4, [])
+    ends = truth.step_index == 30
+    terminals = ends | np.roll(ends, -1)
+    np.savez(
+        path,
+        observations=truth.observation,
+        actions=truth.action,
+        rewards=truth.reward,
+        masks=np.ones(len(truth), "f4"),
+        terminals=terminals.astype("f4"),
+        valids=1.0 - ends.astype("f4"),
+    )
+    return path, truth
+
+
+@case(
+    "D4RL's dict in npz without timeouts, terminals named as true ends",
+    "read as D4RL's layout",
+    source="npz dumps of older D4RL files",
+    options=["--column", "terminated=terminals"],
+)
+def npz_with_true_ends(folder):
+    truth = truth_of(episodes(np.random.default_rng(105), [30, 20, 40], "terminal", d=4))
+    names = {"observations": "observation", "actions": "action", "rewards": "reward", "terminals": "terminated"}
+    return write_npz(folder / "old.npz", truth, names), truth
+
+
 @case("arrays in Fortran order", "read as any other", source="numpy.savez of a pandas frame")
 def npz_in_fortran_order(folder):
     truth = truth_of(episodes(np.random.default_rng(92), [30] * 3, d=4))

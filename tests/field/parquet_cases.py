@@ -161,6 +161,64 @@ def parquet_empty_shard(folder):
 
 
 @case(
+    "a struct of the next observation whose fields have another order",
+    "joined in the order of the observation",
+    source="nested features",
+)
+def parquet_struct_of_another_order(folder):
+    truth = truth_of(episodes(np.random.default_rng(74), [20, 10], dtype="f8"), last_known=True)
+    states = [{"pos": row[:2].tolist(), "grip": float(row[2])} for row in truth.observation]
+    following = [{"grip": float(row[2]), "pos": row[:2].tolist()} for row in truth.next_observation]
+    structs = {"observation": pa.array(states), "next_observation": pa.array(following)}
+    return write(
+        folder / "order.parquet", columns_of(truth) | structs | {"action": lists(truth.action, pa.float64())}
+    ), truth
+
+
+@case(
+    "steps that begin again at 0, and no episode ids",
+    "an episode begins with each 0",
+    source="loggers that count steps",
+)
+def parquet_steps_tell_episodes(folder):
+    _, truth = three(75, "none")
+    columns = columns_of(truth, step_index=truth.step_index)
+    del columns["terminated"], columns["truncated"]
+    return write(folder / "steps.parquet", columns), truth
+
+
+@case(
+    "files in the folder, and more in folders below",
+    "the files are read, the folders named in a note",
+    source="exports that were moved by hand",
+    says="not read, in folders of their own: part2",
+)
+def parquet_folders_below(folder):
+    _, truth = three(76)
+    (folder / "part2").mkdir()
+    write(folder / "part2" / "x.parquet", columns_of(truth))
+    write(folder / "x.parquet", columns_of(truth))
+    return folder, truth
+
+
+@case(
+    "success flags and time limits with next observations",
+    "the trajectories of the time limits, noted",
+    source="robomimic's done_mode 0 in Parquet",
+    says="they mark success",
+)
+def parquet_success_flags(folder):
+    found = episodes(np.random.default_rng(77), [60] * 8, d=4)
+    for number, one in enumerate(found):
+        if number % 2 == 0:
+            one.terminated[-10:] = True
+    truth = truth_of(found, last_known=True)
+    return write(
+        folder / "goal.parquet", columns_of(truth) | {"next_observation": lists(truth.next_observation)}
+    ), truth
+
+
+@case(
     "the episode's number in a struct",
     "read by --column episode_id=meta.episode",
     source="nested metadata",

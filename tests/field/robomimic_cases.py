@@ -220,6 +220,35 @@ def robomimic_lengths_differ(folder):
 
 
 @case(
+    "observations behind links",
+    "the links are followed",
+    source="files that share their observations",
+)
+def robomimic_links(folder):
+    found = episodes(np.random.default_rng(47), [20, 25], d=4, k=3)
+    path = write_demos(folder / "links.hdf5", found, parts={"a": slice(0, 2), "b": slice(2, 4)})
+    with h5py.File(path, "r+") as file:
+        for number in range(2):
+            group = file[f"data/demo_{number}"]
+            group.move("obs/b", "shared")
+            group["obs/b"] = h5py.SoftLink(f"/data/demo_{number}/shared")
+    return path, truth_of(found)
+
+
+@case(
+    "a part that only a later demonstration has",
+    "refused by its name",
+    source="merged files",
+    says="data/demo_1/obs/extra is not in the first demonstration",
+)
+def robomimic_more_parts_later(folder):
+    path = write_demos(folder / "later.hdf5", episodes(np.random.default_rng(48), [20, 25], k=7))
+    with h5py.File(path, "r+") as file:
+        file["data/demo_1/obs/extra"] = np.zeros((25, 2))
+    return path, None
+
+
+@case(
     "rewards in some demonstrations only",
     "refused, with the first demonstration that lacks them",
     source="merged files",

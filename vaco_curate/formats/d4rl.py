@@ -77,7 +77,7 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
         env_id = text(file.attrs["env_id"]) if "env_id" in file.attrs else None
         own = json.loads(file.attrs[OURS]) if OURS in file.attrs else {}
         trajectories = Trajectories()
-        if "truncated" in names and OURS not in file.attrs:
+        if OURS not in file.attrs:
             trajectories = trajectories_of(file, columns, source, f"{env_id} {path.name}")
         used = {name for group in names.values() for name in group}
         labels = tuple(name for name in _labels(file, rows) if name not in used)

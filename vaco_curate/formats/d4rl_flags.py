@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from vaco_curate.columns import flag_column
-from vaco_curate.successors import FEW_STEPS, SAMPLE_ROWS, StateScale
+from vaco_curate.successors import FEW_STEPS, SAMPLE_ROWS, StateScale, after_another
 from vaco_curate.transitions import Array, blocks
 
 POSITION = slice(0, 2)
@@ -47,7 +47,7 @@ def trajectories_of(file: Any, columns: Mapping[str, Any], source: str, name: st
 
     Args:
         file: all its arrays by name.
-        columns: arrays by our names, with ``terminated`` and ``truncated``.
+        columns: arrays by our names, with ``terminated``; stored successors are held against flags elsewhere.
         name: what may tell the environment: its id, and the name of the file.
 
     Raises:
@@ -55,9 +55,11 @@ def trajectories_of(file: Any, columns: Mapping[str, Any], source: str, name: st
     """
     rows = len(columns["reward"])
     terminated = flag_column(columns["terminated"][()], "terminated", rows, source)
-    truncated = flag_column(columns["truncated"][()], "truncated", rows, source)
-    is_maze = _is_ant_maze(file, columns, terminated, name)
-    if terminated.any() and (is_maze or _in_a_row(terminated)):
+    stored = columns["truncated"][()] if "truncated" in columns else None
+    truncated = flag_column(stored, "truncated", rows, source)
+    is_maze = bool(terminated.any()) and _is_ant_maze(file, columns, terminated, name)
+    is_told = "next_observation" in columns or not truncated.any()
+    if is_maze or (not is_told and after_another(terminated, truncated).any()):
         return _beyond_terminals(columns, terminated, truncated, is_maze)
     waypoints = _marks_waypoints(file, columns, terminated, truncated)
     return _unbroken(columns) if waypoints else Trajectories()
@@ -75,19 +77,11 @@ def _is_ant_maze(file: Any, columns: Mapping[str, Any], terminated: Array, name:
     return bool(((reward > reward.min()) == terminated).all())
 
 
-def _in_a_row(terminated: Array) -> bool:
-    """Whether most true ends follow one another, and not most rows, which are episodes of one step then."""
-    ends, in_a_row = terminated.sum(), (terminated[1:] & terminated[:-1]).sum()
-    return bool(2 * in_a_row > ends and 2 * ends < len(terminated))
-
-
 def _beyond_terminals(
     columns: Mapping[str, Any], terminated: Array, truncated: Array, is_maze: bool
 ) -> Trajectories:
     """Trajectories that go on after terminals, if the state moves on from there as from other rows."""
-    after = terminated[:-1] & ~truncated[:-1]
-    if not is_maze:
-        after &= terminated[1:]
+    after = terminated[:-1] & ~truncated[:-1] if is_maze else after_another(terminated, truncated)
     large, smooth = _large_moves(columns, terminated | truncated)
     if not after.any() or 2 * large[after].sum() >= after.sum() or not (smooth or is_maze):
         return Trajectories()

@@ -26,7 +26,7 @@ from vaco_curate.formats.arrow import (
     unreadable,
     vectors,
 )
-from vaco_curate.formats.names import check_asked, named
+from vaco_curate.formats.names import check_asked, named, note_on_ends
 from vaco_curate.formats.options import ReadOptions
 from vaco_curate.formats.parts import joined, kept_parts, recorded_parts
 from vaco_curate.formats.recording import Recording, natural_order
@@ -81,7 +81,7 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
     kept = kept_parts(source, shapes, options.drop_columns, words)
     found = [_recording(path, names, kept, features) for path in _files(Path(source))]
     rows = sum(recording.rows for recording in found)
-    if rows != info["total_frames"]:
+    if rows != int(info["total_frames"]):
         raise DatasetError(
             f"{source}: {rows} of {info['total_frames']} frames are here, in {len(found)} data files",
             fix="download the rest of the dataset. If you removed episodes by hand, set total_frames in "
@@ -97,7 +97,8 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
 def _files(folder: Path) -> list[Path]:
     """The data files in the order of their numbers."""
     data = folder.absolute() / "data"
-    found = [path for path in data.glob("*/*.parquet") if not is_hidden(path.name)]
+    shown = (path for path in data.glob("*/*.parquet") if not is_hidden(path.parent.name))
+    found = [path for path in shown if not is_hidden(path.name)]
     deeper = next((path for path in data.glob("*/*/*.parquet") if not is_hidden(path.name)), None)
     if not found and deeper is not None:
         raise DatasetError(
@@ -136,6 +137,8 @@ def _names(source: str, features: Mapping[str, Any], asked: Mapping[str, str]) -
     names = {ours: [usual] for ours, usual in USUAL.items() if usual in features} | names
     if "terminated" not in names and DONE in features:
         names["terminated"] = [DONE]
+    elif "truncated" not in names and DONE in features:
+        names["truncated"] = [DONE]
     if "action" not in names:
         raise DatasetError(
             f"{source}: missing column {USUAL['action']}",
@@ -190,7 +193,7 @@ def _notes(names: Mapping[str, list[str]], features: Mapping[str, Any]) -> tuple
     if names.get("terminated") == [DONE] and "truncated" not in names:
         other = f"; if it does: --column terminated={SUCCESS}" if SUCCESS in features else ""
         notes.append(f"{DONE} is taken as a true end; it may also mark time limits, which are none{other}")
-    return tuple(notes)
+    return (*notes, *note_on_ends(names, features))
 
 
 def _batches(path: Path, names: Mapping[str, list[str]], kept: dict[str, int], rows: int) -> Iterator[Columns]:
@@ -224,6 +227,8 @@ def _columns(
     terminated, truncated = flags("terminated"), flags("truncated")
     if names.get("terminated") == [DONE]:
         terminated &= ~truncated
+    if names.get("truncated") == [DONE]:
+        truncated &= ~terminated
     return {
         "observation": joined({name: vector(name) for name in kept}, kept),
         "action": joined({name: vector(name) for name in names["action"]}, dict.fromkeys(names["action"], 0)),

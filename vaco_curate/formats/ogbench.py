@@ -18,6 +18,7 @@ import numpy as np
 from vaco_curate.columns import flag_column
 from vaco_curate.episodes import Columns
 from vaco_curate.errors import DatasetError
+from vaco_curate.formats import d4rl
 from vaco_curate.formats.names import Joined, check_asked, named
 from vaco_curate.formats.npz import SUFFIX, NpzArrays, notes_on_left_out, opened_npz
 from vaco_curate.formats.options import ReadOptions
@@ -32,8 +33,9 @@ USUAL = {
     "reward": "rewards",
     "masks": "masks",
     "next_observation": "next_observations",
+    "valids": "valids",
 }
-"""OGBench's names of our columns, and of the two flags that are its own."""
+"""OGBench's names of our columns, and of the flags that are its own."""
 
 REQUIRED = ("observation", "action", "terminals")
 
@@ -49,6 +51,8 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
     Raises:
         DatasetError: not an npz file, an array missing, or observations are images.
     """
+    if "terminated" in options.columns or "truncated" in options.columns:
+        return d4rl.recordings(source, options)
     if options.max_episode_steps is not None or options.drop_columns:
         option = "--max-episode-steps" if options.max_episode_steps is not None else "--drop-columns"
         raise DatasetError(f"{source}: OGBench ends its episodes itself, in one observation: no {option}")
@@ -78,13 +82,18 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
             label=partial(_label, path),
             has_rewards="reward" in names,
             notes=(
-                "terminals end trajectories, as in OGBench"
+                "without timeouts an npz file is OGBench's: terminals end trajectories"
                 + ("" if stored else "; the last row of each has no successor"),
                 *(["masks of 0 are true ends, and trajectories go on after them"] if "masks" in names else []),
                 *(
                     []
                     if "reward" in names
                     else ["no rewards, OGBench has none before a task is chosen: read as 0"]
+                ),
+                *(
+                    ["if they are true ends: --column terminated=terminals"]
+                    if "reward" in names and "masks" not in names
+                    else []
                 ),
                 *left_out,
             ),
@@ -121,6 +130,10 @@ def _batches(path: Path, names: Mapping[str, Sequence[str]], rows: int) -> Itera
             values = {name: array[part] for name, array in columns.items()}
             count, source = part.stop - part.start, str(path)
             ends = flag_column(values.pop("terminals"), "terminals", count, source, start)
+            if (
+                "valids" in values
+            ):  # compact: the last two rows of a trajectory are terminals, the first is valid
+                ends = ~flag_column(values.pop("valids"), "valids", count, source, start)
             goes_on = flag_column(values.pop("masks", np.ones(count)), "masks", count, source, start)
             yield values | {
                 "reward": values.get("reward", np.zeros(count, np.float32)),

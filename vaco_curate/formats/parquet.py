@@ -8,6 +8,7 @@ bounds, whether rows are consecutive.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -81,7 +82,20 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
         DatasetError: no such file, a damaged one, or a missing column.
     """
     check_asked(source, options.columns, (*VECTORS, *SCALARS))
-    return tuple(_recording(path, options) for path in _files(source))
+    found = [_recording(path, options) for path in _files(source)]
+    deeper = _folders_with_more(place(source))
+    if deeper:
+        note = f"not read, in folders of their own: {', '.join(deeper)}"
+        found[0] = dataclasses.replace(found[0], notes=(*found[0].notes, note))
+    return tuple(found)
+
+
+def _folders_with_more(folder: Path) -> list[str]:
+    """Names of folders in a folder of shards that hold Parquet files, too."""
+    if not folder.is_dir():
+        return []
+    inner = (entry for entry in folder.iterdir() if entry.is_dir() and not is_hidden(entry.name))
+    return sorted(entry.name for entry in inner if any(entry.glob("*.parquet")))
 
 
 def _recording(path: Path, options: ReadOptions) -> Recording:
@@ -135,7 +149,7 @@ def _columns_of(source: str, schema: pa.Schema, options: ReadOptions) -> dict[st
                     f"{source}: {theirs} is a struct of {', '.join(leaves) or 'nothing'}, not one value a row",
                     fix=f"name a field of it: --column {ours}={theirs}.NAME",
                 )
-            columns[ours] = leaves
+            columns[ours] = _in_order(leaves, theirs, columns) if ours == "next_observation" else leaves
         elif ours in options.columns:
             columns[ours] = named(source, ours, theirs, list(fields))
         elif ours in fields:
@@ -158,6 +172,14 @@ def _columns_of(source: str, schema: pa.Schema, options: ReadOptions) -> dict[st
         if len(group) == 1 and group[0] in numbers:
             refuse_one_of_several(source, ours, group[0], numbers, options.drop_columns)
     return columns
+
+
+def _in_order(leaves: list[str], top: str, columns: Mapping[str, list[str]]) -> list[str]:
+    """The fields of a next observation in the order of those of the observation, if they are the same."""
+    places = {name.partition(".")[2]: place for place, name in enumerate(columns.get("observation", []))}
+    fields = {name: name[len(top) + 1 :] for name in leaves}
+    same = set(fields.values()) == set(places)
+    return sorted(leaves, key=lambda name: places[fields[name]]) if same else leaves
 
 
 def _without(columns: dict[str, list[str]], kept: list[str]) -> dict[str, list[str]]:

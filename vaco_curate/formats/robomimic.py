@@ -21,6 +21,9 @@ from vaco_curate.formats.parts import joined, kept_parts, recorded_parts
 from vaco_curate.formats.recording import Recording, natural_order
 from vaco_curate.transitions import Array
 
+DEEPEST = 8
+"""Groups within groups of an observation."""
+
 GYM_ENVIRONMENT = 2
 """Type of the environments that have Gymnasium's ids, in robomimic's metadata (``EnvType.GYM_TYPE``)."""
 
@@ -60,6 +63,7 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
         shapes = {name: part.shape[1:] for name, part in first.items()}
         words = [name for name, part in first.items() if part.dtype.kind not in "fiub"]
         kept = kept_parts(source, shapes, options.drop_columns, words)
+        _refuse_more_parts(file, demos, names["observation"], shapes, options.drop_columns, source)
         lengths = {demo: _checked_length(file, demo, names, kept, source) for demo in demos}
         present = {
             ours for ours, theirs in names.items() if all(theirs in file["data"][demo] for demo in demos)
@@ -108,6 +112,19 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
     )
 
 
+def _refuse_more_parts(
+    file: Any, demos: Sequence[str], name: str, shapes: Collection[str], drop: Collection[str], source: str
+) -> None:
+    """Refuse a part of the observation that the first demonstration does not have."""
+    for demo in demos[1:]:
+        for part in _parts(file, demo, name, source):
+            if part not in shapes and not any(part == other or part.startswith(f"{other}/") for other in drop):
+                raise DatasetError(
+                    f"{source}: data/{demo}/{name}/{part} is not in the first demonstration",
+                    fix="give such demonstrations a file of their own",
+                )
+
+
 def _refuse_some(
     file: Any, demos: Sequence[str], names: Mapping[str, str], present: Collection[str], source: str
 ) -> None:
@@ -152,9 +169,17 @@ def _parts(file: Any, demo: str, name: str, source: str) -> dict[str, StoredArra
     item = file[key]
     if isinstance(item, h5py.Dataset):
         return {"": StoredArray(file, key, source)}
-    found: list[str] = []
-    item.visititems(lambda part, value: found.append(part) if isinstance(value, h5py.Dataset) else None)
-    return {part: StoredArray(file, f"{key}/{part}", source) for part in found}
+    found: dict[str, StoredArray] = {}
+
+    def look(group: Any, path: str, depth: int) -> None:  # links are followed, which visititems does not
+        for name in group:
+            if isinstance(group.get(name), h5py.Group) and depth < DEEPEST:
+                look(group[name], f"{path}{name}/", depth + 1)
+            else:
+                found[f"{path}{name}"] = StoredArray(file, f"{key}/{path}{name}", source)
+
+    look(item, "", 0)
+    return found
 
 
 def _checked_length(
@@ -172,7 +197,7 @@ def _checked_length(
                 raise DatasetError(f"{source}: {key} is missing, which other demonstrations have")
             array = parts[part]
             width = int(np.prod(array.shape[1:]))
-            if width != size:
+            if width != size and length:
                 raise DatasetError(
                     f"{source}: {key} has {width} numbers a step, the first demonstration {size}",
                     fix=f"leave it out with --drop-columns {part}, or move such demonstrations to another file",
