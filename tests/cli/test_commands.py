@@ -37,7 +37,7 @@ def test_inspect_names_problems(vaco, here):
     data = make_transitions(columns={"truncated": np.zeros(120, bool), "reward": np.zeros(120, np.float32)})
     write_d4rl(here / "d.hdf5", data, actions=np.zeros((120, 2), np.float32))
     text = vaco("inspect", "d.hdf5").stdout
-    assert "1 episode(s) have no end flag" in text
+    assert "1 episode(s) end without a flag" in text
     assert "same return" in text
 
 

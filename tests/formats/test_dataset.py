@@ -340,3 +340,13 @@ def test_pieces_of_any_size_see_the_same_breaks(tmp_path, rows):
         assert (np.concatenate([getattr(piece, name) for piece in pieces]) == getattr(whole, name)).all(), name
     assert findings.ends == 1
     assert findings.first == "row 79"
+
+
+def test_a_home_folder_in_quotes_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "logs").mkdir()
+    write_d4rl(tmp_path / "logs" / "a.hdf5", make_transitions())
+    for source in ("~/logs/a.hdf5", "~/logs", "~/logs/*.hdf5"):
+        assert len(read_dataset(source)) == 120
+    with pytest.raises(DatasetError, match=f"{tmp_path}/b.hdf5: no such file"):
+        read_dataset("~/b.hdf5")

@@ -114,7 +114,11 @@ def _only_parquet(source: str) -> DatasetError:
 def _opened(source: str, path: Path, options: ReadOptions) -> Dataset:
     is_pattern = not path.exists() and not PATTERN.isdisjoint(source)
     address = str(path.absolute() if is_pattern else path.resolve())
-    rows = str(_rows_of_ours(path)) if path.is_dir() else (str(path) if path.exists() else source)
+    rows = (
+        str(_rows_of_ours(path))
+        if path.is_dir()
+        else (str(path) if path.exists() or source.startswith("~") else source)
+    )
     kind = None if is_pattern else _name_of(rows)
     if not is_local(path) and kind != "parquet":
         raise _only_parquet(source)

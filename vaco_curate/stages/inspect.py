@@ -103,7 +103,7 @@ def _problems(data: Transitions) -> list[str]:
     last_rows = np.append(data.episode_start[1:], len(data)) - 1
     open_ended = int((~(data.terminated | data.truncated)[last_rows]).sum())
     if open_ended:
-        problems.append(f"{open_ended} episode(s) have no end flag: the recording stops inside them")
+        problems.append(f"{open_ended} episode(s) end without a flag: no true end, no time limit")
     unfinished = data.terminated.copy()
     unfinished[last_rows] = False
     if unfinished.any():
