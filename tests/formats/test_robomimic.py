@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 
 import h5py
@@ -126,3 +127,17 @@ def test_files_whose_observations_are_made_of_other_parts_are_refused(tmp_path):
             demo.move("next_obs/gripper", "next_obs/hand")
     with pytest.raises(DatasetError, match=r"other parts in .*b\.hdf5(.|\n)*hand"):
         read_dataset(str(tmp_path))
+
+
+def test_a_file_that_is_linked_to_is_closed_after_reading(tmp_path):
+    """Without the help of the garbage collector: a writer may want the file next."""
+    source = write_robomimic(tmp_path / "demo.hdf5")
+    with h5py.File(tmp_path / "link.hdf5", "w") as file:
+        file["data"] = h5py.ExternalLink(str(source), "data")
+    gc.disable()
+    try:
+        read_dataset(str(tmp_path / "link.hdf5"))
+        with h5py.File(source, "r+") as file:
+            assert "data" in file
+    finally:
+        gc.enable()

@@ -169,17 +169,19 @@ def _parts(file: Any, demo: str, name: str, source: str) -> dict[str, StoredArra
     item = file[key]
     if isinstance(item, h5py.Dataset):
         return {"": StoredArray(file, key, source)}
-    found: dict[str, StoredArray] = {}
+    return {part: StoredArray(file, f"{key}/{part}", source) for part in _leaves(item)}
 
-    def look(group: Any, path: str, depth: int) -> None:  # links are followed, which visititems does not
-        for name in group:
-            if isinstance(group.get(name), h5py.Group) and depth < DEEPEST:
-                look(group[name], f"{path}{name}/", depth + 1)
-            else:
-                found[f"{path}{name}"] = StoredArray(file, f"{key}/{path}{name}", source)
 
-    look(item, "", 0)
-    return found
+def _leaves(group: Any, depth: int = 0) -> Iterator[str]:
+    """Names of what is no group, in a group and in those within it; links are followed."""
+    import h5py  # deferred: the training core runs without it
+
+    for name in group:
+        inner = group.get(name)
+        if isinstance(inner, h5py.Group) and depth < DEEPEST:
+            yield from (f"{name}/{leaf}" for leaf in _leaves(inner, depth + 1))
+        else:
+            yield name
 
 
 def _checked_length(
