@@ -278,7 +278,9 @@ class Dataset:
                 if any(expected.get(name, kind) != kind for name, kind in found.items()):
                     refuse_other_columns(source, expected, {n: k for n, k in found.items() if n in expected})
                 expected = found | expected
-                together = {name: np.concatenate([batch[name] for batch in held]) for name in held[0]}
+                together = held[0]
+                if len(held) > 1:
+                    together = {name: np.concatenate([batch[name] for batch in held]) for name in held[0]}
                 sample = {name: values[: self._sample_rows] for name, values in together.items()}
                 numbers = EpisodeNumbers(shift, limit, continuity_of(sample, source), Findings())
                 for columns, after in pairwise(chain(held, batches, [self._row_after(number)])):
