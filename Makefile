@@ -4,7 +4,8 @@
 # And for those who change the trainer:
 #   make bench    measure it beside eager torch, JAX and its matrix products, and filters beside a bare copy;
 #                 rewrites docs/performance.md and docs/scaling.md
-#   make quality DATA=folder   judge its scores on labelled datasets, for hours; rewrites docs/quality.md
+#   make quality DATA=folder   the board of docs/quality.md: policies learned from what scores choose; minutes
+#                 on a GPU, many hours on CPUs, resumable
 
 PYTHON ?= python3
 VENV := .venv

@@ -25,7 +25,7 @@ from scale import command, train_scorer, write_rows
 
 from vaco_curate.batches import Rows
 from vaco_curate.formats import read_dataset
-from vaco_curate.promise import Paths
+from vaco_curate.paths import Paths
 from vaco_curate.training import PRESETS, TrainSettings, train
 from vaco_curate.training.arithmetic import training_arithmetic
 from vaco_curate.training.group import Group
@@ -58,9 +58,9 @@ def group(device: str, dtype: torch.dtype, members: int, precision: str, count: 
     torch.set_default_dtype(dtype)
     rows = random_rows(device, dtype, count)
     starts = np.arange(0, count, 500)
-    paths = Paths(starts, np.full(len(starts), 500), np.zeros(len(starts), bool), np.ones(len(starts), bool))
+    paths = Paths(starts, np.full(len(starts), 500))
     settings = TrainSettings(matmul_precision=precision)
-    return Group(rows, paths, torch.arange(count, device=device), settings, range(members))
+    return Group(rows, paths, np.ones(count, bool), settings, range(members))
 
 
 def part_of(phase: str, made: Group) -> Part:

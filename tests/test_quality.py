@@ -13,7 +13,7 @@ from vaco_curate import EPISODE, Choice, Cut, Environment, filter_dataset, read_
 from vaco_curate.curation import episode_means
 from vaco_curate.demo import record_pendulum
 from vaco_curate.demo.pendulum import BEHAVIORS
-from vaco_curate.evaluation import CloningSettings, clone_policy, rollout_returns
+from vaco_curate.evaluation import CloningSettings, clone_policies, rollout_returns
 from vaco_curate.stages.runs import open_run
 from vaco_curate.training import PRESETS
 
@@ -51,7 +51,7 @@ def test_a_policy_cloned_from_the_best_episodes_beats_one_cloned_from_all(folder
     settings = CloningSettings(updates=1_500, hidden=(64, 64), learning_rate=1e-3)
 
     def mean_return(rows):
-        policy = clone_policy(data, rows, run.scorer().scaling, settings, seed=0)
+        (policy,) = clone_policies(data, rows[None], run.scorer().scaling, settings, seeds=[0])
         return rollout_returns(policy, Environment("Pendulum-v1"), episodes=20, seed=0).mean()
 
     assert mean_return(weight) > mean_return(np.ones(len(data))) + 200

@@ -11,11 +11,12 @@ import torch
 from helpers import make_transitions, tiny_settings
 
 from vaco_curate import score_stream
+from vaco_curate.advantage import td_errors
 from vaco_curate.curation import Candidates, Cut, select
 from vaco_curate.errors import DatasetError, RunError
 from vaco_curate.formats import Target, dataset, parquet
 from vaco_curate.networks import ScorerNetwork, TwinCritic, ValueNetwork
-from vaco_curate.promise import Paths, kept_promise
+from vaco_curate.paths import LONGEST_PATH, Paths
 from vaco_curate.scaling import Scaling, fit_scaling
 from vaco_curate.scorer import CHUNK, Scorer
 from vaco_curate.training import train
@@ -88,16 +89,14 @@ def test_the_score_is_the_log_prior_of_the_path_and_the_log_weight_of_the_row(se
     log_weight = torch.nn.functional.logsigmoid(output) if scorer.activation == "sigmoid" else output
     log_rho = np.zeros(len(data))
     if scorer.prior is not None:
-        paths = Paths.of(data, scorer.prior.longest_path)
-        promise = kept_promise(
-            paths,
-            scorer.scaling.reward(data.reward),
-            state_value[paths.start],
-            state_value[paths.last],  # no successor is known at a time limit of these data
+        errors = td_errors(
+            scorer.scaling.reward(data.reward).astype(np.float64),
+            state_value,
+            np.append(state_value[1:], 0.0),  # no successor is known at a time limit of these data
+            data.terminated,
             discount=scorer.prior.discount,
         )
-        start = scorer.scaling.observation(data.observation[paths.start])
-        log_rho = paths.spread(scorer.prior.log_rho(paths, start, promise[None])[0])
+        (log_rho,) = scorer.prior.log_rho(Paths.of(data, LONGEST_PATH), errors[None], data.is_learnable)
         assert log_rho.std() > 0.1, "the test needs paths that differ"
     assert abs(scorer.q_mean.item()) > 1e-3, "the test needs statistics that matter"
     assert scorer.score(data).score == pytest.approx(log_rho + log_weight.numpy(), abs=1e-4)

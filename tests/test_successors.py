@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from vaco_curate.columns import checked_columns, continuity_of, transitions_from_columns
 from vaco_curate.episodes import EpisodeNumbers, whole_episodes
 from vaco_curate.errors import DatasetError
-from vaco_curate.promise import Paths
+from vaco_curate.paths import Paths
 from vaco_curate.successors import FEW_STEPS, SAME_STEP, Findings, StateScale
 
 COLUMNS = ("observation", "action", "reward", "terminated", "truncated", "next_observation")
@@ -78,8 +78,8 @@ def test_training_does_not_bootstrap_from_a_reset_and_paths_end_before_it():
     assert np.flatnonzero(~data.is_learnable).tolist() == (starts - 1).tolist()
     assert data.has_successor.all()
     paths = Paths.of(data, 1000)
-    assert paths.has_successor.tolist() == [False] * 9 + [True]
-    assert paths.steps().tolist() == [39] * 9 + [40]
+    assert paths.length.tolist() == [40] * 10
+    assert data.is_learnable[paths.last].tolist() == [False] * 9 + [True]
 
 
 def test_a_hole_within_an_episode_ends_a_path_and_not_the_episode():

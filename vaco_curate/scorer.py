@@ -15,12 +15,14 @@ import torch
 from torch import Tensor
 
 from vaco_curate import native
+from vaco_curate.advantage import Persistence, td_errors
 from vaco_curate.artifacts import load_facts, load_tensors, save_artifact
 from vaco_curate.errors import DatasetError
 from vaco_curate.losses import LOG_WEIGHT
 from vaco_curate.networks import bounded, scorer_inputs
 from vaco_curate.passes import forward_only
-from vaco_curate.promise import OF_MEMBERS, PathPrior, Paths, kept_promise
+from vaco_curate.paths import LONGEST_PATH, Paths
+from vaco_curate.prior import OF_MEMBERS, Prior
 from vaco_curate.scaling import Scaling
 from vaco_curate.stacked import StackedMLP, float32_products
 from vaco_curate.transitions import Array, Transitions
@@ -33,7 +35,7 @@ the activations of a pass stay in the processor's cache (docs/performance.md).""
 Result = TypeVar("Result")
 
 KIND = "vaco-curate scorer"
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,8 @@ class RowScores:
 class Scorer:
     """Scores raw transitions of the observation and action sizes it was trained on.
 
-    The score of a row is its log weight, log rho + log w(s, a, Q(s, a)): the prior of the row's path, where
-    training had one, and what the meta-scoring network makes of the row.
+    The score of a row is its log weight, log rho + log w(s, a, Q(s, a)): the prior, where training had one,
+    made of the advantage of the trajectory around the row, and what the meta-scoring network makes of it.
 
     Attributes:
         networks: meta-scoring networks on (s, a, Q(s, a)), one for each of K members.
@@ -89,7 +91,7 @@ class Scorer:
     score_shift: Tensor
     score_bound: float | None
     activation: str
-    prior: PathPrior | None
+    prior: Prior | None
     provenance: dict[str, Any]
 
     @property
@@ -157,37 +159,31 @@ class Scorer:
         finally:
             torch.set_num_threads(of_torch)  # of threads that begin later, which the last word decides
 
-    def _log_rho(self, data: Transitions) -> tuple[Paths, Tensor] | None:
-        """The paths of a dataset and log rho of each by every member, (K, paths)."""
+    def _log_rho(self, data: Transitions) -> Tensor | None:
+        """log rho of every row by every member, (K, n)."""
         prior = self.prior
         if prior is None:
             return None
-        paths = Paths.of(data, prior.longest_path)
-        start = self.scaling.observation(data.observation[paths.start])
-        known = paths.has_successor[:, None]
-        reached = np.where(known, data.next_observation[paths.last], data.observation[paths.last])
-        values = [self._values(states) for states in (start, self.scaling.observation(reached))]
-        reward = self.scaling.reward(data.reward)
-        promise = [
-            kept_promise(paths, reward, first, last, discount=prior.discount)
-            for first, last in zip(*values, strict=True)
-        ]
-        log_rho = torch.from_numpy(prior.log_rho(paths, start, np.stack(promise)))
-        return paths, log_rho.to(self.networks.flat)
+        paths = Paths.of(data, LONGEST_PATH)
+        value, last_value = self._values(data.observation), self._values(data.next_observation[paths.last])
+        next_value = np.stack([paths.next_values(*each) for each in zip(value, last_value, strict=True)])
+        reward = self.scaling.reward(data.reward).astype(np.float64)
+        errors = td_errors(reward, value, next_value, data.terminated, discount=prior.discount)
+        return torch.from_numpy(prior.log_rho(paths, errors, data.is_learnable)).to(self.networks.flat)
 
     def _values(self, observation: Array) -> Array:
-        """V by every member, (K, n) float64, of normalized states, (n, d)."""
+        """V by every member, (K, n) float32, of raw states, (n, d)."""
         states = self.networks.flat.new_zeros(self.members, CHUNK, self.observation_size)
         values = forward_only(self.values, CHUNK)
-        found = []
+        found = np.empty((self.members, len(observation)), np.float32)
         for start in range(0, len(observation), CHUNK):
-            chunk = torch.from_numpy(observation[start : start + CHUNK])
+            chunk = torch.from_numpy(self.scaling.observation(observation[start : start + CHUNK]))
             states[:, : len(chunk)] = chunk
-            found.append(values.forward(states)[..., 0][:, : len(chunk)].cpu().numpy().astype(np.float64))
-        return np.concatenate(found, axis=1)
+            found[:, start : start + CHUNK] = values.forward(states)[..., 0][:, : len(chunk)].cpu().numpy()
+        return found
 
     def _passes(
-        self, data: Transitions, rows: slice, log_rho: tuple[Paths, Tensor] | None
+        self, data: Transitions, rows: slice, log_rho: Tensor | None
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """(scores, Q(s, a), V(s)) of some rows, ``CHUNK`` at a time; good until the next."""
         d, members = self.observation_size, self.members
@@ -218,9 +214,7 @@ class Scorer:
             score = LOG_WEIGHT[self.activation](output) + self.score_shift.unsqueeze(-1)
             score = score[:, :count]
             if log_rho is not None:
-                paths, of_path = log_rho
-                path = np.searchsorted(paths.start, np.arange(part.start, part.stop), side="right") - 1
-                score = score + of_path[:, torch.from_numpy(path).to(of_path.device)]
+                score = score + log_rho[:, part]
             yield score, q_value[:, :count], value[:, :count]
 
     def _check_sizes(self, data: Transitions) -> None:
@@ -246,7 +240,7 @@ class Scorer:
             "score_bound": self.score_bound,
             "hidden": {"values": self.values.sizes[1:-1], "scorer": self.networks.sizes[1:-1]},
             "scaling": self.scaling.to_json(),
-            "prior": self.prior and _prior_facts(self.prior),
+            "prior": self.prior and {"discount": self.prior.discount},
             "provenance": self.provenance,
         }
         save_artifact(folder, "scorer", self._tensors(), facts)
@@ -276,11 +270,16 @@ class Scorer:
             score_shift=torch.zeros(members, device=device),
             score_bound=facts["score_bound"],
             activation=facts["activation"],
-            prior=prior and _empty_prior(prior, members, d),
+            prior=None,
             provenance=facts["provenance"],
         )
-        load_tensors(folder, "scorer", scorer._tensors())
-        return scorer
+        tensors = scorer._tensors()
+        if prior is None:
+            load_tensors(folder, "scorer", tensors)
+            return scorer
+        columns = {f"prior.{name}": torch.zeros(members, dtype=torch.float64) for name in PRIOR_COLUMNS}
+        load_tensors(folder, "scorer", tensors | columns)
+        return dataclasses.replace(scorer, prior=_prior_of(columns, prior["discount"]))
 
     def _tensors(self) -> dict[str, Tensor]:
         stacks = {"scorer": self.networks, "critic": self.critics, "value": self.values}
@@ -293,7 +292,7 @@ class Scorer:
             "score_shift": self.score_shift,
         }
         if self.prior is not None:
-            named |= {f"prior.{key}": torch.from_numpy(getattr(self.prior, key)) for key in PRIOR_ARRAYS}
+            named |= _columns_of(self.prior)
         return named
 
 
@@ -305,28 +304,21 @@ def _summary(scores: Tensor, q_values: Tensor, values: Tensor) -> Array:
     return torch.stack([scores.mean(dim=0), deviation, q_values.mean(dim=0), advantages]).cpu().numpy()
 
 
-PRIOR_ARRAYS = ("start", "length", *OF_MEMBERS)
-"""What of the prior is stored as tensors; torch shares their memory."""
+OF_PERSISTENCE = tuple(field.name for field in dataclasses.fields(Persistence))
+PRIOR_COLUMNS = (*OF_PERSISTENCE, *OF_MEMBERS)
+"""What of the prior is stored, a number for each member."""
 
 
-def _prior_facts(prior: PathPrior) -> dict[str, Any]:
-    return {
-        "discount": prior.discount,
-        "longest_path": prior.longest_path,
-        "bandwidth": prior.bandwidth,
-        "horizon": prior.horizon,
-        "landmarks": len(prior.length),
+def _columns_of(prior: Prior) -> dict[str, Tensor]:
+    persistence = {
+        name: torch.tensor([getattr(member, name) for member in prior.persistence], dtype=torch.float64)
+        for name in OF_PERSISTENCE
     }
+    columns = persistence | {name: torch.from_numpy(getattr(prior, name)) for name in OF_MEMBERS}
+    return {f"prior.{name}": column for name, column in columns.items()}
 
 
-def _empty_prior(facts: dict[str, Any], members: int, observation_size: int) -> PathPrior:
-    landmarks = facts["landmarks"]
-    return PathPrior(
-        facts["discount"],
-        facts["longest_path"],
-        facts["bandwidth"],
-        facts["horizon"],
-        start=np.zeros((landmarks, observation_size)),
-        length=np.zeros(landmarks),
-        **{name: np.zeros((members, landmarks) if name == "promise" else members) for name in OF_MEMBERS},
-    )
+def _prior_of(columns: dict[str, Tensor], discount: float) -> Prior:
+    numbers = {name: columns[f"prior.{name}"].numpy() for name in PRIOR_COLUMNS}
+    rows = zip(*(numbers[name].tolist() for name in OF_PERSISTENCE), strict=True)
+    return Prior(discount, tuple(Persistence(*row) for row in rows), *(numbers[name] for name in OF_MEMBERS))

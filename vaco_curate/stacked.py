@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
@@ -94,6 +95,14 @@ class StackedMLP:
         for into, whole in zip(result.weight + result.bias, self.weight + self.bias, strict=True):
             into.copy_(whole[number * size : (number + 1) * size])
         return result
+
+    def first_half(self) -> StackedMLP:
+        """The first half of the members, of twins the first critics: views, which change with the whole."""
+        view = copy.copy(self)
+        view.members = self.members // 2
+        for name in ("weight", "bias", "weight_transposed"):
+            setattr(view, name, [whole[: view.members] for whole in getattr(self, name)])
+        return view
 
     def like(self) -> StackedMLP:
         """Zeros of the same shape: a gradient, or a direction in parameter space."""

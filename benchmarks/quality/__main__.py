@@ -1,131 +1,140 @@
-"""The quality protocol: scores judged by labels, returns and the policies learned from what they choose.
+"""The board: verdicts on the default's weights and filters, by the policies that are learned from them.
 
-    python benchmarks/quality FOLDER                  # all of it, ten hours on two cores; resumable
-    python benchmarks/quality --smoke --results r.parquet --work w --page p.md   # a pendulum, a few updates
+    python benchmarks/quality FOLDER                     # all of it; resumable
+    python benchmarks/quality FOLDER --learner BC        # cloning alone: an hour on two cores
+    python benchmarks/quality --smoke --results r.parquet --work w --page p.md    # a pendulum, a few updates
 
-Results are one Parquet table, a row for each figure and each episode; finished tasks are not done again. After
-every run the table is rid of what other settings gave, and the page is rendered from it, whatever it holds.
+Results are one Parquet table, a row for each figure and each episode; what is finished is not done again. On a
+GPU all policies of a dataset and a learner are learned side by side, on CPUs one in each process. The page is
+rendered from the table, whatever it holds.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from itertools import groupby
 from pathlib import Path
 
 import click
 import polars as pl
-from datasets import SMOKE_SOURCES, SOURCES
+from board import (
+    SCHEMA,
+    Cell,
+    Row,
+    Setup,
+    cells,
+    end_with,
+    learn_and_roll_out,
+    policies,
+    rolled_out,
+    score,
+    scores_file,
+)
+from datasets import BOARD, SMOKE
+from learners import LEARNERS
 from page import render
 from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from tasks import PARTS, SCHEMA, Row, Setup, Task, end_with, is_kept, needs, run
+
+from vaco_curate.training import chosen_device
 
 HERE = Path(__file__).parent
 RESULTS, WORK, PAGE = HERE / "results.parquet", HERE / "scores", HERE.parents[1] / "docs" / "quality.md"
 
 
-def unfinished(
-    parts: tuple[str, ...], datasets: list[str], seeds: int, setup: Setup, done: set[str]
-) -> list[Task]:
-    """Tasks of the chosen parts that are not done, and before them those whose scores they miss."""
-    todo: dict[Task, None] = {}
-    for task in (task for part in parts for task in PARTS[part](datasets, seeds)):
-        if setup.key(task) in done:
-            continue
-        for needed in needs(task):
-            if setup.key(needed) not in done or not is_kept(needed, setup):
-                todo[needed] = None
-        todo[task] = None
-    return list(todo)
+class Results:
+    """The table of results on disk."""
+
+    def __init__(self, path: Path, console: Console) -> None:
+        self.path, self.console = path, console
+        self.table = pl.read_parquet(path) if path.exists() else pl.DataFrame(schema=SCHEMA)
+
+    def add(self, cell: Cell, rows: list[Row]) -> None:
+        """Write what a cell gave, in place of what it gave before."""
+        others = self.table.filter(pl.col("key") != rows[0]["key"])
+        self.table = pl.concat([others, pl.DataFrame(rows, schema=SCHEMA)])
+        partial = self.path.with_suffix(".partial")
+        self.table.write_parquet(partial, compression="zstd")
+        partial.replace(self.path)
+        self.console.print(str(cell), highlight=False)
 
 
-def as_set(results: pl.DataFrame, datasets: list[str], setup: Setup) -> pl.DataFrame:
-    """What was measured with the settings as they are now, with however many seeds; agreement of the most."""
-    most = 1 + int(results["seed"].max() or 0)  # type: ignore[arg-type]  # of an agreement, the number of seeds
-    counts = range(2, max(most, 2) + 1)
-    tasks = {task for part in PARTS.values() for seeds in counts for task in part(datasets, seeds)}
-    makers = {needed for task in tasks for needed in needs(task)}
-    current = results.filter(pl.col("task").is_in([setup.key(task) for task in tasks | makers]))
-    most_seeds = pl.col("seed").max().over("dataset", "score", "figure")
-    agreement = pl.col("figure") == "rank correlation between seeds"
-    return current.filter(~agreement | (pl.col("seed") == most_seeds))
+def unfinished(wanted: Iterator[Cell], setup: Setup, done: set[str]) -> list[Cell]:
+    """Cells that are not done, and scorers that are done but whose scores are not here."""
+    todo = []
+    for cell in wanted:
+        kept = bool(cell.learner) or scores_file(cell.dataset, cell.seed, setup).exists()
+        if cell.key(setup) not in done or not kept:
+            todo.append(cell)
+    return todo
 
 
-def read_results(path: Path) -> pl.DataFrame:
-    return pl.read_parquet(path) if path.exists() else pl.DataFrame(schema=SCHEMA)
-
-
-def write_results(results: pl.DataFrame, path: Path) -> None:
-    partial = path.with_suffix(".partial")
-    results.write_parquet(partial, compression="zstd")
-    partial.replace(path)
-
-
-def measure(todo: list[Task], setup: Setup, path: Path, workers: int, console: Console) -> int:
-    """Do the tasks side by side, a core each; whatever is finished is in the table. Returns how many failed."""
-    columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
-    context = multiprocessing.get_context("spawn")
-    failed: list[Task] = []
-    with (
-        Progress(*columns, console=console) as progress,
-        ProcessPoolExecutor(workers, context, initializer=end_with, initargs=(os.getpid(),)) as pool,
-    ):
-        bar = progress.add_task("measuring", total=len(todo))
-        waiting = list(todo)
-        running: dict[Future[list[Row]], Task] = {}
+def on_cpus(todo: list[Cell], setup: Setup, results: Results, pool: ProcessPoolExecutor, workers: int) -> int:
+    """A core for each cell; scorers before the policies that need them. Returns how many failed."""
+    failed = 0
+    for has_learner, group in groupby(todo, key=lambda cell: bool(cell.learner)):
+        work: Callable[[Cell, Setup], list[Row]] = learn_and_roll_out if has_learner else score
+        waiting, running = list(group), dict[Future[list[Row]], Cell]()
         while waiting or running:
             while waiting and len(running) < workers:
-                ahead = {*waiting, *running.values()}
-                ready = (i for i, task in enumerate(waiting) if not any(n in ahead for n in needs(task)))
-                position = next(ready, None)
-                if position is None:
-                    break
-                task = waiting.pop(position)
-                running[pool.submit(run, task, setup)] = task
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                task = running.pop(future)
-                progress.update(bar, advance=1, description=str(task))
-                if future.exception() is not None:
-                    failed.append(task)
-                    console.print(f" failed: {task}: {future.exception()!r}", highlight=False)
-                    without = [other for other in waiting if task in needs(other)]
-                    failed += without
-                    waiting = [other for other in waiting if other not in without]
-                    progress.update(bar, advance=len(without))
-                    continue
-                rows = future.result()
-                others = read_results(path).filter(pl.col("task") != rows[0]["task"])
-                write_results(pl.concat([others, pl.DataFrame(rows, schema=SCHEMA)]), path)
-                console.print(f"{rows[-1]['value']:7.1f} s  {task}", highlight=False)
-    return len(failed)
+                cell = waiting.pop(0)
+                running[pool.submit(work, cell, setup)] = cell
+            failed += _collect(running, results)
+    return failed
+
+
+def on_gpu(todo: list[Cell], setup: Setup, results: Results, pool: ProcessPoolExecutor) -> int:
+    """All policies of a dataset and a learner side by side; their episodes are played meanwhile."""
+    failed, running = 0, dict[Future[list[Row]], Cell]()
+    for cell in (cell for cell in todo if not cell.learner):
+        results.add(cell, score(cell, setup))
+    learning = sorted((cell for cell in todo if cell.learner), key=lambda cell: (cell.learner, cell.dataset))
+    for _, group in groupby(learning, key=lambda cell: (cell.learner, cell.dataset)):
+        together = list(group)
+        for cell, policy in zip(together, policies(together, setup), strict=True):
+            policy.network.cpu()
+            running[pool.submit(rolled_out, cell, policy, setup)] = cell
+    while running:
+        failed += _collect(running, results)
+    return failed
+
+
+def _collect(running: dict[Future[list[Row]], Cell], results: Results) -> int:
+    """Wait for one, and put what is finished in the table; how many failed."""
+    failed = 0
+    for future in wait(running, return_when=FIRST_COMPLETED).done:
+        cell = running.pop(future)
+        if future.exception() is None:
+            results.add(cell, future.result())
+        else:
+            failed += 1
+            results.console.print(f"failed: {cell}: {future.exception()!r}", highlight=False)
+    return failed
 
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False), required=False)
-@click.option("--part", "parts", multiple=True, type=click.Choice(list(PARTS)), help="Default: all.")
-@click.option("--dataset", "datasets", multiple=True, type=click.Choice(list(SOURCES)), help="Default: all.")
+@click.option("--learner", "learners", multiple=True, type=click.Choice(LEARNERS), help="Default: all.")
+@click.option("--dataset", "datasets", multiple=True, type=click.Choice(BOARD), help="Default: all.")
 @click.option("--seeds", type=click.IntRange(min=2), default=3, show_default=True)
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--workers", type=click.IntRange(min=1), default=os.cpu_count(), show_default="one a core")
 @click.option("--results", type=click.Path(path_type=Path), default=RESULTS)
 @click.option(
-    "--work",
-    type=click.Path(path_type=Path),
-    default=WORK,
-    help="Scores for the policies, and values for the ablations.",
+    "--work", type=click.Path(path_type=Path), default=WORK, help="Scores, and what is recorded here."
 )
 @click.option("--page", type=click.Path(path_type=Path), default=PAGE)
 @click.option("--render-only", is_flag=True, help="Only write the page.")
-@click.option(
-    "--smoke", is_flag=True, help="A few updates on a recorded pendulum; --results, --work and --page apply."
-)
+@click.option("--smoke", is_flag=True, help="A few updates on a pendulum; --results, --work and --page apply.")
 def main(
     folder: Path | None,
-    parts: tuple[str, ...],
+    learners: tuple[str, ...],
     datasets: tuple[str, ...],
     seeds: int,
+    device: str,
     workers: int,
     results: Path,
     work: Path,
@@ -140,28 +149,30 @@ def main(
         raise click.UsageError("--smoke measures nothing worth keeping: give --results, --work and --page")
     if folder is None and not (smoke or render_only):
         raise click.UsageError("name the folder of the datasets, or use --smoke or --render-only")
-    chosen = list(SMOKE_SOURCES) if smoke else list(datasets or SOURCES)
-    setup = Setup(folder or Path(), work, smoke)
-    failed = 0
+    setup = Setup(folder or Path(), work, str(chosen_device(device)), smoke)
+    board = list(SMOKE if smoke else BOARD)
+    table, failed = Results(results, console), 0
     if not render_only:
         work.mkdir(parents=True, exist_ok=True)
-        done = set(read_results(results)["task"].unique())
-        todo = unfinished(parts or tuple(PARTS), chosen, seeds, setup, done)
-        os.environ["OMP_NUM_THREADS"] = "1"  # a core for each task
+        wanted = cells(list(datasets) or board, list(learners or LEARNERS), seeds)
+        todo = unfinished(wanted, setup, set(table.table["key"]))
+        os.environ["OMP_NUM_THREADS"] = "1"  # a core for each process
+        context = multiprocessing.get_context("spawn")
         try:
-            failed = measure(todo, setup, results, workers, console)
+            with ProcessPoolExecutor(workers, context, initializer=end_with, initargs=(os.getpid(),)) as pool:
+                if setup.device == "cpu":
+                    failed = on_cpus(todo, setup, table, pool, workers)
+                else:
+                    failed = on_gpu(todo, setup, table, pool)
         except BrokenProcessPool:
             raise click.ClickException(
                 "a worker was killed, perhaps for want of memory; what is finished is kept: "
                 "run again, with fewer --workers if it was memory"
             ) from None
-    known = list(SMOKE_SOURCES if smoke else SOURCES)
-    current = as_set(read_results(results), known, setup)
-    write_results(current, results)
-    page.write_text(render(current, known))
+    page.write_text(render(table.table, board, setup))
     console.print(f"wrote {page}")
     if failed:
-        raise click.ClickException(f"{failed} tasks failed, see above; run again to try them again")
+        raise click.ClickException(f"{failed} cells failed, see above; run again to try them again")
 
 
 if __name__ == "__main__":

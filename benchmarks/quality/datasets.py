@@ -1,4 +1,4 @@
-"""The datasets of the protocol: real ones, mixtures made from them by label, and halves of them.
+"""The datasets of the board: real ones, mixtures made from them by label, and one with noisy rewards.
 
 Labels say who generated a row. They choose the rows of a mixture and judge scores; no training sees them.
 """
@@ -15,24 +15,22 @@ from typing import Any
 
 import h5py
 import numpy as np
-from scripted import SCRIPTS, record_script
+from lander import record_lander
 
 from vaco_curate import Environment, read_dataset
 from vaco_curate.demo import record_pendulum
 from vaco_curate.transitions import ROW_COLUMNS, Array, Transitions
 
 STITCH = "pointmaze-umaze-stitch"
-RARE = "hopper-10-percent-best"
-RECORDED_LATER = ("mountain-car", "reacher", "double-pendulum", "swimmer")
-HELD_BACK = RECORDED_LATER[2:]
-"""Environments that nothing was changed for after their scores had been seen."""
+SWITCH = "walker2d-switch"
+NOISY = "hopper-mixed-noisy"
 START_CELLS = ((1, 1), (1, 2))
 GOAL_CELL = (3, 1)
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a dataset of the protocol comes from.
+    """Where a dataset of the board comes from.
 
     Attributes:
         file: without its suffix.
@@ -40,67 +38,58 @@ class Source:
         best: behaviors that the figures look for, the best first.
         best_share: a mixture of the best behavior and ``random`` with this share of its rows from the best;
             None for the file as it is.
+        noisy: whether every reward has noise added, by which returns vary as much as they did without.
     """
 
     file: str
     best: tuple[str, ...]
     about: str
     best_share: float | None = None
+    noisy: bool = False
 
     @property
     def made_of(self) -> str:
         """Its behaviors."""
+        if self.noisy:
+            return f"{self.about}; every reward with noise"
         if self.best_share is None:
             return self.about
-        return f"{self.best_share:.0%} {self.best[0]}, the rest random, of {self.about.split(': ')[0]}"
+        return f"{self.best_share:.0%} {self.best[0]}, the rest random, of {self.about}"
 
 
-GRADED = "random actions and five grades of a script"
 SOURCES = {
     "hopper-mixed": Source("hopper-mixed", ("tqc", "trpo"), "Hopper-v5: random, a2c, sac, ppo, trpo, tqc"),
     "halfcheetah-mixed": Source(
         "halfcheetah-mixed", ("tqc", "sac"), "HalfCheetah-v5: random, a2c, trpo, ppo, sac, tqc"
     ),
-    "hopper-medium-expert": Source("hopper-medium-expert", ("tqc",), "Hopper-v5: half ppo, half tqc"),
-    "halfcheetah-medium-expert": Source(
-        "halfcheetah-medium-expert", ("tqc",), "HalfCheetah-v5: half ppo, half tqc"
+    **{
+        f"{name}-10-percent-best": Source(f"{name}-mixed", ("tqc",), f"{name}-mixed", best_share=0.1)
+        for name in ("hopper", "halfcheetah")
+    },
+    "lander-10-percent-best": Source(
+        "lander", ("heuristic",), "LunarLanderContinuous-v3, recorded here from a script", best_share=0.1
     ),
     STITCH: Source(
         STITCH,
         ("to_middle", "middle_to_goal"),
         "PointMaze_UMaze-v3: 60 % first half of the way, 20 % second half, 20 % random",
     ),
-    **{
-        f"{name}-{percent}-percent-best": Source(f"{name}-mixed", ("tqc",), f"{name}-mixed", percent / 100)
-        for name in ("hopper", "halfcheetah")
-        for percent in (5, 10, 50)
-    },
-    "lander-mixed": Source("lander", ("heuristic",), f"LunarLanderContinuous-v3: {GRADED}"),
-    **{
-        f"lander-{percent}-percent-best": Source("lander", ("heuristic",), "lander-mixed", percent / 100)
-        for percent in (5, 10, 50)
-    },
-    **{
-        f"{name}-mixed": Source(
-            name,
-            ("weak", "noisy") if name == "mountain-car" else ("heuristic",),
-            f"{SCRIPTS[name].environment}: {GRADED}",
-        )
-        for name in RECORDED_LATER
-    },
-    **{
-        f"{name}-10-percent-best": Source(name, ("heuristic",), f"{name}-mixed", 0.1) for name in RECORDED_LATER
-    },
+    SWITCH: Source(
+        SWITCH,
+        ("trpo", "sac", "tqc"),
+        "Walker2d-v5: a2c, ars, trpo, sac and tqc by turns of about 60 steps within every episode",
+    ),
+    NOISY: Source("hopper-mixed", ("tqc", "trpo"), "hopper-mixed", noisy=True),
+    "pendulum": Source("pendulum", ("good",), "Pendulum-v1: random and good"),
+    "pendulum-50-percent-best": Source("pendulum", ("good",), "pendulum", best_share=0.5),
 }
+SMOKE = ("pendulum", "pendulum-50-percent-best")
+BOARD = tuple(name for name in SOURCES if name not in SMOKE)
 RECORDED: dict[str, Callable[[Path], None]] = {
-    **{name: functools.partial(record_script, script=script) for name, script in SCRIPTS.items()},
+    "lander": record_lander,
     "pendulum": functools.partial(record_pendulum, episodes=60, seed=0),
 }
-"""Files that the protocol records itself."""
-SMOKE_SOURCES = {
-    "pendulum": Source("pendulum", ("good",), "Pendulum-v1: random and good"),
-    "pendulum-50-percent-best": Source("pendulum", ("good",), "pendulum", 0.5),
-}
+"""Files that the board records itself."""
 
 
 @dataclass(frozen=True)
@@ -125,9 +114,9 @@ class Labelled:
         return np.isin(self.label, self.best)
 
     @property
-    def episode_is_best(self) -> Array:
-        """(episodes,) bool; no episode has two makers."""
-        return self.is_best[self.data.episode_start]
+    def is_maze(self) -> bool:
+        """Whether success counts, not the return."""
+        return "to_middle" in self.names
 
     def rows_by(self, behavior: str) -> Array:
         """(n,) bool."""
@@ -140,36 +129,25 @@ class Labelled:
         return dataclasses.replace(self, data=dataclasses.replace(self.data, **columns), label=self.label[rows])
 
 
-def is_scripted(name: str) -> bool:
-    """Whether a dataset was recorded here from a script."""
-    return (SOURCES | SMOKE_SOURCES)[name].file in SCRIPTS
-
-
 def load(name: str, folder: Path, work: Path) -> Labelled:
-    """A dataset of the protocol by its name.
+    """A dataset of the board by its name.
 
     Args:
         folder: of the HDF5 files.
-        work: where what the protocol records itself is kept.
+        work: where what the board records itself is kept.
     """
-    source = (SOURCES | SMOKE_SOURCES)[name]
+    source = SOURCES[name]
     path = (work if source.file in RECORDED else folder) / f"{source.file}.hdf5"
     if source.file in RECORDED and not path.exists():
         partial = path.with_name(f"{path.stem}-{os.getpid()}.partial")  # others may record it, too
         RECORDED[source.file](partial)
         partial.replace(path)
     whole = _read(path, source)
-    if source.file in SCRIPTS:
+    if source.file == "lander":
         whole = _between(whole, "random", "heuristic")
+    if source.noisy:
+        whole = _with_noise(whole)
     return whole if source.best_share is None else _mixture(whole, source.best_share)
-
-
-def half(whole: Labelled, which: int, seed: int) -> Labelled:
-    """One of two random halves of the episodes."""
-    order = np.random.default_rng(seed).permutation(len(whole.data.episode_start))
-    keep = np.zeros(len(order), dtype=bool)
-    keep[order[which::2]] = True
-    return whole.keep_episodes(keep)
 
 
 def _read(path: Path, source: Source) -> Labelled:
@@ -199,6 +177,18 @@ def _between(whole: Labelled, lowest: str, highest: str) -> Labelled:
         for name in (lowest, highest)
     )
     return dataclasses.replace(whole, data=dataclasses.replace(whole.data, reference_returns=references))
+
+
+def _with_noise(whole: Labelled) -> Labelled:
+    """Rewards with Gaussian noise, drawn once, that adds to returns the variance that they have without it.
+
+    Noise of deviation s adds s^2 times its length to the variance of an episode's return.
+    """
+    data = whole.data
+    deviation = data.episode_return.std() / np.sqrt(data.episode_length.mean())
+    noise = np.random.default_rng(0).normal(0.0, deviation, len(data))
+    reward = (data.reward + noise).astype(data.reward.dtype)
+    return dataclasses.replace(whole, data=dataclasses.replace(data, reward=reward))
 
 
 def _mixture(whole: Labelled, best_share: float) -> Labelled:

@@ -26,7 +26,8 @@ from vaco_curate.batches import Rows
 from vaco_curate.columns import transitions_from_columns
 from vaco_curate.formats.tables import write_table
 from vaco_curate.networks import PAPER_INPUTS, Policy, ScorerNetwork, TwinCritic, ValueNetwork
-from vaco_curate.promise import PathPrior, Paths
+from vaco_curate.paths import Paths
+from vaco_curate.prior import Prior
 from vaco_curate.scaling import Scaling
 from vaco_curate.scorer import Scorer
 from vaco_curate.stacked import StackedMLP
@@ -337,17 +338,12 @@ def random_scorer(d: int, k: int) -> Scorer:
         score_shift=torch.zeros(1),
         score_bound=5.0,
         activation="exp",
-        prior=PathPrior.fit(
-            Paths(
-                np.arange(0, 1_000_000, 1000), np.full(1000, 1000), np.zeros(1000, bool), np.ones(1000, bool)
-            ),
-            np.random.default_rng(0).standard_normal((1000, d)),
-            np.random.default_rng(1).standard_normal((1, 1000)),
+        prior=Prior.fit(
+            Paths(np.arange(0, 100_000, 1000), np.full(100, 1000)),
+            np.random.default_rng(1).standard_normal(100_000),
+            np.ones(100_000, bool),
             sample_size=0.15,
-            plateau=0.5,
-            discount=0.996,
-            longest_path=1000,
-            bandwidth=0.3,
+            discount=0.99,
         )[0],
         provenance={},
     )

@@ -12,7 +12,7 @@ from vaco_curate.evaluation import (
     Environment,
     bootstrap_interval,
     check_environment,
-    clone_policy,
+    clone_policies,
     normalized_return,
     reference_returns,
     rollout_returns,
@@ -25,9 +25,20 @@ PENDULUM = Environment("Pendulum-v1")
 SETTINGS = CloningSettings(updates=300, hidden=(32, 32), learning_rate=3e-3)
 
 
-def clone(data, weight, **options):
+def clone(data, weight, seed=0):
     scaling = fit_scaling(data, reward_shift=0.0, reward_horizon=None)
-    return clone_policy(data, weight, scaling, SETTINGS, **({"seed": 0} | options))
+    (policy,) = clone_policies(data, weight[None], scaling, SETTINGS, seeds=[seed])
+    return policy
+
+
+def test_a_clone_depends_on_its_weights_and_its_seed_alone():
+    data = two_experts()
+    weights = np.stack([np.repeat([1.0, 0.0], 60), np.repeat([1.0, 3.0], 60)])
+    scaling = fit_scaling(data, reward_shift=0.0, reward_horizon=None)
+    both = clone_policies(data, weights, scaling, SETTINGS, seeds=[3, 5])
+    for policy, weight, seed in zip(both, weights, (3, 5), strict=True):
+        alone = clone(data, weight, seed=seed).act(data.observation)
+        assert policy.act(data.observation) == pytest.approx(alone, abs=1e-5)
 
 
 def two_experts():

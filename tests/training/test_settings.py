@@ -15,15 +15,15 @@ def test_resolved_settings_read_back_to_the_same(preset):
 
 
 def test_a_part_of_the_settings_replaces_that_part_only():
-    settings = settings_from_json({"bilevel": {"longest_path": 7}}, PRESETS["quick"])
-    assert settings.bilevel.longest_path == 7
+    settings = settings_from_json({"bilevel": {"batch_size": 7}}, PRESETS["quick"])
+    assert settings.bilevel.batch_size == 7
     assert settings.value == PRESETS["quick"].value
 
 
 @pytest.mark.parametrize(
     ("facts", "message"),
     [
-        ({"bilevel": {"longestpath": 7}}, r"unknown setting bilevel.longestpath(.|\n)*longest_path"),
+        ({"bilevel": {"batchsize": 7}}, r"unknown setting bilevel.batchsize(.|\n)*batch_size"),
         ({"value": 3}, "must be an object"),
         ({"value": {"updates": "many"}}, "value.updates must be a finite int"),
         ({"value": {"updates": True}}, "value.updates must be a finite int"),
@@ -34,7 +34,6 @@ def test_a_part_of_the_settings_replaces_that_part_only():
         ({"bilevel": {"noise_on": "reward"}}, "state or action"),
         ({"bilevel": {"noise": [0.1]}}, "two values"),
         ({"bilevel": {"merge_value_updates": True}}, "prior is uniform"),
-        ({"bilevel": {"prior_plateau": 1.0}}, "prior_plateau is 1.0, it must be in"),
         ({"bilevel": {"prior_sample_size": 1.0}}, "prior_sample_size is 1.0, it must be in"),
         (
             {"bilevel": {"merge_value_updates": True, "prior": "uniform", "standardize_q": False}},

@@ -363,17 +363,6 @@ def test_the_prior_is_fitted_with_the_sample_size_of_the_settings():
     assert few[0] > 1.5 * many[0] > 0.0
 
 
-def test_the_prior_finds_the_few_that_are_far_better_where_it_is_told_to():
-    data = make_transitions(episodes=100)
-    reward = np.repeat(np.where(np.arange(100) < 6, 50.0, 0.0), data.episode_length).astype(np.float32)
-    data = dataclasses.replace(data, reward=reward)
-    found, ignored = (
-        train(data, tiny_settings(prior_plateau=plateau)).scorer.prior.inverse_temperature
-        for plateau in (0.9, 0.0)
-    )
-    assert found[0] > 1.5 * ignored[0] > 0.0
-
-
 def test_rewards_that_tell_nothing_give_a_uniform_prior():
     data = make_transitions(columns={"reward": np.zeros(120, np.float32)})
     scorer = train(data, tiny_settings(divergence_coefficient=100.0)).scorer

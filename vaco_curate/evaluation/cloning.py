@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from torch import Tensor
 
+from vaco_curate.batches import Rows
 from vaco_curate.networks import Policy
 from vaco_curate.policy import TrainedPolicy
 from vaco_curate.scaling import Scaling
 from vaco_curate.stacked import StackedMLP
 from vaco_curate.training.arithmetic import training_arithmetic
+from vaco_curate.training.draws import Draws, cumulative_shares
+from vaco_curate.training.loop import Updates
 from vaco_curate.training.lower_level import CloningUpdate
 from vaco_curate.training.optim import Adam
+from vaco_curate.training.trainer import network_rows
 from vaco_curate.transitions import Array, Transitions
 
 
@@ -34,44 +41,72 @@ class CloningSettings:
 
 
 @training_arithmetic()
-def clone_policy(
+def clone_policies(
     data: Transitions,
-    weight: Array,
+    weights: Array,
     scaling: Scaling,
     settings: CloningSettings,
     *,
-    seed: int,
+    seeds: Sequence[int],
     device: torch.device | str = "cpu",
-) -> TrainedPolicy:
-    """Clone the weighted data.
+) -> list[TrainedPolicy]:
+    """Clone weighted data, K times side by side.
 
     Rows are drawn in proportion to their weight rather than multiplied by it: the expected gradient
-    is that of VACO's Eq. 7, with less variance when few rows carry the weight.
+    is that of VACO's Eq. 7, with less variance when few rows carry the weight. A clone depends on its weights
+    and its seed alone.
 
     Args:
-        weight: (n,) non-negative; only ratios matter.
+        weights: (K, n) non-negative; only ratios matter.
         scaling: the run's, so that all policies of a comparison see the same inputs.
+        seeds: one for each of K clones.
     """
     device = torch.device(device)
-    rows = weight > 0
-    observation = torch.from_numpy(scaling.observation(data.observation[rows])).to(device)
-    action = torch.from_numpy(scaling.action(data.action[rows])).to(device)
-    share = torch.from_numpy(weight[rows].cumsum()).to(device)
-    share /= share[-1].clone()
-    generator = torch.Generator(device).manual_seed(seed)
+    rows = network_rows(data, scaling, device)
+    policies = fresh_policies(rows, settings.hidden, seeds, "highest")
+    optimizer = Adam([policies], settings.learning_rate)
+    clone = CloningUpdate(policies, optimizer, settings.batch_size)
+    alike = torch.ones(len(seeds), settings.batch_size, device=device)
+
+    def update(batch: Rows, _drawn: Tensor, _noise: Tensor, measure: bool) -> dict[str, Tensor]:
+        predicted = clone(batch.observation, batch.action, alike)
+        return {"cloning_loss": (predicted - batch.action).square().sum(-1).mean(-1)} if measure else {}
+
+    shares = cumulative_shares(torch.from_numpy(np.asarray(weights)).to(device))
+    everything = torch.arange(len(data), device=device)
+    draws = Draws(rows, seeds, 0, everything, settings.batch_size, shares=shares)
+    Updates(update, draws, falling_rate(optimizer, settings.learning_rate, settings.updates)).run(
+        0, settings.updates
+    )
+    return [trained_policy(policies, member, scaling, settings.hidden) for member in range(len(seeds))]
+
+
+def fresh_policies(
+    rows: Rows, hidden: Sequence[int], seeds: Sequence[int], hidden_precision: str
+) -> StackedMLP:
+    """Untrained policies; each depends on its seed alone."""
+    networks = []
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = Policy(data.observation_size, data.action_size, settings.hidden)
-    policy = StackedMLP.of([network.layers], device=device)
-    optimizer = Adam([policy], settings.learning_rate)
-    clone = CloningUpdate(policy, optimizer, settings.batch_size)
-    alike = torch.ones(1, settings.batch_size, device=device)
-    for update in range(settings.updates):
-        optimizer.learning_rate = (
-            settings.learning_rate * (1.0 + math.cos(math.pi * update / settings.updates)) / 2
-        )
-        draws = torch.rand(settings.batch_size, generator=generator, device=device, dtype=share.dtype)
-        batch = torch.searchsorted(share, draws).clamp_max(len(share) - 1)
-        clone(observation.index_select(0, batch)[None], action.index_select(0, batch)[None], alike)
-    policy.write_to(0, network.layers)
-    return TrainedPolicy(network.to(device).eval(), scaling, settings.hidden)
+        for seed in seeds:
+            torch.manual_seed(seed)
+            networks.append(Policy(rows.observation_size, rows.action_size, hidden).layers)
+    return StackedMLP.of(networks, hidden_precision=hidden_precision, device=rows.device)
+
+
+def falling_rate(optimizer: Adam, learning_rate: float, updates: int) -> Callable[[int], None]:
+    """Sets the learning rate of an update: from ``learning_rate`` to 0 along a half cosine."""
+
+    def set_rate(update: int) -> None:
+        optimizer.learning_rate.fill_(learning_rate * (1.0 + math.cos(math.pi * update / updates)) / 2)
+
+    return set_rate
+
+
+def trained_policy(
+    policies: StackedMLP, member: int, scaling: Scaling, hidden: tuple[int, ...]
+) -> TrainedPolicy:
+    """One member of a stack, with its scaling."""
+    with torch.random.fork_rng(devices=[]):  # a network draws its first parameters
+        network = Policy(policies.sizes[0], policies.sizes[-1], hidden)
+    policies.write_to(member, network.layers)
+    return TrainedPolicy(network.to(policies.flat.device).eval(), scaling, hidden)

@@ -21,7 +21,7 @@ from vaco_curate.evaluation import (
     Environment,
     bootstrap_interval,
     check_environment,
-    clone_policy,
+    clone_policies,
     normalized_return,
     reference_returns,
     rollout_returns,
@@ -138,7 +138,9 @@ def evaluate_policy(
         for seed in range(settings.seeds):
             on_policy(name, seed)
             rows = weight if name == CURATED_NAME else _comparison(name, data, run, weight, seed)
-            policy = clone_policy(data, rows, scaling, settings.cloning, seed=seed, device=torch_device)
+            (policy,) = clone_policies(
+                data, rows[None], scaling, settings.cloning, seeds=[seed], device=torch_device
+            )
             returns[seed] = rollout_returns(
                 policy, env, episodes=settings.episodes, seed=1_000 * seed, parts=parts
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -188,7 +189,7 @@ def finish_run(
         effective_sample_share=share,
         effective_episodes=effective,
         seconds={part: round(value, 3) for part, value in seconds.items()},
-        notes=(*scored.notes, _note_on_actions(scorer)),
+        notes=(*scored.notes, _note_on_actions(scorer), *_note_on_persistence(scorer)),
         warnings=tuple(
             score_warnings(
                 score,
@@ -213,6 +214,19 @@ def finish_run(
     }
     write_manifest(work, manifest | outcome)
     return result
+
+
+def _note_on_persistence(scorer: Scorer) -> list[str]:
+    """Over how many steps scores are smoothed, and what that means for a filter."""
+    if scorer.prior is None:
+        return []
+    scales = sorted({one.scale for one in scorer.prior.persistence})
+    if scales == [math.inf]:
+        return [
+            "behavior persists over whole episodes here: the rows of one share the larger part of their score"
+        ]
+    steps = " or ".join("whole episodes" if math.isinf(scale) else f"{scale:.0f} steps" for scale in scales)
+    return [f"behavior persists over about {steps} here: filter rows or windows, for episodes mix good and bad"]
 
 
 def _note_on_actions(scorer: Scorer) -> str:

@@ -15,6 +15,16 @@ BLOCK = 50
 """Updates drawn at once. A generator's call costs as much as a small kernel; so drawn, it costs nothing."""
 
 
+def cumulative_shares(weight: Tensor) -> Tensor:
+    """Cumulative shares of candidates that are drawn in proportion to their weight, (K, n) float64.
+
+    Args:
+        weight: (K, n), non-negative; only ratios matter.
+    """
+    shares = weight.to(torch.float64).cumsum(dim=-1)
+    return shares / shares[:, -1:].clone()
+
+
 class Draws:
     """Minibatch rows, and noise if wanted, of all members for a block of updates.
 
@@ -26,6 +36,8 @@ class Draws:
         seeds: one for each member.
         phase: 0 or 1, so that the phases draw differently.
         candidates: row numbers to draw from, (n,) int64, on the training device.
+        shares: (K, n) float64, on that device: cumulative shares of the candidates among a member's draws; None
+            where all are drawn alike.
         noise_width: columns of standard normal noise for each row; 0 for none.
         deviation: of the noise at an update.
 
@@ -42,11 +54,12 @@ class Draws:
         candidates: Tensor,
         batch_size: int,
         *,
+        shares: Tensor | None = None,
         noise_width: int = 0,
         deviation: Callable[[int], float] = lambda update: 0.0,
     ) -> None:
         self.source, self.seeds, self.phase, self.candidates = source, seeds, phase, candidates
-        self.deviation = deviation
+        self.shares, self.deviation = shares, deviation
         shape = (BLOCK, len(seeds), batch_size)
         device = candidates.device
         self.rows = torch.zeros(shape, dtype=torch.int64, device=device)
@@ -61,8 +74,7 @@ class Draws:
         for member, seed in enumerate(self.seeds):
             generator = self._generator(seed, block)
             shape = (BLOCK, self.rows.shape[2])
-            drawn = torch.randint(len(self.candidates), shape, generator=generator, device=self.rows.device)
-            self.rows[:, member] = self.candidates[drawn]
+            self.rows[:, member] = self.candidates[self._drawn(member, shape, generator)]
             if self.noise.shape[-1]:
                 self.noise[:, member] = torch.randn(
                     (*shape, self.noise.shape[-1]), generator=generator, device=self.noise.device
@@ -79,6 +91,14 @@ class Draws:
         if self._fetched is None:
             return self.source.take(self.rows[number])
         return replace(self.source, values=self._fetched[number])
+
+    def _drawn(self, member: int, shape: tuple[int, int], generator: torch.Generator) -> Tensor:
+        """Positions among the candidates."""
+        device = self.rows.device
+        if self.shares is None:
+            return torch.randint(len(self.candidates), shape, generator=generator, device=device)
+        uniform = torch.rand(shape, generator=generator, device=device, dtype=self.shares.dtype)
+        return torch.searchsorted(self.shares[member], uniform, right=True)  # what has no share is never drawn
 
     def _generator(self, seed: int, block: int) -> torch.Generator:
         mixed = np.random.SeedSequence((seed, self.phase, block)).generate_state(1, np.uint64)[0]

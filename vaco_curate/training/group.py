@@ -11,10 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vaco_curate.advantage import Persistence, td_errors
 from vaco_curate.batches import Rows
 from vaco_curate.networks import Policy, ScorerNetwork, TwinCritic, ValueNetwork, bounded, scorer_inputs
 from vaco_curate.passes import forward_only, outputs, smaller_of_twins
-from vaco_curate.promise import PathPrior, Paths, kept_promise, spread_evenly
+from vaco_curate.paths import Paths
+from vaco_curate.prior import Prior
 from vaco_curate.stacked import StackedMLP
 from vaco_curate.training.bilevel_phase import (
     BilevelState,
@@ -44,22 +46,23 @@ class Group:
     Args:
         rows: the dataset in network units, on the training device or in a mapped file.
         paths: of the dataset.
-        learnable: numbers of the rows that values can be learned from, on the training device.
+        known: (n,) bool, rows that values can be learned from: those whose TD error is known.
         seeds: one for each member.
     """
 
     def __init__(
-        self, rows: Rows, paths: Paths, learnable: Tensor, settings: TrainSettings, seeds: Sequence[int]
+        self, rows: Rows, paths: Paths, known: Array, settings: TrainSettings, seeds: Sequence[int]
     ) -> None:
-        self.rows, self.paths, self.learnable = rows, paths, learnable
+        self.rows, self.paths, self.known = rows, paths, known
+        self.learnable = torch.from_numpy(np.flatnonzero(known)).to(rows.device)
         self.settings, self.seeds = settings, seeds
         self.value_state, self.bilevel_state = create_states(
             rows.observation_size, rows.action_size, settings, seeds, rows.device
         )
-        self.prior: PathPrior | None = None
+        self.prior: Prior | None = None
         watched = len(self._watched)
-        promise = settings.bilevel.prior == "promise"
-        self.value_settling = Settling.new(len(seeds), 2 if promise else 1, watched, self._device)
+        by_advantage = settings.bilevel.prior == "advantage"
+        self.value_settling = Settling.new(len(seeds), 2 if by_advantage else 1, watched, self._device)
         self.bilevel_settling = Settling.new(len(seeds), 1, watched, self._device)
 
     @property
@@ -99,20 +102,22 @@ class Group:
         return Part(self.bilevel_state, Updates(update, draws), self.bilevel_settling, self.bilevel_signals)
 
     def value_signals(self) -> Tensor:
-        """What the value phase hands on, for watched rows: Q(s, a), and the promise if it is the prior.
+        """What the value phase hands on, for watched rows: Q(s, a), and the trajectory's advantage if it is the
+        prior.
 
         Returns:
             (K, signals, rows).
         """
         watched = self.rows.take(self._watched)
         signals = [smaller_of_twins(self.value_state.critic, watched.pair)]
-        if self.settings.bilevel.prior == "promise":
-            row = self._watched.cpu().numpy()
-            path, path_of_row = np.unique(
-                np.searchsorted(self.paths.start, row, side="right") - 1, return_inverse=True
-            )
-            promise = self._promises(self.paths.take(path))[:, path_of_row]
-            signals.append(torch.from_numpy(promise).to(watched.values))
+        if self.settings.bilevel.prior == "advantage":
+            some = self._watched_paths
+            rows, packed = some.rows(), some.packed()
+            smoothed = [
+                Persistence.fit(packed, errors, self.known[rows]).smoothed(packed, errors, self.known[rows])
+                for errors in self._td_errors(some)
+            ]
+            signals.append(torch.from_numpy(np.stack(smoothed)).to(watched.values))
         return torch.stack(signals, dim=1)
 
     def bilevel_signals(self) -> Tensor:
@@ -141,9 +146,14 @@ class Group:
         return self.rows.device
 
     @cached_property
+    def _watched_paths(self) -> Paths:
+        """Paths whose rows' order tells when a phase may end."""
+        return self.paths.drawn(SAMPLE_ROWS)
+
+    @cached_property
     def _watched(self) -> Tensor:
-        """Rows whose order tells when a phase may end."""
-        return torch.from_numpy(spread_evenly(len(self), SAMPLE_ROWS)).to(self._device)
+        """Their rows."""
+        return torch.from_numpy(self._watched_paths.rows()).to(self._device)
 
     def _update(self) -> Update:
         """With frozen critics: Q(s, a), V(s) and the prior of every row are computed once."""
@@ -208,38 +218,44 @@ class Group:
         settings = self.settings.bilevel
         if settings.prior == "uniform":
             return torch.zeros(len(self.seeds), len(self), device=self._device)
-        paths = self.paths
-        promise = self._promises(paths)
-        start = self.rows.take(torch.from_numpy(paths.start)).observation.cpu().numpy()
-        self.prior, log_rho = PathPrior.fit(
-            paths,
-            start,
-            promise,
-            sample_size=settings.prior_sample_size,
-            plateau=settings.prior_plateau,
-            discount=settings.path_discount,
-            longest_path=settings.longest_path,
-            bandwidth=settings.start_bandwidth,
-        )
-        return torch.from_numpy(paths.spread(log_rho.astype(np.float32))).to(self._device)
+        priors, log_rho = [], torch.empty(len(self.seeds), len(self), device=self._device)
+        for member, errors in enumerate(self._td_errors(self.paths)):
+            prior, of_rows = Prior.fit(
+                self.paths,
+                errors,
+                self.known,
+                sample_size=settings.prior_sample_size,
+                discount=self.settings.value.discount,
+            )
+            priors.append(prior)
+            log_rho[member] = torch.from_numpy(of_rows)
+        self.prior = Prior.joined(priors)
+        return log_rho
 
-    def _promises(self, paths: Paths) -> Array:
-        """The promise that every path has kept, by every member's V, (K, paths) float64."""
-        first, last = (self.rows.take(torch.from_numpy(row)) for row in (paths.start, paths.last))
-        known = torch.from_numpy(paths.has_successor).to(self._device)
-        reached = torch.where(known.unsqueeze(-1), last.next_observation, last.observation)
-        first_value, last_value = (
-            self._values(states).cpu().numpy().astype(np.float64) for states in (first.observation, reached)
+    def _td_errors(self, paths: Paths) -> Iterator[Array]:
+        """TD errors of the rows of some paths by every member's V, one member after the other, (rows,) each."""
+        rows = torch.from_numpy(paths.rows())
+        whole = len(rows) == len(self)
+        observation = self.rows.observation if whole else self.rows.take(rows).observation
+        reward, terminated = (
+            column.cpu().numpy() if whole else column[rows.to(column.device)].cpu().numpy()
+            for column in (self.rows.reward, self.rows.terminated)
         )
+        values = self._values(observation)
+        reached = self._values(self.rows.take(torch.from_numpy(paths.last)).next_observation)
+        for value, last_value in zip(values.cpu().numpy(), reached.cpu().numpy(), strict=True):
+            if not self._rewards_tell:
+                yield np.zeros(len(value))  # V is nothing but noise
+                continue
+            next_value = paths.packed().next_values(value, last_value)
+            discount = self.settings.value.discount
+            yield td_errors(reward.astype(np.float64), value, next_value, terminated, discount=discount)
+
+    @cached_property
+    def _rewards_tell(self) -> bool:
+        """Whether rewards, or how long paths earn them, differ."""
         reward = self.rows.reward.cpu().numpy()
-        if np.ptp(np.add.reduceat(reward, self.paths.start)) == 0.0 and np.ptp(reward) == 0.0:
-            return np.zeros(first_value.shape)  # rewards tell nothing, and V is nothing but noise
-        return np.stack(
-            [
-                kept_promise(paths, reward, promised, ahead, discount=self.settings.bilevel.path_discount)
-                for promised, ahead in zip(first_value, last_value, strict=True)
-            ]
-        )
+        return bool(np.ptp(np.add.reduceat(reward, self.paths.start)) or np.ptp(reward))
 
 
 def create_states(

@@ -52,10 +52,15 @@ class Updates:
 
     On CUDA a whole block of updates is captured as one graph and replayed: an update's kernels are so
     short that launching them one by one would take longer than running them.
+
+    Args:
+        before: called with the first update of what is run next, at least once for every block.
     """
 
-    def __init__(self, update: Update, draws: Draws) -> None:
-        self.update, self.draws = update, draws
+    def __init__(
+        self, update: Update, draws: Draws, before: Callable[[int], None] = lambda update: None
+    ) -> None:
+        self.update, self.draws, self.before = update, draws, before
         self.names: list[str] = []
         self.sums: Tensor | None = None
         self.graph: torch.cuda.CUDAGraph | None = None
@@ -65,6 +70,7 @@ class Updates:
         while first < last:
             block, begin = divmod(first, BLOCK)
             end = min(BLOCK, begin + last - first)
+            self.before(first)
             self.draws.fill(block)
             if self.draws.rows.is_cuda and end - begin == BLOCK:
                 self._replay()

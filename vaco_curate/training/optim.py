@@ -20,13 +20,16 @@ class Adam:
     Torch's defaults for all but the learning rate.
 
     Attributes:
+        learning_rate: of the steps from now on; a tensor on the device, which a captured CUDA graph reads.
         gradients: one for each stack, to be filled before ``step``.
         first, second, steps: the moments of each and the number of steps, which a checkpoint keeps.
     """
 
     def __init__(self, networks: Sequence[StackedMLP], learning_rate: float) -> None:
-        self.learning_rate = learning_rate
         self.parameters = [network.flat for network in networks]
+        device = self.parameters[0].device  # where the fused kernel reads the rate as float32, on CUDA
+        kind = torch.float32 if device.type == "cuda" else torch.float64
+        self.learning_rate = torch.tensor(learning_rate, dtype=kind, device=device)
         self.gradients = [network.like() for network in networks]
         self.first = [torch.zeros_like(parameter) for parameter in self.parameters]
         self.second = [torch.zeros_like(parameter) for parameter in self.parameters]
@@ -37,7 +40,7 @@ class Adam:
         """One step on the gradients."""
         if all(native.usable(parameter) for parameter in self.parameters):
             self.steps += 1
-            step = self.steps.item()
+            step, learning_rate = self.steps.item(), self.learning_rate.item()
             for parameter, gradient, first, second in zip(
                 self.parameters, self.gradients, self.first, self.second, strict=True
             ):
@@ -46,7 +49,7 @@ class Adam:
                     gradient.flat,
                     first,
                     second,
-                    learning_rate=self.learning_rate,
+                    learning_rate=learning_rate,
                     betas=BETAS,
                     epsilon=EPSILON,
                     step=step,

@@ -52,17 +52,11 @@ class BilevelSettings:
         divergence_coefficient: of KL(prior w || prior) in the upper level; 0 leaves it out.
         data_divergence_coefficient: of KL(w || 1), over all rows of the data alike: holds w to one on rows that
             the prior leaves without weight; 0 leaves it out.
-        prior: the base measure that the network's weight multiplies: "uniform", or "promise": how a row's
-            path compares with others from similar starts in what it earned beyond what was promised
-            (promise.py).
-        path_discount: of "promise".
-        longest_path: paths of more steps are cut into several for "promise".
-        start_bandwidth: how near starts must be to be compared, in standard deviations of the data.
+        prior: the base measure that the network's weight multiplies: "uniform", or "advantage": the exponential
+            of the advantage of the trajectory around a row (prior.py).
         upper_states: which states the policy's value is averaged over: "data", as in the paper, or "prior".
-        prior_sample_size: effective sample size of "promise", as a share of the rows; larger where many rows
-            are nearly as good as the best (promise.inverse_temperature_for).
-        prior_plateau: where few rows are far better than all others it is theirs: found where this is the
-            largest elasticity of the sample size (promise.inverse_temperature_for); 0 does not look for it.
+        prior_sample_size: effective sample size of "advantage", as a share of the rows; larger where many rows
+            are nearly as good as the best, smaller where few are far better (prior.inverse_temperature_for).
         scorer_average: share of itself that the average of the scorer's parameters, which is exported, keeps in
             an update; 0 exports the last scorer.
         merge_value_updates: the paper's appendix: a value update before every bi-level update.
@@ -84,12 +78,8 @@ class BilevelSettings:
     standardize_alignment: bool = True
     divergence_coefficient: float = 10.0
     data_divergence_coefficient: float = 1.0
-    prior: Literal["promise", "uniform"] = "promise"
-    path_discount: float = 0.996
-    longest_path: int = 1_000
-    start_bandwidth: float = 0.3
+    prior: Literal["advantage", "uniform"] = "advantage"
     prior_sample_size: float = 0.15
-    prior_plateau: float = 0.5
     upper_states: Literal["data", "prior"] = "prior"
     scorer_average: float = 0.0
     merge_value_updates: bool = False
@@ -242,22 +232,19 @@ def _check(settings: TrainSettings) -> None:
             bilevel.data_divergence_coefficient >= 0,
             ">= 0",
         ),
-        ("bilevel.prior", bilevel.prior, bilevel.prior in ("promise", "uniform"), "promise or uniform"),
+        ("bilevel.prior", bilevel.prior, bilevel.prior in ("advantage", "uniform"), "advantage or uniform"),
         (
             "bilevel.upper_states",
             bilevel.upper_states,
             bilevel.upper_states in ("data", "prior"),
             "data or prior",
         ),
-        ("bilevel.path_discount", bilevel.path_discount, 0 <= bilevel.path_discount <= 1, "in [0, 1]"),
         ("bilevel.scorer_average", bilevel.scorer_average, 0 <= bilevel.scorer_average < 1, "in [0, 1)"),
-        ("bilevel.longest_path", bilevel.longest_path, bilevel.longest_path >= 1, ">= 1"),
-        ("bilevel.start_bandwidth", bilevel.start_bandwidth, bilevel.start_bandwidth > 0, "> 0"),
         (
             "bilevel.merge_value_updates",
             bilevel.merge_value_updates,
             not bilevel.merge_value_updates or bilevel.prior == "uniform",
-            "false unless bilevel.prior is uniform: the promise needs finished values",
+            "false unless bilevel.prior is uniform: TD errors need finished values",
         ),
         (
             "bilevel.inputs",
@@ -284,7 +271,6 @@ def _check(settings: TrainSettings) -> None:
             0 < bilevel.prior_sample_size < 1,
             "in (0, 1)",
         ),
-        ("bilevel.prior_plateau", bilevel.prior_plateau, 0 <= bilevel.prior_plateau < 1, "in [0, 1)"),
         (
             "matmul_precision",
             settings.matmul_precision,

@@ -16,8 +16,9 @@ from vaco_curate import native
 from vaco_curate.batches import Rows
 from vaco_curate.errors import DatasetError
 from vaco_curate.networks import Policy
+from vaco_curate.paths import LONGEST_PATH, Paths
 from vaco_curate.policy import TrainedPolicy
-from vaco_curate.promise import PathPrior, Paths
+from vaco_curate.prior import Prior
 from vaco_curate.scaling import Scaling, fit_scaling
 from vaco_curate.scorer import Scorer
 from vaco_curate.stacked import StackedMLP
@@ -78,16 +79,20 @@ def train(
     scaling = fit_scaling(
         data, reward_shift=settings.value.reward_shift, reward_horizon=settings.value.reward_horizon
     )
-    rows = _rows(data, scaling, device, scratch)
-    learnable = torch.from_numpy(np.flatnonzero(data.is_learnable)).to(device)
-    paths = Paths.of(data, settings.bilevel.longest_path)
+    if not data.is_learnable.any():
+        raise DatasetError(
+            f"{data.source}: no row has a successor or a true end, there is nothing to learn values from",
+            fix="store next_observation, or whole episodes",
+        )
+    rows = network_rows(data, scaling, device, scratch)
+    paths = Paths.of(data, LONGEST_PATH)
     threads = torch.get_num_threads() if native.load() is not None else 1
     began = checkpoint if resume and checkpoint is not None and checkpoint.exists() else None
     with training_arithmetic():
         sizes = read_facts(began)["groups"] if began else group_sizes(members, threads, device)
         starts = [seed + sum(sizes[:number]) for number in range(len(sizes))]
         groups = [
-            Group(rows, paths, learnable, settings, range(start, start + size))
+            Group(rows, paths, data.is_learnable, settings, range(start, start + size))
             for start, size in zip(starts, sizes, strict=True)
         ]
         states = {
@@ -135,13 +140,14 @@ def group_sizes(members: int, threads: int, device: torch.device) -> list[int]:
     return [members // count + (number < members % count) for number in range(count)]
 
 
-def _rows(data: Transitions, scaling: Scaling, device: torch.device, scratch: Path | None) -> Rows:
-    if not data.is_learnable.any():
-        raise DatasetError(
-            f"{data.source}: no row has a successor or a true end, there is nothing to learn values from",
-            fix="store next_observation, or whole episodes",
-        )
+def network_rows(
+    data: Transitions, scaling: Scaling, device: torch.device, scratch: Path | None = None
+) -> Rows:
+    """A dataset in network units.
 
+    Args:
+        scratch: folder to keep it in, in a file that goes with the process; None keeps it on the device.
+    """
     shape = len(data), 2 * data.observation_size + data.action_size + 2
     values = torch.empty(shape, device=device) if scratch is None else _mapped(scratch, shape)
     for part in blocks(len(data)):
@@ -188,7 +194,7 @@ def _export_scorer(
         score_shift=torch.zeros_like(q_mean),
         score_bound=settings.bilevel.score_bound,
         activation=settings.bilevel.activation,
-        prior=PathPrior.joined(priors) if priors else None,
+        prior=Prior.joined(priors) if priors else None,
         provenance={"settings": settings.to_json()},
     )
     return scorer.with_common_level(data) if settings.bilevel.normalize_weights else scorer

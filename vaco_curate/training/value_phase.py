@@ -44,6 +44,9 @@ class ValueUpdate:
     The same numbers as ``reference.value_step``, without its repetitions: V sees s and s' in one
     pass, both critics share every product, and Q's own forward pass does not wait for V's update, which it
     does not depend on. Buffers are made once.
+
+    Attributes:
+        advantage: (K, batch), min Q(s, a) of the target critics less V(s), before the last update.
     """
 
     def __init__(self, state: ValueState, settings: ValueSettings) -> None:
@@ -71,7 +74,7 @@ class ValueUpdate:
         q_value = self.target_critic.forward(self.pairs).view(2, members, size).amin(dim=0)
         values = self.both_values.forward(self.states)[..., 0]
         next_value, value = values[:, :size].clone(), values[:, size:]
-        error = q_value - value
+        error = self.advantage = q_value - value
         mean_value = value.mean(dim=-1) if measure else value
 
         value_gradient, critic_gradient = state.optimizer.gradients

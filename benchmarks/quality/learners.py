@@ -1,0 +1,219 @@
+"""Policies learned from selections of one dataset, many side by side: cloning, IQL and TD3+BC.
+
+Selections times seeds are networks of one shape: they share every kernel of the stacked engine, on a GPU
+a few kernels an update for all of them. IQL's value step is the value phase's, its actor a weighted clone.
+
+Sources:
+    IQL: Kostrikov, Nair, Levine 2021, arXiv:2110.06169, with a deterministic actor.
+    TD3+BC: Fujimoto, Gu 2021, arXiv:2106.06860.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vaco_curate.batches import Rows
+from vaco_curate.evaluation import CloningSettings, clone_policies
+from vaco_curate.evaluation.cloning import falling_rate, fresh_policies, trained_policy
+from vaco_curate.gradients import tanh_gradient
+from vaco_curate.losses import advantage_weight, bellman_target
+from vaco_curate.networks import TwinCritic, ValueNetwork
+from vaco_curate.passes import forward_only, new_pass
+from vaco_curate.policy import TrainedPolicy
+from vaco_curate.scaling import Scaling
+from vaco_curate.stacked import StackedMLP
+from vaco_curate.training import ValueSettings
+from vaco_curate.training.arithmetic import training_arithmetic
+from vaco_curate.training.draws import Draws, cumulative_shares
+from vaco_curate.training.loop import Updates
+from vaco_curate.training.lower_level import CloningUpdate
+from vaco_curate.training.optim import Adam
+from vaco_curate.training.trainer import network_rows
+from vaco_curate.training.value_phase import ValueUpdate, create_value_state
+from vaco_curate.transitions import Array, Transitions
+
+HIDDEN = (256, 256)
+RATE = 3e-4
+BATCH = 256
+PRECISION = "high"
+"""Between hidden layers: float32, TF32 on a GPU."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What K policies are learned from.
+
+    Attributes:
+        rows: the dataset in network units.
+        learnable: numbers of the rows that values can be learned from.
+        shares: (K, learnable) of ``Draws``.
+        seeds: one for each policy.
+    """
+
+    rows: Rows
+    learnable: Tensor
+    shares: Tensor
+    seeds: Sequence[int]
+
+    def draws(self, noise_width: int = 0, deviation: float = 0.0) -> Draws:
+        """Minibatches of all policies."""
+        return Draws(
+            self.rows,
+            self.seeds,
+            0,
+            self.learnable,
+            BATCH,
+            shares=self.shares,
+            noise_width=noise_width,
+            deviation=lambda update: deviation,
+        )
+
+    def critics(self) -> StackedMLP:
+        """Fresh twins: the first critic of every policy, then the second."""
+        sizes = self.rows.observation_size, self.rows.action_size
+        with torch.random.fork_rng(devices=[]):
+            twins = [seeded(seed, TwinCritic, *sizes, HIDDEN) for seed in self.seeds]
+        return self.stack([twin.first for twin in twins] + [twin.second for twin in twins])
+
+    def values(self) -> StackedMLP:
+        """Fresh V of every policy."""
+        with torch.random.fork_rng(devices=[]):
+            values = [seeded(seed, ValueNetwork, self.rows.observation_size, HIDDEN) for seed in self.seeds]
+        return self.stack([value.layers for value in values])
+
+    def policies(self) -> StackedMLP:
+        """Fresh policies."""
+        return fresh_policies(self.rows, HIDDEN, self.seeds, PRECISION)
+
+    def stack(self, networks: Sequence[nn.Sequential]) -> StackedMLP:
+        """Networks of one shape, on the device."""
+        return StackedMLP.of(networks, hidden_precision=PRECISION, device=self.rows.device)
+
+
+def seeded(seed: int, make: Callable[..., nn.Module], *arguments: object) -> nn.Module:
+    """A network that depends on its seed alone."""
+    torch.manual_seed(seed)
+    return make(*arguments)
+
+
+def iql(problem: Problem, updates: int) -> StackedMLP:
+    """IQL with its settings for locomotion; the actor's rate falls to 0, as in the paper's appendix B."""
+    settings = ValueSettings(batch_size=BATCH, learning_rate=RATE, hidden=HIDDEN)
+    policies = problem.policies()
+    optimizer = Adam([policies], RATE)
+    value_update = ValueUpdate(create_value_state(problem.values(), problem.critics(), settings), settings)
+    clone = CloningUpdate(policies, optimizer, BATCH)
+
+    def update(batch: Rows, _drawn: Tensor, _noise: Tensor, measure: bool) -> dict[str, Tensor]:
+        metrics = value_update(batch, measure=measure)
+        clone(batch.observation, batch.action, advantage_weight(value_update.advantage))
+        return metrics
+
+    Updates(update, problem.draws(), falling_rate(optimizer, RATE, updates)).run(0, updates)
+    return policies
+
+
+DISCOUNT, POLYAK = 0.99, 0.005
+POLICY_NOISE, NOISE_CLIP, POLICY_EVERY, ALPHA = 0.2, 0.5, 2, 2.5
+"""TD3+BC's settings."""
+
+
+class TD3BCUpdate:
+    """One update of TD3+BC for every policy; the actor's turn comes every other time."""
+
+    def __init__(self, policies: StackedMLP, critics: StackedMLP) -> None:
+        self.policies, self.critics = policies, critics
+        self.target_policies, self.target_critics = policies.clone(), critics.clone()
+        self.policy_optimizer, self.critic_optimizer = Adam([policies], RATE), Adam([critics], RATE)
+        self.act, self.target_act = new_pass(policies, BATCH), forward_only(self.target_policies, BATCH)
+        self.q, self.target_q = new_pass(critics, BATCH), forward_only(self.target_critics, BATCH)
+        self.first_q = new_pass(critics.first_half(), BATCH)
+        self.pairs = critics.flat.new_zeros(critics.members, BATCH, critics.sizes[0])
+        self.turn = 0
+
+    def __call__(self, batch: Rows, noise: Tensor) -> Tensor:
+        """Update, and return the critics' loss, (K,)."""
+        members, d = self.policies.members, batch.observation_size
+        pairs = self.pairs.view(2, members, BATCH, -1)
+
+        next_observation = batch.next_observation
+        next_action = torch.tanh(self.target_act.forward(next_observation))
+        next_action = (next_action + noise.clamp(-NOISE_CLIP, NOISE_CLIP)).clamp(-1.0, 1.0)
+        pairs[..., :d], pairs[..., d:] = next_observation, next_action
+        next_value = self.target_q.forward(self.pairs).view(2, members, BATCH).amin(dim=0)
+        target = bellman_target(batch.reward, DISCOUNT, batch.terminated, next_value)
+
+        pairs.copy_(batch.pair)
+        error = self.q.forward(self.pairs).view(2, members, BATCH) - target
+        torch.mul(error, 2.0 / BATCH, out=self.q.derivatives[-1].view(2, members, BATCH))
+        self.q.backward(self.pairs, self.critic_optimizer.gradients[0])
+        self.critic_optimizer.step()
+
+        if self.turn % POLICY_EVERY == 0:
+            self._policy_step(batch)
+        self.turn += 1
+        return error.square().sum(dim=0).mean(dim=-1)
+
+    def _policy_step(self, batch: Rows) -> None:
+        """Minimize -lambda Q_1(s, pi(s)) + ||pi(s) - a||^2 / k, lambda = alpha / mean |Q_1|."""
+        members, d = self.policies.members, batch.observation_size
+        observation, wanted = batch.observation, batch.action
+        action = torch.tanh(self.act.forward(observation))
+        pairs = self.pairs[:members]
+        pairs[..., d:] = action
+        q_value = self.first_q.forward(pairs)
+        scale = ALPHA / q_value.abs().mean(dim=1, keepdim=True)
+        self.first_q.derivatives[-1].copy_(-scale.expand_as(q_value) / BATCH)
+        self.first_q.backpropagate()
+        by_action = self.first_q.input_gradient(slice(d, None))
+        by_action = by_action + (action - wanted) * (2.0 / wanted[0].numel())
+        torch.mul(by_action, tanh_gradient(action), out=self.act.derivatives[-1])
+        self.act.backward(observation, self.policy_optimizer.gradients[0])
+        self.policy_optimizer.step()
+        self.target_policies.flat.lerp_(self.policies.flat, POLYAK)
+        self.target_critics.flat.lerp_(self.critics.flat, POLYAK)
+
+
+def td3_bc(problem: Problem, updates: int) -> StackedMLP:
+    """TD3+BC with its settings."""
+    step = TD3BCUpdate(problem.policies(), problem.critics())
+
+    def update(batch: Rows, _drawn: Tensor, noise: Tensor, measure: bool) -> dict[str, Tensor]:
+        loss = step(batch, noise)
+        return {"critic_loss": loss} if measure else {}
+
+    Updates(update, problem.draws(problem.rows.action_size, POLICY_NOISE)).run(0, updates)
+    return step.policies
+
+
+LEARNERS = ("BC", "IQL", "TD3+BC")
+
+
+def learn(
+    learner: str,
+    data: Transitions,
+    weights: Array,
+    scaling: Scaling,
+    updates: int,
+    *,
+    seeds: Sequence[int],
+    device: torch.device | str,
+) -> list[TrainedPolicy]:
+    """K policies, each from the rows of a dataset drawn in proportion to its weights, (K, n)."""
+    if learner == "BC":
+        settings = CloningSettings(updates, BATCH, RATE, HIDDEN)
+        return clone_policies(data, weights, scaling, settings, seeds=seeds, device=device)
+    device = torch.device(device)
+    learnable = np.flatnonzero(data.is_learnable)
+    shares = cumulative_shares(torch.from_numpy(np.asarray(weights)[:, learnable]).to(device))
+    with training_arithmetic():
+        problem = Problem(
+            network_rows(data, scaling, device), torch.from_numpy(learnable).to(device), shares, seeds
+        )
+        policies = {"IQL": iql, "TD3+BC": td3_bc}[learner](problem, updates)
+    return [trained_policy(policies, member, scaling, HIDDEN) for member in range(len(seeds))]

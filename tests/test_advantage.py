@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_paths import paths_of
+
+from vaco_curate.advantage import SCALES, Persistence, td_errors
+
+
+def switching(segment: int, *, noise: float, paths: int = 40, length: int = 1000, seed: int = 0):
+    """Paths whose actors, good and bad ones, change every so many steps; and which rows are by good ones."""
+    generator = np.random.default_rng(seed)
+    count = -(-length // segment)
+    actors = np.repeat(generator.random((paths, count)) < 0.5, segment, axis=1)[:, :length].ravel()
+    errors = np.where(actors, 1.0, -1.0) + noise * generator.standard_normal(paths * length)
+    return paths_of(*[length] * paths), errors, actors
+
+
+def smoothed(paths, errors, known=None):
+    known = np.ones(len(errors), bool) if known is None else known
+    found = Persistence.fit(paths, errors, known)
+    return found, found.smoothed(paths, errors, known)
+
+
+def test_td_errors_by_hand():
+    errors = td_errors(
+        np.array([1.0, 2.0, 3.0]),
+        np.array([[10.0, 20.0, 30.0]]),
+        np.array([[20.0, 30.0, np.nan]]),
+        np.array([False, False, True]),
+        discount=0.5,
+    )
+    assert errors.tolist() == [[1.0 + 10.0 - 10.0, 2.0 + 15.0 - 20.0, 3.0 - 30.0]]
+
+
+def test_values_that_predict_every_reward_leave_no_error():
+    reward, value = np.random.default_rng(0).standard_normal(8), np.zeros(9)
+    for t in reversed(range(8)):
+        value[t] = reward[t] + 0.9 * value[t + 1]
+    assert td_errors(reward, value[:-1], value[1:], np.arange(8) == 7, discount=0.9) == pytest.approx(
+        np.zeros(8)
+    )
+
+
+def test_smoothing_equals_its_definition():
+    generator = np.random.default_rng(0)
+    paths, errors, known = paths_of(7, 1, 12), generator.standard_normal(20), generator.random(20) < 0.8
+    one = Persistence(scale=2.5, shrinkage=4.0, low=-1.0, high=1.5, predicted=0.5)
+    ours = one.smoothed(paths, errors, known)
+    for start, length in zip(paths.start, paths.length, strict=True):
+        for row in range(start, start + length):
+            others = np.arange(start, start + length)
+            weight = np.exp(-np.abs(others - row) / 2.5) * known[others]
+            total = (weight * np.clip(errors[others], -1.0, 1.5)).sum()
+            assert ours[row] == pytest.approx(total / (weight.sum() + 4.0), abs=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("segment", "expected"), [(60, {10.0, 30.0}), (400, {30.0, 100.0, 300.0}), (1000, {math.inf})]
+)
+def test_the_scale_is_that_over_which_behavior_persists(segment, expected):
+    paths, errors, good = switching(segment, noise=3.0)
+    found, advantage = smoothed(paths, errors)
+    assert found.scale in expected
+    told_apart = np.mean(advantage[good][:2000, None] > advantage[~good][None, :2000])
+    assert told_apart > 0.85
+    assert np.mean(errors[good][:2000, None] > errors[~good][None, :2000]) < 0.75, "single errors tell less"
+
+
+def test_evidence_is_shrunk_by_the_ratio_of_noise_to_what_differs():
+    """Paths that differ with deviation 1, and noise of deviation s a step: the best shrinkage is s^2 rows."""
+    generator = np.random.default_rng(0)
+    lengths = generator.integers(5, 200, 3000)
+    for noise in (3.0, 10.0):
+        level = np.repeat(generator.standard_normal(3000), lengths)
+        errors = level + noise * generator.standard_normal(lengths.sum())
+        found, _ = smoothed(paths_of(*lengths), errors)
+        assert found.scale == math.inf
+        assert noise**2 / 1.6 < found.shrinkage < 1.6 * noise**2
+
+
+def test_a_common_error_of_all_values_says_nothing_of_persistence():
+    generator = np.random.default_rng(0)
+    errors = generator.standard_normal(40_000)
+    for shift in (0.0, 5.0):
+        found, _ = smoothed(paths_of(*[200] * 200), errors + shift)
+        assert found.predicted < 0.01
+
+
+@given(st.floats(1e-3, 1e4))
+def test_the_advantage_has_the_scale_of_rewards_and_persistence_none(scale):
+    paths, errors, _ = switching(60, noise=2.0, paths=5)
+    (found, advantage), (other, moved) = smoothed(paths, errors), smoothed(paths, scale * errors)
+    assert (other.scale, other.shrinkage) == (found.scale, found.shrinkage)
+    assert moved == pytest.approx(scale * advantage, rel=1e-9, abs=1e-9 * scale)
+
+
+def test_rows_of_whole_paths_tie_and_short_paths_say_little():
+    generator = np.random.default_rng(0)
+    lengths = np.append(generator.integers(50, 200, 300), [2])
+    level = np.repeat(np.append(generator.standard_normal(300), [1.0]), lengths)
+    paths = paths_of(*lengths)
+    found, advantage = smoothed(paths, level + 3.0 * generator.standard_normal(len(level)))
+    assert found.scale == math.inf
+    spread = [np.ptp(advantage[a : b + 1]) for a, b in zip(paths.start, paths.last, strict=True)]
+    assert max(spread) == 0.0
+    errors = np.repeat(1.0, len(level))
+    constant = found.smoothed(paths, errors, np.ones(len(level), bool))
+    assert constant[-1] < 0.5 * constant[: lengths[0]].min()
+
+
+def test_a_row_of_which_nothing_is_known_keeps_what_was_promised():
+    paths, errors, known = paths_of(30, 1), np.ones(31), np.arange(31) < 30
+    _, advantage = smoothed(paths, errors, known)
+    assert advantage[-1] == 0.0
+    assert (advantage[:-1] > 0.0).all()
+
+
+@pytest.mark.parametrize(
+    ("lengths", "errors", "known"),
+    [
+        ((1,), [3.0], [True]),
+        ((1,), [math.nan], [False]),
+        ((1,) * 50, list(range(50)), [True] * 50),
+        ((5,), [0.0] * 5, [True] * 5),
+        ((5,), [math.nan] * 5, [False] * 5),
+    ],
+)
+def test_data_without_persistence_is_smoothed_over_whole_paths(lengths, errors, known):
+    found, advantage = smoothed(paths_of(*lengths), np.array(errors, float), np.array(known))
+    assert found.scale == SCALES[-1]
+    assert np.isfinite(advantage).all()
+
+
+def test_persistence_is_measured_on_drawn_paths_where_there_are_many(monkeypatch):
+    paths, errors, _ = switching(60, noise=3.0)
+    whole, _ = smoothed(paths, errors)
+    monkeypatch.setattr("vaco_curate.advantage.FITTED_ROWS", 20_000)
+    part, _ = smoothed(paths, errors)
+    assert part != whole
+    assert part.scale == whole.scale
+    assert part.shrinkage == pytest.approx(whole.shrinkage, rel=1.0)

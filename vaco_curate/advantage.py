@@ -1,0 +1,143 @@
+"""The advantage of a trajectory around each of its rows: TD errors, smoothed as far as behavior persists.
+
+TD errors are unbiased estimates of the advantages of single actions, and noisy. Behavior persists: what an
+actor did before and does after a row tells how good it is there. For how long it persists, and how much of a
+TD error is noise, shows in the data without any label: by how well what lies behind a row predicts what lies
+ahead of it.
+
+Source: ours (docs/method.md). Smoothing is Nadaraya and Watson's kernel estimate along the path, shrinkage
+towards zero that of random-effects models; over whole paths it is of the family of trajectory weighting (Hong,
+Agrawal, Tachet des Combes, Laroche, ICLR 2023, arXiv:2306.13085).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from vaco_curate.paths import Paths
+from vaco_curate.transitions import Array
+
+SCALES = (10.0, 30.0, 100.0, 300.0, math.inf)
+"""Steps over which behavior may persist; infinite: whole paths. Below ten, errors of V are as alike."""
+
+NEARLY_AS_GOOD = 0.9
+"""The longest scale that predicts at least this share of what the best one does is chosen: the longer, the less
+noise."""
+
+SHRINKAGES = np.geomspace(1.0, 1e5, 51)
+"""Numbers of rows at which evidence may count half."""
+
+USUAL = (0.001, 0.999)
+"""Quantiles that TD errors are clipped at, lest single ones rule a path."""
+
+FITTED_ROWS = 1 << 18
+"""Rows that persistence is measured on, of paths drawn at random where there are more."""
+
+
+def td_errors(reward: Array, value: Array, next_value: Array, terminated: Array, *, discount: float) -> Array:
+    """delta_t = r_t + discount V(s_{t+1}) - V(s_t), with V = 0 after a true end.
+
+    Args:
+        reward: (n,) scaled.
+        value, next_value: (..., n) V(s_t) and V(s_{t+1}); the latter anything after a true end.
+        terminated: (n,) bool.
+
+    Returns:
+        (..., n) float64, in scaled reward units.
+    """
+    return np.asarray(reward + discount * np.where(terminated, 0.0, next_value) - value)
+
+
+@dataclass(frozen=True)
+class Persistence:
+    """How TD errors of a dataset are smoothed.
+
+    Attributes:
+        scale: steps over which behavior persists; infinite for whole paths.
+        shrinkage: rows at which evidence counts half.
+        low, high: bounds that TD errors are clipped at.
+        predicted: share of the variance of what lies ahead of a row that what lies behind it predicts, at this
+            scale; nan where no row has both.
+    """
+
+    scale: float
+    shrinkage: float
+    low: float
+    high: float
+    predicted: float
+
+    @classmethod
+    def fit(cls, paths: Paths, errors: Array, known: Array) -> Persistence:
+        """Measured on a dataset.
+
+        At each scale, TD errors behind a row, shrunk, predict those ahead of it:
+
+            (sum_k w_k (delta_{t-k} - mean)) / (sum_k w_k + shrinkage),   w_k = exp(-k / scale),
+
+        against the mean of what lies ahead, weighted by how many rows that stands for. Errors are taken from
+        their mean here, for a V that is too high or too low everywhere says nothing of behavior.
+
+        Args:
+            errors: (n,) TD errors.
+            known: (n,) bool, rows whose error is one.
+        """
+        some = paths.drawn(FITTED_ROWS)
+        rows, packed = some.rows(), some.packed()
+        errors, known = errors[rows], known[rows]
+        if not known.any():
+            return cls(math.inf, SHRINKAGES[0], 0.0, 0.0, math.nan)
+        low, high = np.quantile(errors[known], USUAL)
+        clipped = np.clip(errors, low, high)
+        centered = np.where(known, clipped - clipped[known].mean(), 0.0)
+        found = [(scale, *_prediction(packed, centered, known, scale)) for scale in SCALES]
+        most = max((predicted for *_, predicted in found if not math.isnan(predicted)), default=math.nan)
+        good = [each for each in found if each[2] >= NEARLY_AS_GOOD * most] if most > 0.0 else found
+        return cls(*good[-1][:2], float(low), float(high), good[-1][2])
+
+    def smoothed(self, paths: Paths, errors: Array, known: Array) -> Array:
+        """The advantage of the trajectory around each row.
+
+            (sum_k w_k delta_{t+k}) / (sum_k w_k + shrinkage),   w_k = exp(-|k| / scale),
+
+        over the known rows of its path. A row about which nothing is known has 0, what V promised.
+
+        Args:
+            errors, known: (n,), as for ``fit``.
+
+        Returns:
+            (n,) float64, in scaled reward units a step.
+        """
+        packed = paths.packed()
+        clipped = np.where(known, np.clip(errors, self.low, self.high), 0.0)
+        total, count = (_around(packed, values, self.scale) for values in (clipped, known.astype(np.float64)))
+        return total / (count + self.shrinkage)
+
+
+def _around(paths: Paths, values: Array, scale: float) -> Array:
+    """sum_k exp(-|k| / scale) values_{t+k} along the path."""
+    if math.isinf(scale):  # equal for all rows of a path, to the last bit
+        return np.repeat(np.add.reduceat(values, paths.start), paths.length)
+    return paths.behind(values, scale) + values + paths.ahead(values, scale)
+
+
+def _prediction(paths: Paths, centered: Array, known: Array, scale: float) -> tuple[float, float]:
+    """The shrinkage at which errors behind a row predict those ahead best, and the share that they predict."""
+    count = known.astype(np.float64)
+    behind, ahead = paths.behind(centered, scale), paths.ahead(centered, scale)
+    rows_behind, rows_ahead = paths.behind(count, scale), paths.ahead(count, scale)
+    both = (rows_behind > 0.0) & (rows_ahead > 0.0)
+    behind, ahead, rows_behind, rows_ahead = (v[both] for v in (behind, ahead, rows_behind, rows_ahead))
+    if not len(ahead) or not centered.any():
+        return SHRINKAGES[0], math.nan
+    target = ahead / rows_ahead
+    best = SHRINKAGES[0], -math.inf
+    for shrinkage in SHRINKAGES:
+        weight = rows_ahead / (rows_ahead + shrinkage)
+        left = (weight * np.square(target - behind / (rows_behind + shrinkage))).sum()
+        predicted = 1.0 - left / (weight * np.square(target)).sum()
+        if predicted > best[1]:
+            best = shrinkage, float(predicted)
+    return best

@@ -1,0 +1,190 @@
+"""The base measure rho over rows: the exponential of the advantage of the trajectory around each."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vaco_curate.advantage import FITTED_ROWS, Persistence
+from vaco_curate.paths import Paths
+from vaco_curate.transitions import Array
+
+LARGEST_RANGE = 50.0
+"""Largest difference of log rho, in nats: what is worse counts as this much worse."""
+
+LARGEST_RISE = 15.0
+"""Largest log rho above the mean of its middle third, in nats, to which a sample size may lead."""
+
+USUAL = (0.025, 0.975)
+"""Shares of the rows between which advantages count in full."""
+
+PLATEAU = 0.5
+"""Largest elasticity of the sample size at which it counts as that of few rows that are far better."""
+
+
+@dataclass(frozen=True)
+class Prior:
+    """log rho of a row, for each of K members: the advantage of the trajectory around it over a temperature.
+
+    Unusual advantages are saturated, lest a few rows rule all others.
+
+    Attributes:
+        discount: of TD errors: V's own.
+        persistence: of each member.
+        usual_low, usual_high: (K,), advantages beyond which others are unusual.
+        deviation: (K,), mean absolute advantage, the unusual counted as the usual next to them.
+        inverse_temperature: (K,), log rho for an advantage of one.
+        level: (K,), added to log rho, such that rho has mean one over the rows that it was fitted to.
+        lowest, highest: (K,), of log rho over those rows; others are kept within.
+
+    Source: ours (docs/method.md).
+    """
+
+    discount: float
+    persistence: tuple[Persistence, ...]
+    usual_low: Array
+    usual_high: Array
+    deviation: Array
+    inverse_temperature: Array
+    level: Array
+    lowest: Array
+    highest: Array
+
+    @classmethod
+    def fit(
+        cls,
+        paths: Paths,
+        errors: Array,
+        known: Array,
+        *,
+        sample_size: float,
+        discount: float,
+    ) -> tuple[Prior, Array]:
+        """The prior of one member over the rows of a dataset, and log rho of each, (n,).
+
+        Args:
+            errors: (n,) TD errors.
+            known: (n,) bool, rows whose error is one.
+            sample_size: of ``inverse_temperature_for``.
+        """
+        persistence = Persistence.fit(paths, errors, known)
+        advantage = persistence.smoothed(paths, errors, known)
+        of_whole_paths = math.isinf(persistence.scale)
+        *numbers, log_rho = tempered(paths, advantage, sample_size, plateau=of_whole_paths)
+        return cls(discount, (persistence,), *(np.array([number]) for number in numbers)), log_rho
+
+    @classmethod
+    def joined(cls, priors: Sequence[Prior]) -> Prior:
+        """One prior of all members of several."""
+        members = tuple(member for prior in priors for member in prior.persistence)
+        numbers = ([getattr(prior, name) for prior in priors] for name in OF_MEMBERS)
+        return cls(priors[0].discount, members, *(np.concatenate(each) for each in numbers))
+
+    def log_rho(self, paths: Paths, errors: Array, known: Array) -> Array:
+        """(K, n) of the rows of paths with the given TD errors, (K, n)."""
+        smoothed = [
+            one.smoothed(paths, member, known) for one, member in zip(self.persistence, errors, strict=True)
+        ]
+        bounds = (self.usual_low[:, None], self.usual_high[:, None], self.deviation[:, None])
+        log_rho = self.inverse_temperature[:, None] * saturated(np.stack(smoothed), *bounds)
+        log_rho += self.level[:, None]
+        return np.asarray(np.clip(log_rho, self.lowest[:, None], self.highest[:, None]))
+
+
+OF_MEMBERS = tuple(field.name for field in dataclasses.fields(Prior))[2:]
+"""Attributes of ``Prior`` that hold a number for each member."""
+
+
+def tempered(
+    paths: Paths, advantage: Array, sample_size: float, *, plateau: bool
+) -> tuple[float, float, float, float, float, float, float, Array]:
+    """The temperature for an advantage of each row, (n,): the numbers of ``OF_MEMBERS``, and log rho, (n,).
+
+    Args:
+        sample_size, plateau: of ``inverse_temperature_for``.
+    """
+    low, high = _usual(paths, advantage)
+    deviation = float(np.abs(np.clip(advantage, low, high)).mean()) or 1.0  # 0 where nearly all tie
+    signal = saturated(advantage, low, high, deviation)
+    some = paths.drawn(FITTED_ROWS).rows()
+    inverse_temperature = inverse_temperature_for(signal[some], sample_size, plateau=plateau)
+    log_rho = inverse_temperature * signal
+    highest = log_rho.max()
+    log_rho = np.maximum(log_rho, highest - LARGEST_RANGE)
+    level = -highest - np.log(np.exp(log_rho - highest).mean())
+    log_rho += level
+    return low, high, deviation, inverse_temperature, level, log_rho.min(), log_rho.max(), log_rho
+
+
+def saturated(advantage: Array, low: Array | float, high: Array | float, deviation: Array | float) -> Array:
+    """Advantages whose unusual values are drawn to within one deviation of the usual ones.
+
+    A between low and high stays; x deviations above, it becomes high + deviation * x / (1 + x), and likewise
+    below: order is kept, and slope where the unusual begins.
+
+    Args:
+        advantage: (..., n).
+        low, high: of the usual values.
+        deviation: positive.
+    """
+    usual = np.clip(advantage, low, high)
+    beyond = (advantage - usual) / deviation
+    return np.asarray(usual + deviation * beyond / (1.0 + np.abs(beyond)))
+
+
+def _usual(paths: Paths, advantage: Array) -> tuple[float, float]:
+    """Lowest and highest of the usual advantages: a fortieth of the rows, and always one path of more than two,
+    lies below and above.
+    """
+    low, high = np.quantile(advantage, USUAL)
+    if len(paths) > 2:
+        low = max(low, np.partition(np.minimum.reduceat(advantage, paths.start), 1)[1])
+        high = min(high, np.partition(np.maximum.reduceat(advantage, paths.start), -2)[-2])
+    return float(min(low, high)), float(max(low, high))
+
+
+def inverse_temperature_for(signal: Array, sample_size: float, *, plateau: bool) -> float:
+    """1 / T such that rho = exp(signal / T) has the wanted effective sample size.
+
+    Where many rows are nearly as good as the best, it has a larger one: T is bounded by ``LARGEST_RISE``, for
+    only noise is left to tell the good from the good. Where few rows are far better than all others, T is
+    lowered further, until the others do not outweigh them wherever they meet: the sample size then hardly falls
+    any more, for it is that of the few. That plateau is looked for down to T / 8, as the first minimum of the
+    elasticity -d log(sample size) / d log(1 / T) that is at most ``PLATEAU``.
+
+    Args:
+        signal: (n,) larger is better.
+        sample_size: wanted effective sample size as a share of the rows, in (0, 1).
+        plateau: whether to look for that of few rows. Of whole paths alone: the tail of what is smoothed over
+            less looks like one.
+
+    Returns:
+        0 when the signal is constant.
+    """
+    centered = signal - signal.max()
+    span = -centered.min()
+    if span == 0.0:
+        return 0.0
+
+    def share(inverse_temperature: float) -> float:
+        weight = np.exp(inverse_temperature * centered)
+        return float(weight.sum() ** 2 / (len(signal) * np.square(weight).sum()))
+
+    ordered = np.sort(signal)
+    center = ordered[len(signal) // 3 : len(signal) - len(signal) // 3].mean()
+    above = signal.max() - center
+    low, high = 1e-9 / span, LARGEST_RISE / (above if above > 1e-6 * span else span)
+    for _ in range(60):
+        middle = np.sqrt(low * high)
+        low, high = (middle, high) if share(middle) > sample_size else (low, middle)
+    if share(low) > 1.01 * sample_size or not plateau:
+        return float(low)
+    candidates = low * 2.0 ** np.arange(0.0, 3.25, 0.25)
+    elasticity = -np.gradient(np.log([share(candidate) for candidate in candidates]), np.log(candidates))
+    before, here, after = elasticity[:-2], elasticity[1:-1], elasticity[2:]
+    found = np.flatnonzero((here <= PLATEAU) & (here < before) & (here <= after))
+    return float(candidates[1 + found[0]] if len(found) else low)
