@@ -27,23 +27,25 @@ def smoothed(paths, errors, known=None):
 
 
 def test_td_errors_by_hand():
+    """Two paths, of two members: one that ends truly after three rows, and one of a row, which goes on."""
     errors = td_errors(
-        np.array([1.0, 2.0, 3.0]),
-        np.array([[10.0, 20.0, 30.0]]),
-        np.array([[20.0, 30.0, np.nan]]),
-        np.array([False, False, True]),
-        discount=0.5,
+        np.array([1.0, 2.0, 3.0, 4.0]),
+        np.array([[10.0, 20.0, 30.0, 40.0], [0.0, 0.0, 0.0, 0.0]]),
+        np.array([[np.nan, 50.0], [7.0, 6.0]]),
+        np.array([False, False, True, False]),
+        paths_of(3, 1),
+        0.5,
     )
-    assert errors.tolist() == [[1.0 + 10.0 - 10.0, 2.0 + 15.0 - 20.0, 3.0 - 30.0]]
+    by_hand = [1.0 + 10.0 - 10.0, 2.0 + 15.0 - 20.0, 3.0 - 30.0, 4.0 + 25.0 - 40.0]
+    assert errors.tolist() == [by_hand, [1.0, 2.0, 3.0, 4.0 + 3.0]]
 
 
 def test_values_that_predict_every_reward_leave_no_error():
     reward, value = np.random.default_rng(0).standard_normal(8), np.zeros(9)
     for t in reversed(range(8)):
         value[t] = reward[t] + 0.9 * value[t + 1]
-    assert td_errors(reward, value[:-1], value[1:], np.arange(8) == 7, discount=0.9) == pytest.approx(
-        np.zeros(8)
-    )
+    errors = td_errors(reward, value[None, :-1], np.zeros((1, 1)), np.arange(8) == 7, paths_of(8), 0.9)
+    assert errors[0] == pytest.approx(np.zeros(8))
 
 
 def test_smoothing_equals_its_definition():

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from vaco_curate import gradients, losses
-from vaco_curate.networks import bounded
 
 MEMBERS, BATCH, K = 2, 9, 3
 
@@ -35,9 +34,8 @@ def test_cloning_errors(float64):
 
 def test_policy_objective(float64):
     q_values = torch.randn(2, MEMBERS, BATCH)
-    row_weight = torch.rand(q_values.shape[1:])
-    expected = by_autograd(lambda values: losses.policy_objective(values, row_weight), q_values)
-    assert_equal(gradients.policy_objective_gradient(q_values, row_weight), expected)
+    expected = by_autograd(losses.policy_objective, q_values)
+    assert_equal(gradients.policy_objective_gradient(q_values), expected)
 
 
 def test_equal_critics_share_one_gradient():
@@ -50,33 +48,7 @@ def test_tanh(float64):
     assert_equal(gradients.tanh_gradient(torch.tanh(argument)), by_autograd(torch.tanh, argument))
 
 
-def test_bounded(float64):
-    output = 4.0 * torch.randn(BATCH)
-    expected = by_autograd(lambda o: bounded(o, 5.0), output)
-    assert_equal(gradients.bounded_gradient(bounded(output, 5.0), 5.0), expected)
-
-
-@pytest.mark.parametrize("normalized", [True, False])
-def test_value_alignment_loss(float64, normalized):
-    log_weight, alignment = torch.randn(2, MEMBERS, BATCH)
-
-    def loss(values):
-        return losses.value_alignment_loss(losses.batch_weights(values, normalized=normalized), alignment)
-
-    weight = losses.batch_weights(log_weight, normalized=normalized)
-    ours = gradients.value_alignment_loss_gradient(weight, alignment, normalized=normalized)
-    assert_equal(ours, by_autograd(loss, log_weight))
-
-
-def test_divergence_from_prior(float64):
-    log_weight, log_prior = 3.0 * torch.randn(2, MEMBERS, BATCH)
-    expected = by_autograd(lambda values: losses.divergence_from_prior(values, log_prior), log_weight)
-    assert_equal(gradients.divergence_from_prior_gradient(log_weight, log_prior), expected)
-
-
-@pytest.mark.parametrize("activation", losses.LOG_WEIGHT)
-def test_log_weight(float64, activation):
-    assert gradients.LOG_WEIGHT_GRADIENT.keys() == losses.LOG_WEIGHT.keys()
-    score = torch.randn(BATCH)
-    expected = by_autograd(losses.LOG_WEIGHT[activation], score)
-    assert_equal(gradients.LOG_WEIGHT_GRADIENT[activation](score), expected)
+def test_value_alignment_loss(float64):
+    score, alignment = torch.randn(2, MEMBERS, BATCH)
+    expected = by_autograd(lambda s: losses.value_alignment_loss(torch.sigmoid(s), alignment), score)
+    assert_equal(gradients.value_alignment_loss_gradient(torch.sigmoid(score), alignment), expected)

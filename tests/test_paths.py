@@ -50,11 +50,6 @@ def test_other_paths_change_no_bit_of_a_sum():
         assert (alone.ahead(values[rows], 7.0) == whole[1][rows]).all()
 
 
-def test_the_state_after_a_row_is_that_of_the_next_row_or_the_one_after_the_path():
-    value, last_value = np.array([1.0, 2.0, 3.0, 4.0, 5.0]), np.array([20.0, 50.0])
-    assert paths_of(2, 3).next_values(value, last_value).tolist() == [2.0, 20.0, 4.0, 5.0, 50.0]
-
-
 def test_drawn_paths_keep_their_rows_and_are_about_as_many_as_wanted():
     paths = paths_of(*[10] * 50)
     assert paths.drawn(500) is paths

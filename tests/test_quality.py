@@ -20,7 +20,6 @@ from vaco_curate.training import PRESETS
 SETTINGS = dataclasses.replace(
     PRESETS["quick"],
     value=dataclasses.replace(PRESETS["quick"].value, updates=2_500, hidden=(64, 64)),
-    bilevel=dataclasses.replace(PRESETS["quick"].bilevel, updates=600, hidden=(64, 64)),
 )
 
 

@@ -108,7 +108,7 @@ def test_returns_that_differ_by_rounding_are_equal_and_others_are_not():
 def test_equal_returns_give_a_reward_scale_of_their_size(values, size):
     """Rounding as a range would give a scale of a billion."""
     data = returns(*values)
-    scaling = fit_scaling(data, reward_shift=0.0, reward_horizon=None)
+    scaling = fit_scaling(data, reward_shift=0.0)
     assert scaling.reward_scale == pytest.approx(20 / size, rel=0.4)
 
 
@@ -124,9 +124,7 @@ def test_a_nearly_constant_action_is_not_blown_up():
     action = np.random.default_rng(0).uniform(-300, 300, (120, 3))
     action[:, 1] = 0.5 + 1e-9 * action[:, 1]
     action[:, 2] *= 1e-12
-    scaling = fit_scaling(
-        make_transitions(action_size=3, columns={"action": action}), reward_shift=0.0, reward_horizon=None
-    )
+    scaling = fit_scaling(make_transitions(action_size=3, columns={"action": action}), reward_shift=0.0)
     scaled = scaling.action(action)
     assert np.ptp(scaled[:, 0]) == pytest.approx(2.0)
     assert np.abs(scaled[:, 1:]).max() < 1e-5
@@ -135,7 +133,7 @@ def test_a_nearly_constant_action_is_not_blown_up():
 def test_small_actions_keep_their_range():
     action = np.random.default_rng(0).uniform(-1e-5, 1e-5, (120, 2))
     data = make_transitions(columns={"action": action})
-    scaled = fit_scaling(data, reward_shift=0.0, reward_horizon=None).action(action)
+    scaled = fit_scaling(data, reward_shift=0.0).action(action)
     assert np.ptp(scaled, axis=0) == pytest.approx([2.0, 2.0])
 
 

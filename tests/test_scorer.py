@@ -11,14 +11,14 @@ import torch
 from helpers import make_transitions, tiny_settings
 
 from vaco_curate import score_stream
-from vaco_curate.advantage import td_errors
 from vaco_curate.curation import Candidates, Cut, select
 from vaco_curate.errors import DatasetError, RunError
 from vaco_curate.formats import Target, dataset, parquet
+from vaco_curate.forward import CHUNK
 from vaco_curate.networks import ScorerNetwork, TwinCritic, ValueNetwork
 from vaco_curate.paths import LONGEST_PATH, Paths
 from vaco_curate.scaling import Scaling, fit_scaling
-from vaco_curate.scorer import CHUNK, Scorer
+from vaco_curate.scorer import RowScores, Scorer
 from vaco_curate.training import train
 from vaco_curate.transitions import ROW_COLUMNS
 
@@ -55,103 +55,99 @@ def test_scores_do_not_depend_on_the_episodes_beside_them(scorer):
         assert (alone.q_value == whole.q_value[rows]).all()
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {},
-        {"prior": "uniform"},
-        {"activation": "sigmoid", "score_bound": None},
-        {"inputs": ("action", "value")},
-    ],
-    ids=["default", "uniform prior", "sigmoid", "other inputs"],
-)
-def test_the_score_is_the_log_prior_of_the_path_and_the_log_weight_of_the_row(settings):
-    scorer = train(make_transitions(), tiny_settings(**settings)).scorer
+def test_the_score_is_that_of_the_trajectorys_td_errors_and_the_networks_is_beside_it():
+    scorer = train(make_transitions(), tiny_settings()).scorer
     data = make_transitions(episodes=3, seed=1)
     observation = torch.from_numpy(scorer.scaling.observation(data.observation))
     action = torch.from_numpy(scorer.scaling.action(data.action))
     sizes = (scorer.observation_size, scorer.action_size)
-    critic, network = (
-        TwinCritic(*sizes, (32, 32)),
-        ScorerNetwork(*sizes, (32, 32), scorer.score_bound, scorer.inputs),
-    )
+    critic, network = TwinCritic(*sizes, (32, 32)), ScorerNetwork(*sizes, (32, 32))
     value = ValueNetwork(sizes[0], (32, 32))
     scorer.critics.write_to(0, critic.first)
     scorer.critics.write_to(1, critic.second)
-    scorer.networks.write_to(0, network.layers)
+    scorer.meta.networks.write_to(0, network.layers)
     scorer.values.write_to(0, value.layers)
     with torch.no_grad():
-        q_value = critic(observation, action).amin(dim=0)
-        state_value = value(observation)
-        seen = (q_value - scorer.q_mean) / scorer.q_std, (state_value - scorer.value_mean) / scorer.value_std
-        output = network(observation, action, *seen)
-        state_value = state_value.double().numpy()
-    log_weight = torch.nn.functional.logsigmoid(output) if scorer.activation == "sigmoid" else output
-    log_rho = np.zeros(len(data))
-    if scorer.prior is not None:
-        errors = td_errors(
-            scorer.scaling.reward(data.reward).astype(np.float64),
-            state_value,
-            np.append(state_value[1:], 0.0),  # no successor is known at a time limit of these data
-            data.terminated,
-            discount=scorer.prior.discount,
+        q_value, state_value = critic(observation, action).amin(dim=0), value(observation)
+        output = network(observation, action, (q_value - scorer.meta.q_mean) / scorer.meta.q_std)
+    # no successor is known at a time limit of these data: its row counts for nothing
+    following = np.where(data.terminated, 0.0, np.append(state_value[1:], 0.0))
+    errors = scorer.scaling.reward(data.reward) + scorer.discount * following - state_value.numpy()
+    (score_of,) = scorer.trajectory
+    expected = score_of(Paths.of(data, LONGEST_PATH), errors, data.is_learnable)
+    assert expected.std() > 0.1, "the test needs paths that differ"
+    assert abs(scorer.meta.q_mean.item()) > 1e-3, "the test needs statistics that matter"
+    given = scorer.score(data)
+    assert given.score == pytest.approx(expected, abs=1e-4)
+    assert given.vaco_score == pytest.approx(torch.nn.functional.logsigmoid(output).numpy(), abs=1e-4)
+    advantage = (q_value - state_value).numpy() / scorer.scaling.reward_scale
+    assert given.advantage == pytest.approx(advantage, abs=1e-4)
+
+
+def test_training_fits_what_scoring_applies():
+    """The scores of the training data have the range that training found, and weights of mean one."""
+    data = make_transitions(episodes=40)
+    scorer = train(data, tiny_settings(), members=2).scorer
+    alone = [train(data, tiny_settings(), seed=seed).scorer for seed in (0, 1)]
+    for one, member in zip(alone, scorer.trajectory, strict=True):
+        score = one.score(data).score
+        assert np.exp(score.astype(np.float64)).mean() == pytest.approx(1.0, rel=1e-4)
+        assert (score.min(), score.max()) == pytest.approx(
+            (member.temperature.lowest, member.temperature.highest), abs=1e-3
         )
-        (log_rho,) = scorer.prior.log_rho(Paths.of(data, LONGEST_PATH), errors[None], data.is_learnable)
-        assert log_rho.std() > 0.1, "the test needs paths that differ"
-    assert abs(scorer.q_mean.item()) > 1e-3, "the test needs statistics that matter"
-    assert scorer.score(data).score == pytest.approx(log_rho + log_weight.numpy(), abs=1e-4)
+
+
+def test_without_a_bilevel_phase_there_is_no_score_of_the_network():
+    training = train(make_transitions(), tiny_settings(updates=0))
+    assert training.policy is None
+    assert training.scorer.meta is None
+    scores = training.scorer.score(make_transitions(seed=1))
+    assert np.isnan(scores.vaco_score).all()
+    assert np.isfinite(scores.score).all()
+    with_phase = train(make_transitions(), tiny_settings()).scorer.score(make_transitions(seed=1))
+    assert (with_phase.score == scores.score).all(), "the phase has no say in the score"
+    assert np.isfinite(with_phase.vaco_score).all()
 
 
 def test_q_is_standardized_by_its_mean_and_deviation_on_the_training_data():
     data = make_transitions()
     scorer = train(data, tiny_settings()).scorer
     raw = scorer.score(data).q_value * scorer.scaling.reward_scale
-    assert scorer.q_mean.item() == pytest.approx(raw.mean(), rel=1e-3)
-    assert scorer.q_std.item() == pytest.approx(raw.std(ddof=1), rel=1e-3)
+    assert scorer.meta.q_mean.item() == pytest.approx(raw.mean(), rel=1e-3)
+    assert scorer.meta.q_std.item() == pytest.approx(raw.std(ddof=1), rel=1e-3)
 
 
-def test_q_can_stay_in_scaled_reward_units():
-    data = make_transitions()
-    raw = train(data, tiny_settings(standardize_q=False)).scorer
-    assert (raw.q_mean.item(), raw.q_std.item()) == (0.0, 1.0)
-    standard = train(data, tiny_settings()).scorer
-    assert (raw.score(data).q_value == standard.score(data).q_value).all()
-    assert not torch.equal(raw.networks.flat, standard.networks.flat)
-
-
-def test_members_are_averaged_at_a_common_level_and_their_spread_is_told():
+def test_members_are_averaged_and_their_spread_is_told():
     data = make_transitions()
     together = train(data, tiny_settings(), seed=4, members=3).scorer
     alone = [train(data, tiny_settings(), seed=seed).scorer for seed in (4, 5, 6)]
-    scores = np.stack([scorer.score(data).score for scorer in alone])
-    leveled = scores - scores.mean(axis=1, keepdims=True) + scores.mean()
-    assert np.abs(scores.mean(axis=1) - scores.mean()).max() > 1e-3, "the test needs members that differ"
+    by_member = [scorer.score(data) for scorer in alone]
     given = together.score(data)
-    assert given.score == pytest.approx(leveled.mean(axis=0), abs=1e-4)
-    assert given.score_std == pytest.approx(leveled.std(axis=0, ddof=1), abs=1e-4)
+    for name in ("score", "vaco_score", "q_value", "advantage"):
+        scores = np.stack([getattr(scores, name) for scores in by_member])
+        assert scores.std(axis=0).mean() > 1e-3, "the test needs members that differ"
+        assert getattr(given, name) == pytest.approx(scores.mean(axis=0), abs=1e-3)
+    scores = np.stack([scores.score for scores in by_member])
+    assert given.score_std == pytest.approx(scores.std(axis=0, ddof=1), abs=1e-3)
     assert np.isnan(alone[0].score(data).score_std).all()
 
 
-def test_a_saved_scorer_scores_the_same(tmp_path):
-    scorer = train(make_transitions(), tiny_settings(), members=2).scorer
+@pytest.mark.parametrize("updates", [0, 40])
+def test_a_saved_scorer_scores_the_same(tmp_path, updates):
+    scorer = train(make_transitions(), tiny_settings(updates=updates), members=2).scorer
     scorer.save(tmp_path)
     loaded = Scorer.load(tmp_path)
     data = make_transitions(seed=1)
-    for name in ("score", "score_std", "q_value", "advantage"):
-        assert (getattr(loaded.score(data), name) == getattr(scorer.score(data), name)).all()
+    for field in dataclasses.fields(RowScores):
+        ours, theirs = (getattr(one.score(data), field.name) for one in (scorer, loaded))
+        assert np.array_equal(ours, theirs, equal_nan=True), field.name
+    assert loaded.trajectory == scorer.trajectory
     assert loaded.provenance == scorer.provenance
 
 
 def test_nothing_saved_is_a_pickle(scorer, tmp_path):
     scorer.save(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["scorer.json", "scorer.safetensors"]
-
-
-def test_what_the_network_adds_stays_within_its_bound():
-    scorer = train(make_transitions(), tiny_settings(prior="uniform", score_bound=0.5)).scorer
-    data = make_transitions(seed=1)
-    far = dataclasses.replace(data, observation=1e4 * data.observation)
-    assert np.abs(scorer.score(far).score - scorer.score_shift.item()).max() <= 0.5 + 1e-6
 
 
 def test_scores_do_not_depend_on_the_unit_of_rewards_and_q_values_are_in_it():
@@ -167,9 +163,11 @@ def test_vectors_of_other_sizes_are_refused_with_both_sizes(scorer):
         scorer.score(make_transitions(observation_size=5))
 
 
-def test_a_diverged_scorer_is_refused_and_not_exported_as_nan():
+@pytest.mark.parametrize("part", ["critics", "values", "meta"])
+def test_a_diverged_scorer_is_refused_and_not_exported_as_nan(part):
     scorer = train(make_transitions(), tiny_settings()).scorer
-    scorer.networks.bias[-1].fill_(np.nan)
+    stack = scorer.meta.networks if part == "meta" else getattr(scorer, part)
+    stack.bias[-1].fill_(np.nan)
     with pytest.raises(DatasetError, match="score of row 1000 is not finite"):
         scorer.score(dataclasses.replace(make_transitions(), first_row=1000))
 
@@ -185,18 +183,18 @@ def test_a_damaged_scorer_is_refused(scorer, tmp_path, name):
 def test_actions_are_scaled_by_the_action_space_when_it_is_known_else_by_the_range():
     data = make_transitions()
     known = dataclasses.replace(data, action_low=np.array([-4.0, -2]), action_high=np.array([4.0, 6]))
-    scaling = fit_scaling(known, reward_shift=0.0, reward_horizon=None)
+    scaling = fit_scaling(known, reward_shift=0.0)
     assert scaling.action_bounds_from == "action space"
     assert scaling.action(np.array([[4.0, -2.0], [0.0, 2.0]])).tolist() == [[1, -1], [0, 0]]
-    by_range = fit_scaling(data, reward_shift=0.0, reward_horizon=None)
+    by_range = fit_scaling(data, reward_shift=0.0)
     assert by_range.action_bounds_from == "data range"
     assert np.abs(by_range.action(data.action)).max() == pytest.approx(1.0)
     unbounded = dataclasses.replace(data, action_low=np.full(2, -np.inf), action_high=np.full(2, np.inf))
-    assert fit_scaling(unbounded, reward_shift=0.0, reward_horizon=None).action_bounds_from == "data range"
+    assert fit_scaling(unbounded, reward_shift=0.0).action_bounds_from == "data range"
 
 
 def test_raw_action_is_the_inverse_of_action():
-    scaling = fit_scaling(make_transitions(), reward_shift=0.0, reward_horizon=None)
+    scaling = fit_scaling(make_transitions(), reward_shift=0.0)
     a = make_transitions(seed=1).action
     assert scaling.raw_action(scaling.action(a)) == pytest.approx(a, abs=1e-6)
 
@@ -205,29 +203,28 @@ def test_observations_are_standardized_and_constant_dimensions_become_zero():
     data = make_transitions()
     observation = data.observation.copy()
     observation[:, 1] = 3.0
-    scaled = fit_scaling(
-        dataclasses.replace(data, observation=observation), reward_shift=0.0, reward_horizon=None
-    ).observation(observation)
+    scaled = fit_scaling(dataclasses.replace(data, observation=observation), reward_shift=0.0).observation(
+        observation
+    )
     assert scaled.mean(axis=0) == pytest.approx(np.zeros(4), abs=1e-6)
     assert scaled.std(axis=0) == pytest.approx([1, 0, 1, 1], abs=1e-6)
 
 
-def test_rewards_scale_as_in_iql_for_episodes_of_the_given_horizon():
+def test_rewards_scale_as_in_iql_for_the_longest_episode():
     data = make_transitions()
     spread = np.ptp(data.episode_return)
-    assert fit_scaling(data, reward_shift=0.0, reward_horizon=1000).reward_scale == pytest.approx(1000 / spread)
-    assert fit_scaling(data, reward_shift=0.0, reward_horizon=None).reward_scale == pytest.approx(20 / spread)
-    shifted = fit_scaling(data, reward_shift=-1.0, reward_horizon=1000)
+    assert fit_scaling(data, reward_shift=0.0).reward_scale == pytest.approx(20 / spread)
+    shifted = fit_scaling(data, reward_shift=-1.0)
     assert shifted.reward(np.array([1.0])).tolist() == [0.0]
 
 
 def test_rewards_that_are_all_zero_are_not_scaled():
     data = make_transitions(columns={"reward": np.zeros(120, np.float32)})
-    assert fit_scaling(data, reward_shift=0.0, reward_horizon=None).reward_scale == 1.0
+    assert fit_scaling(data, reward_shift=0.0).reward_scale == 1.0
 
 
 def test_scaling_round_trips_through_json_exactly():
-    scaling = fit_scaling(make_transitions(), reward_shift=0.0, reward_horizon=None)
+    scaling = fit_scaling(make_transitions(), reward_shift=0.0)
     again = Scaling.from_json(scaling.to_json())
     data = make_transitions(seed=1)
     assert (again.observation(data.observation) == scaling.observation(data.observation)).all()
@@ -248,7 +245,7 @@ def test_a_stream_gives_the_scores_of_the_whole(tmp_path, monkeypatch):
     whole = scorer.score(data)
     assert table["index"].to_pylist() == list(range(len(data)))
     assert (table["reward"].to_numpy() == data.reward).all()
-    for name in ("score", "score_std", "q_value", "advantage"):
+    for name in ("score", "score_std", "vaco_score", "q_value", "advantage"):
         assert (table[name].to_numpy() == getattr(whole, name)).all(), name
 
 

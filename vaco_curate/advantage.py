@@ -37,18 +37,23 @@ FITTED_ROWS = 1 << 18
 """Rows that persistence is measured on, of paths drawn at random where there are more."""
 
 
-def td_errors(reward: Array, value: Array, next_value: Array, terminated: Array, *, discount: float) -> Array:
-    """delta_t = r_t + discount V(s_{t+1}) - V(s_t), with V = 0 after a true end.
+def td_errors(
+    reward: Array, value: Array, last_value: Array, terminated: Array, paths: Paths, discount: float
+) -> Array:
+    """delta_t = r_t + discount V(s_{t+1}) - V(s_t), with V = 0 after a true end, of the rows of paths.
 
     Args:
-        reward: (n,) scaled.
-        value, next_value: (..., n) V(s_t) and V(s_{t+1}); the latter anything after a true end.
-        terminated: (n,) bool.
+        reward, terminated: (n,), rewards as V has learned them.
+        value: (K, n) V of the rows' states.
+        last_value: (K, paths) V of the state after each path.
+        paths: ``packed``.
 
     Returns:
-        (..., n) float64, in scaled reward units.
+        (K, n) float64, in the unit of ``reward``.
     """
-    return np.asarray(reward + discount * np.where(terminated, 0.0, next_value) - value)
+    next_value = np.roll(value, -1, axis=-1)
+    next_value[..., paths.last] = last_value
+    return np.asarray(reward.astype(np.float64) + discount * np.where(terminated, 0.0, next_value) - value)
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,6 @@ The trainer uses these in place of autograd. Each is compared with autograd of i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-
 import torch
 from torch import Tensor
 
@@ -22,13 +20,13 @@ def cloning_errors_gradient(predicted_action: Tensor, action: Tensor) -> Tensor:
     return (predicted_action - action).mul_(2.0)
 
 
-def policy_objective_gradient(q_values: Tensor, row_weight: Tensor | float = 1.0) -> Tensor:
+def policy_objective_gradient(q_values: Tensor) -> Tensor:
     """Of ``policy_objective`` by both critics' values, (2, ..., batch).
 
     Only the smaller critic of a row has one; between equal critics, the first.
     """
     first = (q_values[0] <= q_values[1]).to(q_values.dtype).div_(-q_values.shape[-1])
-    return row_weight * torch.stack([first, -1.0 / q_values.shape[-1] - first])
+    return torch.stack([first, -1.0 / q_values.shape[-1] - first])
 
 
 def tanh_gradient(value: Tensor) -> Tensor:
@@ -36,43 +34,6 @@ def tanh_gradient(value: Tensor) -> Tensor:
     return 1.0 - value.square()
 
 
-def bounded_gradient(score: Tensor, bound: float) -> Tensor:
-    """Of ``networks.bounded`` by the linear output, from the score."""
-    return 1.0 - (score / bound).square()
-
-
-def value_alignment_loss_gradient(weight: Tensor, alignment: Tensor, *, normalized: bool) -> Tensor:
-    """Of ``value_alignment_loss`` by log w, (..., batch).
-
-    Args:
-        weight: from ``batch_weights``.
-        normalized: whether the weights were divided by their batch mean; then they compete, and
-            only what an alignment has above the weighted mean counts.
-    """
-    product = weight * alignment
-    if normalized:
-        product -= weight * product.mean(dim=-1, keepdim=True)
-    return product.div_(-weight.shape[-1])
-
-
-def divergence_from_prior_gradient(log_weight: Tensor, log_prior: Tensor) -> Tensor:
-    """Of ``divergence_from_prior`` by log w, (..., batch)."""
-    log_w = torch.log_softmax(log_weight, dim=-1)
-    ratio = log_w - torch.log_softmax(log_prior, dim=-1)
-    w = log_w.exp_()
-    return w * (ratio - (w * ratio).sum(dim=-1, keepdim=True))
-
-
-def _gradient_of_exponential(score: Tensor) -> Tensor:
-    return torch.ones_like(score)
-
-
-def _gradient_of_sigmoid(score: Tensor) -> Tensor:
-    return torch.sigmoid(-score)
-
-
-LOG_WEIGHT_GRADIENT: Mapping[str, Callable[[Tensor], Tensor]] = {
-    "exp": _gradient_of_exponential,
-    "sigmoid": _gradient_of_sigmoid,
-}
-"""Of ``LOG_WEIGHT`` by the score, by output activation."""
+def value_alignment_loss_gradient(weight: Tensor, alignment: Tensor) -> Tensor:
+    """Of ``value_alignment_loss`` by the scores whose sigmoids are the weights, (..., batch)."""
+    return (weight * (1.0 - weight) * alignment).div_(-weight.shape[-1])

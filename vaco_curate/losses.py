@@ -10,12 +10,11 @@ Sources:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 from torch.func import functional_call, jvp
-from torch.nn.functional import logsigmoid
 
 from vaco_curate.networks import Policy
 
@@ -62,33 +61,6 @@ def bellman_target(reward: Tensor, discount: float, terminated: Tensor, next_val
 
 
 # --- weights ---------------------------------------------------------------------------------
-
-
-def _log_of_exponential(score: Tensor) -> Tensor:
-    return score
-
-
-LOG_WEIGHT: Mapping[str, Callable[[Tensor], Tensor]] = {
-    "exp": _log_of_exponential,
-    "sigmoid": logsigmoid,
-}
-"""log w as a function of the score, by output activation. Kept in logs: sums of w never overflow."""
-
-
-def batch_weights(log_weight: Tensor, *, normalized: bool) -> Tensor:
-    """The weights of one minibatch.
-
-    Args:
-        log_weight: log w, (..., batch).
-        normalized: divide by the batch mean, so that rows compete and only ratios matter. The
-            division stays in the graph: gradients go through it.
-
-    Returns:
-        (..., batch), positive; of mean 1 when normalized.
-    """
-    if normalized:
-        return log_weight.shape[-1] * torch.softmax(log_weight, dim=-1)
-    return log_weight.exp()
 
 
 def effective_sample_size(log_weight: Tensor) -> Tensor:
@@ -155,20 +127,19 @@ def weighted_cloning_loss(weight: Tensor, errors: Tensor) -> Tensor:
 # --- upper level -----------------------------------------------------------------------------
 
 
-def policy_objective(q_values: Tensor, row_weight: Tensor | float = 1.0) -> Tensor:
+def policy_objective(q_values: Tensor) -> Tensor:
     """J_pi = E[-Q(s, a)] with the smaller of the twin critics.
 
     Args:
         q_values: both critics at the true states of the batch and the policy's actions for the
             (noisy) states, (2, ..., batch), in scaled reward units.
-        row_weight: (..., batch) of mean 1, the states that the mean is taken over; the paper's are the data's.
 
     Returns:
         (...), in scaled reward units; lower is better.
 
     Source: VACO, Eq. 9.
     """
-    return -(row_weight * q_values.amin(dim=0)).mean(dim=-1)
+    return -q_values.amin(dim=0).mean(dim=-1)
 
 
 def alignments(
@@ -217,34 +188,3 @@ def value_alignment_loss(weight: Tensor, alignment: Tensor) -> Tensor:
     Source: VACO, Eq. 9 through the lower step (see ``alignments``).
     """
     return -(weight * alignment).mean(dim=-1)
-
-
-def standardized_alignment(alignment: Tensor) -> Tensor:
-    """c over its standard deviation in the batch: free of the scale of rewards and of phi.
-
-    The mean is kept: with normalized weights it cancels, with raw ones it is a signal.
-    """
-    return alignment / alignment.std(dim=-1, keepdim=True).clamp_min(torch.finfo(alignment.dtype).tiny)
-
-
-def divergence_from_prior(log_weight: Tensor, log_prior: Tensor) -> Tensor:
-    """KL(w || rho) between the batch's weights and a prior over its rows, both normalized.
-
-    With -E[w c] it has the minimum w proportional to rho * exp(c / coefficient): the prior says
-    where weight may go at all, the alignment moves it from there, and no row can take everything.
-
-    The upper level has it twice: of the whole weight from rho, and of the network's part from a uniform
-    prior. The first leaves the network free on rows without any prior, where alignments have no say
-    either; the second holds it to a constant there, so that these rows keep the order of the prior.
-
-    Args:
-        log_weight, log_prior: (..., batch), up to a constant.
-
-    Returns:
-        (...), >= 0, in nats. For a uniform prior it is log(batch) minus the entropy of w.
-
-    Source: ours; the regularized form of VACO's upper level (docs/method.md).
-    """
-    log_w = torch.log_softmax(log_weight, dim=-1)
-    log_rho = torch.log_softmax(log_prior, dim=-1)
-    return (log_w.exp() * (log_w - log_rho)).sum(dim=-1)

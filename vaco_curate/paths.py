@@ -72,17 +72,6 @@ class Paths:
         """The same paths over ``rows()`` as rows of their own."""
         return Paths(np.cumsum(self.length) - self.length, self.length)
 
-    def next_values(self, value: Array, last_value: Array) -> Array:
-        """(n,) V of the state after each row, of ``packed`` paths.
-
-        Args:
-            value: (n,) V of the rows' states.
-            last_value: (paths,) V of the state after each path.
-        """
-        following = np.roll(value, -1)
-        following[self.last] = last_value
-        return following
-
     def behind(self, values: Array, scale: float) -> Array:
         """What lies behind each row, sum_{k>=1} exp(-k / scale) values_{t-k} along its path.
 

@@ -70,13 +70,12 @@ class Scaling:
         return cls(**values)
 
 
-def fit_scaling(data: Transitions, *, reward_shift: float, reward_horizon: int | None) -> Scaling:
+def fit_scaling(data: Transitions, *, reward_shift: float) -> Scaling:
     """Scaling for a training dataset.
 
-    Rewards follow IQL, reward * 1000 / (max return - min return): rewards of the order of one in
-    episodes of 1000 steps. For other lengths the same order of magnitude needs the length itself, so
-    ``reward_horizon=None`` takes the longest episode in place of 1000. Returns that are equal but for rounding
-    give no range: their size stands for it.
+    Rewards follow IQL, reward * 1000 / (max return - min return), with the longest episode in place of 1000,
+    which is the longest one of its tasks: rewards are of the order of one whatever the length. Returns that are
+    equal but for rounding give no range: their size stands for it.
 
     Source: IQL (arXiv:2110.06169), appendix B, for the constant 1000 and AntMaze's shift of -1.
     """
@@ -89,7 +88,7 @@ def fit_scaling(data: Transitions, *, reward_shift: float, reward_horizon: int |
         action_high=high,
         action_bounds_from=bounds_from,
         reward_shift=reward_shift,
-        reward_scale=_reward_scale(data, reward_horizon),
+        reward_scale=_reward_scale(data),
     )
 
 
@@ -105,13 +104,13 @@ def mean_and_deviation(values: Array) -> tuple[Array, Array]:
     return np.asarray(mean), np.sqrt(np.asarray(squares) / count)
 
 
-def _reward_scale(data: Transitions, horizon: int | None) -> float:
+def _reward_scale(data: Transitions) -> float:
     returns, rounding = data.episode_return, EQUAL * magnitude(data)
     if rounding == 0.0:
         return 1.0
     sizes = float(np.ptp(returns)), float(np.abs(returns).max()), magnitude(data)
     spread = next(size for size in sizes if size > rounding)
-    return float(horizon if horizon is not None else data.episode_length.max()) / spread
+    return float(data.episode_length.max()) / spread
 
 
 def _action_bounds(data: Transitions) -> tuple[Array, Array, str]:

@@ -25,6 +25,7 @@ SCHEMA = pa.schema(
         pa.field("reward", pa.float64(), nullable=False),
         pa.field("score", pa.float32(), nullable=False),
         pa.field("score_std", pa.float32()),
+        pa.field("vaco_score", pa.float32()),
         pa.field("q_value", pa.float32(), nullable=False),
         pa.field("advantage", pa.float32(), nullable=False),
         pa.field("goes_on", pa.bool_(), nullable=False),
@@ -37,6 +38,7 @@ class ScoreTable:
     """Scores in the order of the source, read when they are asked for.
 
     Columns of ``SCHEMA``: ``score_std`` is the spread of the members' scores, null where there was one member;
+    ``vaco_score`` is null where training left the bi-level phase out;
     ``q_value`` and ``advantage`` are in reward units of the dataset, as ``reward`` is; ``goes_on`` is that of
     ``Transitions``.
 
@@ -164,6 +166,7 @@ def score_batch(piece: Transitions, scores: RowScores) -> pa.RecordBatch:
             pa.array(piece.reward.astype(np.float64)),
             pa.array(scores.score),
             pa.array(scores.score_std, from_pandas=True),
+            pa.array(scores.vaco_score, from_pandas=True),
             pa.array(scores.q_value),
             pa.array(scores.advantage),
             pa.array(np.append(piece.goes_on, False)),

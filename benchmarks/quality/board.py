@@ -133,11 +133,10 @@ def score(cell: Cell, setup: Setup) -> list[Row]:
     np.savez(partial, reward_scale=scorer.scaling.reward_scale, **arrays)
     partial.replace(path)
     found = figures(labelled, scores.score) | {"seconds": time.perf_counter() - started}
-    for name, signal in (("Q", scores.q_value), ("advantage", scores.advantage)):
+    for name, signal in (("VACO", scores.vaco_score), ("Q", scores.q_value), ("advantage", scores.advantage)):
         found |= {f"{figure}, {name}": value for figure, value in figures(labelled, signal).items()}
-    if scorer.prior is not None:
-        persistence = scorer.prior.persistence[0]
-        found |= {name: getattr(persistence, name) for name in ("scale", "shrinkage", "predicted")}
+    persistence = scorer.trajectory[0].persistence
+    found |= {name: getattr(persistence, name) for name in ("scale", "shrinkage", "predicted")}
     return [row(cell, setup, figure=figure, value=value) for figure, value in found.items()]
 
 
@@ -168,7 +167,7 @@ def policies(group: list[Cell], setup: Setup) -> list[TrainedPolicy]:
         COLUMNS[cell.column](Scored(labelled.data, *_scores(cell.dataset, cell.seed, setup))) for cell in group
     ]
     value = setup.settings.value
-    scaling = fit_scaling(labelled.data, reward_shift=value.reward_shift, reward_horizon=value.reward_horizon)
+    scaling = fit_scaling(labelled.data, reward_shift=value.reward_shift)
     return learn(
         first.learner,
         labelled.data,

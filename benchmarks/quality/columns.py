@@ -13,8 +13,8 @@ from vaco_curate.curation import Candidates, Cut, Level, select
 from vaco_curate.curation.weights import weights_from_scores
 from vaco_curate.losses import advantage_weight
 from vaco_curate.paths import LONGEST_PATH, Paths
-from vaco_curate.prior import tempered
 from vaco_curate.scorer import RowScores
+from vaco_curate.trajectory_score import Temperature
 from vaco_curate.transitions import Array, Transitions
 
 TRAJECTORY_TEMPERATURE = 0.1
@@ -73,8 +73,8 @@ def _trajectory_weights(data: Transitions, signal: Array) -> Array:
 def _by_our_rule(scored: Scored) -> Array:
     data = scored.data
     signal = _of_rows(data, return_advantage(data))
-    *_, log_rho = tempered(Paths.of(data, LONGEST_PATH), signal, SAMPLE_SIZE, plateau=True)
-    return np.exp(log_rho - log_rho.max())
+    paths = Paths.of(data, LONGEST_PATH)
+    return weights_from_scores(Temperature.fit(paths, signal, SAMPLE_SIZE, plateau=True)(signal), 1.0)
 
 
 def _awr(scored: Scored) -> Array:
@@ -94,11 +94,12 @@ COLUMNS: dict[str, Callable[[Scored], Array]] = {
     "AW": lambda scored: _trajectory_weights(scored.data, return_advantage(scored.data)),
     "AW, our temperature": _by_our_rule,
     "AWR": _awr,
+    "VACO": lambda scored: weights_from_scores(scored.scores.vaco_score, 1.0),
 }
 """(n,) weights of the rows, by the name of what gives them."""
 
 OURS = ("weights", "top 10 %", "top 25 %")
 LEADING = OURS[:2]
 """The columns that regret is measured of."""
-NEED_SCORES = (*OURS, "AWR")
+NEED_SCORES = (*OURS, "AWR", "VACO")
 """Columns that differ from seed to seed of the scorer."""

@@ -181,15 +181,15 @@ def board(results: Results, learner: str) -> str:
 
 
 def scores(results: Results) -> str:
-    """Figures of the default's scores, and of two plain signals of the same critics."""
+    """Figures of the default's scores, and of other signals of the same training."""
     rows = []
     for dataset in results.datasets:
         values = [results.median(dataset, figure) for figure in FIGURES]
         digits = [0 if figure in ("scale", "shrinkage") else 2 for figure in FIGURES]
-        plain = [results.median(dataset, f"AUC, {signal}") for signal in ("Q", "advantage")]
+        plain = [results.median(dataset, f"AUC, {signal}") for signal in ("VACO", "Q", "advantage")]
         cells = [
             number(value, digit).replace("inf", "path") for value, digit in zip(values, digits, strict=True)
         ]
         cells += [number(results.agreement(dataset), 3), *(number(value, 2) for value in plain)]
         rows.append((dataset, *cells))
-    return markdown(("", *FIGURES, "seeds agree", "AUC of Q", "AUC of Q - V"), rows)
+    return markdown(("", *FIGURES, "seeds agree", "AUC of VACO", "AUC of Q", "AUC of Q - V"), rows)

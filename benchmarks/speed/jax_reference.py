@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 DISCOUNT, EXPECTILE, POLYAK = 0.99, 0.7, 0.005
-RATE, BOUND, COEFFICIENT, COEFFICIENT_OF_DATA = 3e-4, 5.0, 10.0, 1.0
+RATE = 3e-4
 
 
 def mlp(layers, inputs):
@@ -33,7 +33,7 @@ def policy(layers, observation):
 
 def scorer(layers, observation, action, q_input):
     features = jnp.concatenate([observation, action, q_input[:, None]], axis=1)
-    return BOUND * jnp.tanh(mlp(layers, features)[:, 0] / BOUND)
+    return mlp(layers, features)[:, 0]
 
 
 def adam_state(parameters):
@@ -74,35 +74,26 @@ def value_step(state, batch):
 
 def bilevel_step(state, twins, batch):
     phi, alpha, phi_adam, alpha_adam = state
-    s, a, q_input, log_prior, noise = batch
+    s, a, q_input, noise = batch
 
     def errors(layers):
         return ((policy(layers, s) - a) ** 2).sum(axis=1)
 
-    log_rho = jax.nn.log_softmax(log_prior)
+    def weights(layers):
+        return jax.nn.sigmoid(scorer(layers, s, a, q_input))
 
-    def log_weight(layers):
-        return log_prior + scorer(layers, s, a, q_input)
-
-    weight = len(s) * jax.nn.softmax(log_weight(alpha))
+    weight = weights(alpha)
     cloning_loss, gradient = jax.value_and_grad(lambda layers: (weight * errors(layers)).mean())(phi)
     moved, phi_adam = adam(phi, gradient, phi_adam)
 
     def objective(layers):
-        q_values = critic(twins, s, policy(layers, s + noise)).min(axis=0)
-        return -(len(s) * jnp.exp(log_rho) * q_values).mean()
+        return -critic(twins, s, policy(layers, s + noise)).min(axis=0).mean()
 
     direction = jax.grad(objective)(moved)
     alignment = jax.jvp(errors, (phi,), (direction,))[1]
-    alignment = alignment / alignment.std(ddof=1)
 
     def upper(layers):
-        score = log_weight(layers)
-        log_w, log_own = jax.nn.log_softmax(score), jax.nn.log_softmax(score - log_prior)
-        divergence = (jnp.exp(log_w) * (log_w - log_rho)).sum()
-        of_data = (jnp.exp(log_own) * (log_own + jnp.log(len(s)))).sum()
-        alignment_loss = -(len(s) * jnp.exp(log_w) * alignment).mean()
-        return alignment_loss + COEFFICIENT * divergence + COEFFICIENT_OF_DATA * of_data
+        return -(weights(layers) * alignment).mean()
 
     upper_loss, gradient = jax.value_and_grad(upper)(alpha)
     alpha, alpha_adam = adam(alpha, gradient, alpha_adam)
@@ -134,9 +125,9 @@ def run_bilevel(state, key, twins, data, updates, batch_size):
     def step(carry, _):
         state, key = carry
         key, now, then = jax.random.split(key, 3)
-        s, a, q_input, log_prior = drawn(now, data, batch_size)
+        s, a, q_input = drawn(now, data, batch_size)
         noise = 0.1 * jax.random.normal(then, s.shape)
-        state, losses = bilevel_step(state, twins, (s, a, q_input, log_prior, noise))
+        state, losses = bilevel_step(state, twins, (s, a, q_input, noise))
         return (state, key), losses
 
     return jax.lax.scan(step, (state, key), None, length=updates)

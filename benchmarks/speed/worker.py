@@ -25,11 +25,10 @@ from vaco_curate import score_stream
 from vaco_curate.batches import Rows
 from vaco_curate.columns import transitions_from_columns
 from vaco_curate.formats.tables import write_table
-from vaco_curate.networks import PAPER_INPUTS, Policy, ScorerNetwork, TwinCritic, ValueNetwork
+from vaco_curate.networks import Policy, ScorerNetwork, TwinCritic, ValueNetwork
 from vaco_curate.paths import Paths
-from vaco_curate.prior import Prior
-from vaco_curate.scaling import Scaling
-from vaco_curate.scorer import Scorer
+from vaco_curate.scaling import Scaling, fit_scaling
+from vaco_curate.scorer import MetaScorer, Scorer
 from vaco_curate.stacked import StackedMLP
 from vaco_curate.training import BilevelSettings, TrainSettings, ValueSettings
 from vaco_curate.training.arithmetic import side_by_side, training_arithmetic
@@ -40,7 +39,8 @@ from vaco_curate.training.reference import (
     reference_value_state,
     value_step,
 )
-from vaco_curate.training.trainer import group_sizes
+from vaco_curate.training.trainer import group_sizes, network_rows
+from vaco_curate.trajectory_score import TrajectoryScore
 
 D, K, ROWS, BATCH, HIDDEN = 11, 3, 200_000, 256, (256, 256)
 
@@ -72,13 +72,12 @@ def rate(run: Callable[[int], Any], seconds: float) -> float:
 
 def ours(phase: str, seconds: float, threads: int, precision: str, members: int) -> dict[str, float]:
     """The trainer's own loop: draws, updates and measured metrics."""
-    rows = random_rows()
-    starts = np.arange(0, ROWS, 500)
-    paths = Paths(starts, np.full(len(starts), 500), np.zeros(len(starts), bool), np.ones(len(starts), bool))
-    settings = TrainSettings(matmul_precision=precision)
+    data = transitions_from_columns(random_columns(ROWS, D, K), source="random", format_name="random")
+    scaling = fit_scaling(data, reward_shift=0.0)
+    rows, settings = network_rows(data, scaling, torch.device("cpu")), TrainSettings(matmul_precision=precision)
     with training_arithmetic():
         groups = [
-            Group(rows, paths, torch.arange(ROWS), settings, seeds)
+            Group(data, rows, scaling, settings, seeds)
             for seeds in _seeds(group_sizes(members, threads, torch.device("cpu")))
         ]
         parts = [group.value_part() if phase == "value" else group.bilevel_part() for group in groups]
@@ -103,10 +102,10 @@ def eager(phase: str, seconds: float, threads: int, precision: str) -> dict[str,
     torch.set_num_threads(threads)
     torch.set_float32_matmul_precision(precision)
     rows, value_settings, bilevel_settings = random_rows(), ValueSettings(), BilevelSettings()
-    extra = torch.randn(2, ROWS)
+    q_inputs = torch.randn(ROWS)
     critic = TwinCritic(D, K, HIDDEN)
     values = reference_value_state(ValueNetwork(D, HIDDEN), critic, value_settings)
-    levels = reference_bilevel_state(Policy(D, K, HIDDEN), ScorerNetwork(D, K, HIDDEN, 5.0), bilevel_settings)
+    levels = reference_bilevel_state(Policy(D, K, HIDDEN), ScorerNetwork(D, K, HIDDEN), bilevel_settings)
     if phase == "bilevel":
         critic.requires_grad_(False)
 
@@ -117,9 +116,7 @@ def eager(phase: str, seconds: float, threads: int, precision: str) -> dict[str,
             if phase == "value":
                 value_step(values, batch, value_settings)
             else:
-                q_input, log_prior = extra[:, drawn]
-                noise = 0.1 * torch.randn(BATCH, D)
-                bilevel_step(levels, critic, batch, q_input, log_prior, noise, bilevel_settings)
+                bilevel_step(levels, critic, batch, q_inputs[drawn], 0.1 * torch.randn(BATCH, D))
 
     return {"updates_per_second": rate(run, seconds)}
 
@@ -135,7 +132,7 @@ def jax(phase: str, seconds: float) -> dict[str, float]:
     rows = random_rows()
     columns = [rows.observation, rows.action, rows.next_observation, rows.reward, rows.terminated]
     if phase == "bilevel":
-        columns = [rows.observation, rows.action, *torch.randn(2, ROWS)]
+        columns = [rows.observation, rows.action, torch.randn(ROWS)]
     data = [jax_library.numpy.asarray(column.contiguous().numpy()) for column in columns]
     key = jax_library.random.key(0)
 
@@ -242,7 +239,7 @@ def scoring(threads: int) -> dict[str, dict[str, float]]:
     """
     torch.set_num_threads(threads)
     d, k = SCORED_SIZES
-    columns = random_columns(SCORED_ROWS)
+    columns = random_columns(SCORED_ROWS, *SCORED_SIZES)
     data = transitions_from_columns(columns, source="random", format_name="random")
     scorer = random_scorer(d, k)
     most = max(height / _scoring_products_seconds(d, k, height) for height in (1024, 4096))
@@ -264,14 +261,13 @@ def scoring(threads: int) -> dict[str, dict[str, float]]:
 
 def write_rows(path: str, rows: int) -> dict[str, int]:
     """A Parquet file of random rows, in one row group."""
-    pq.write_table(_arrow(random_columns(rows)), path, row_group_size=rows)
+    pq.write_table(_arrow(random_columns(rows, *SCORED_SIZES)), path, row_group_size=rows)
     return {"rows": rows}
 
 
-def random_columns(rows: int) -> dict[str, np.ndarray]:
+def random_columns(rows: int, d: int, k: int) -> dict[str, np.ndarray]:
     """Random rows in episodes of 1000 steps, with everything that a score may depend on."""
     generator = np.random.default_rng(0)
-    d, k = SCORED_SIZES
     observation = generator.standard_normal((rows + 1, d), np.float32)
     return {
         "observation": observation[:-1],
@@ -325,26 +321,17 @@ def random_scorer(d: int, k: int) -> Scorer:
     """A scorer with fresh networks, which costs what a trained one costs."""
     torch.manual_seed(0)
     critic = TwinCritic(d, k, HIDDEN)
+    values = StackedMLP.of([ValueNetwork(d, HIDDEN).layers])
+    paths = Paths(np.arange(0, 100_000, 1000), np.full(100, 1000))
+    errors, known = np.random.default_rng(1).standard_normal(100_000), np.ones(100_000, bool)
+    networks = StackedMLP.of([ScorerNetwork(d, k, HIDDEN).layers])
     return Scorer(
-        networks=StackedMLP.of([ScorerNetwork(d, k, HIDDEN, 5.0).layers]),
         critics=StackedMLP.of([critic.first, critic.second]),
-        values=StackedMLP.of([ValueNetwork(d, HIDDEN).layers]),
+        values=values,
         scaling=Scaling(np.zeros(d), np.ones(d), -np.ones(k), np.ones(k), "action space", 0.0, 1.0),
-        q_mean=torch.zeros(1),
-        q_std=torch.ones(1),
-        value_mean=torch.zeros(1),
-        value_std=torch.ones(1),
-        inputs=PAPER_INPUTS,
-        score_shift=torch.zeros(1),
-        score_bound=5.0,
-        activation="exp",
-        prior=Prior.fit(
-            Paths(np.arange(0, 100_000, 1000), np.full(100, 1000)),
-            np.random.default_rng(1).standard_normal(100_000),
-            np.ones(100_000, bool),
-            sample_size=0.15,
-            discount=0.99,
-        )[0],
+        discount=0.99,
+        trajectory=(TrajectoryScore.fit(paths, errors, known, sample_size=0.15),),
+        meta=MetaScorer(networks, torch.zeros(1), torch.ones(1)),
         provenance={},
     )
 

@@ -40,14 +40,15 @@ def test_scores_have_one_row_for_every_raw_row_in_order(scored, pendulum):
     frame = pl.read_parquet(scored / "pendulum.vaco" / "scores/pendulum.parquet")
     data = read_dataset(str(pendulum))
     assert frame.columns == [
-        "index", "episode_id", "step_index", "reward", "score", "score_std", "q_value", "advantage", "goes_on",
+        "index", "episode_id", "step_index", "reward",
+        "score", "score_std", "vaco_score", "q_value", "advantage", "goes_on",
     ]  # fmt: skip
     assert frame["index"].to_list() == list(range(len(data)))
     assert (frame["step_index"].to_numpy() == data.step_index).all()
     assert (frame["reward"].to_numpy() == data.reward).all()
     assert frame["score_std"].null_count() == len(frame), "one member has no spread"
     assert frame.drop("score_std").null_count().sum_horizontal().item() == 0
-    assert np.isfinite(frame.select("score", "q_value", "advantage").to_numpy()).all()
+    assert np.isfinite(frame.select("score", "vaco_score", "q_value", "advantage").to_numpy()).all()
 
 
 def test_the_manifest_says_what_made_the_run(scored, pendulum):

@@ -102,9 +102,10 @@ def test_collapsed_and_tied_scores_are_reported_and_sound_ones_are_not():
     collapsed = sound.copy()
     collapsed[0] = 50.0
 
-    def warnings(score, *, one_return=False, effective=50.0):
+    def warnings(score, *, q_value=sound, one_return=False, effective=50.0):
         return score_warnings(
-            np.sort(score),
+            score,
+            np.sort(q_value),
             sample_share_of_scores(score),
             one_return=one_return,
             effective_episodes=effective,
@@ -115,7 +116,8 @@ def test_collapsed_and_tied_scores_are_reported_and_sound_ones_are_not():
     assert "on 3.0 effective episodes of 100" in warnings(sound, effective=3.0)[0]
     assert "collapsed" in warnings(collapsed)[0]
     assert "all scores are equal" in warnings(np.ones(9))[0]
-    assert "share their score" in warnings(np.round(sound))[0]
+    assert warnings(np.round(sound)) == [], "rows of a path share their score"
+    assert "share their Q(s, a)" in warnings(sound, q_value=np.round(sound))[0]
     assert "same return" in warnings(sound, one_return=True)[0]
 
 

@@ -26,7 +26,7 @@ SETTINGS = CloningSettings(updates=300, hidden=(32, 32), learning_rate=3e-3)
 
 
 def clone(data, weight, seed=0):
-    scaling = fit_scaling(data, reward_shift=0.0, reward_horizon=None)
+    scaling = fit_scaling(data, reward_shift=0.0)
     (policy,) = clone_policies(data, weight[None], scaling, SETTINGS, seeds=[seed])
     return policy
 
@@ -34,7 +34,7 @@ def clone(data, weight, seed=0):
 def test_a_clone_depends_on_its_weights_and_its_seed_alone():
     data = two_experts()
     weights = np.stack([np.repeat([1.0, 0.0], 60), np.repeat([1.0, 3.0], 60)])
-    scaling = fit_scaling(data, reward_shift=0.0, reward_horizon=None)
+    scaling = fit_scaling(data, reward_shift=0.0)
     both = clone_policies(data, weights, scaling, SETTINGS, seeds=[3, 5])
     for policy, weight, seed in zip(both, weights, (3, 5), strict=True):
         alone = clone(data, weight, seed=seed).act(data.observation)
@@ -183,7 +183,7 @@ def test_the_bootstrap_interval_covers_the_mean_and_is_wider_between_seeds_than_
 def comparison(tmp_path):
     def weights(name, data, advantage=None, budget=40):
         zeros = np.zeros(len(data), np.float32)
-        scores = RowScores(zeros, zeros, zeros, zeros if advantage is None else advantage)
+        scores = RowScores(*[zeros] * 4, zeros if advantage is None else advantage)
         table = write_scores(tmp_path / "scores.parquet", data, scores, reward_scale=2.0)
         return COMPARISONS[name](ComparisonInputs(data, table, budget, seed=0))
 

@@ -15,7 +15,7 @@ from vaco_curate.scorer import RowScores
 def scored(quality):
     data = make_transitions(episodes=20, length=10)
     generator = np.random.default_rng(0)
-    scores = RowScores(*generator.standard_normal((4, len(data))).astype(np.float32))
+    scores = RowScores(*generator.standard_normal((5, len(data))).astype(np.float32))
     return quality["columns"].Scored(data, scores, 2.0)
 
 

@@ -112,7 +112,7 @@ def test_iql_clones_by_the_advantage_of_the_value_update(float64, quality, monke
 @pytest.mark.parametrize("learner", ["BC", "IQL", "TD3+BC"])
 def test_a_policy_depends_on_its_weights_and_its_seed_alone(learner, quality):
     data = make_transitions(episodes=10)
-    scaling = fit_scaling(data, reward_shift=0.0, reward_horizon=None)
+    scaling = fit_scaling(data, reward_shift=0.0)
     weights = np.random.default_rng(0).random((2, len(data)))
 
     def learned(rows, seeds):

@@ -14,7 +14,7 @@ from vaco_curate.scorer import RowScores
 def table(tmp_path):
     def write(data, score, score_std):
         zeros = np.zeros(len(data), np.float32)
-        scores = RowScores(score.astype(np.float32), score_std.astype(np.float32), zeros, zeros)
+        scores = RowScores(score.astype(np.float32), score_std.astype(np.float32), zeros, zeros, zeros)
         return write_scores(tmp_path / "scores.parquet", data, scores)
 
     return write

@@ -70,10 +70,3 @@ def test_without_a_threshold_or_when_it_is_not_reached_all_updates_are_run():
     for settled_at in (None, 1.0):
         for rows in phases(train(data, with_early_stop(settled_at, updates=80))).values():
             assert rows[-1]["update"] == 80
-
-
-def test_the_uniform_prior_is_settled_by_q_alone():
-    settings = with_early_stop(0.5)
-    settings = dataclasses.replace(settings, bilevel=dataclasses.replace(settings.bilevel, prior="uniform"))
-    rows = phases(train(make_transitions(), settings))["value"]
-    assert rows[-1]["update"] < 400

@@ -12,7 +12,7 @@ from helpers import make_transitions, tiny_settings
 from vaco_curate import native, transitions
 from vaco_curate.errors import DatasetError, RunError
 from vaco_curate.stacked import StackedMLP
-from vaco_curate.training import PRESETS, train
+from vaco_curate.training import train
 from vaco_curate.training.bilevel_phase import noise_at
 from vaco_curate.training.checkpoint import load_checkpoint, save_checkpoint
 from vaco_curate.training.group import create_states
@@ -22,7 +22,12 @@ from vaco_curate.training.settings import BilevelSettings
 
 def parameters(training):
     policy = {f"policy.{key}": tensor for key, tensor in training.policy.network.state_dict().items()}
-    return {"scorer": training.scorer.networks.flat, "critic": training.scorer.critics.flat} | policy
+    scorer = training.scorer
+    return {
+        "scorer": scorer.meta.networks.flat,
+        "critic": scorer.critics.flat,
+        "value": scorer.values.flat,
+    } | policy
 
 
 def timeless(metrics):
@@ -48,20 +53,9 @@ def stop_at(phase, update):
     return on_progress
 
 
-VARIANTS = {
-    "default": {},
-    "action noise": {"noise_on": "action"},
-    "uniform prior": {"prior": "uniform"},
-    "averaged, other inputs": {"scorer_average": 0.9, "inputs": ("state", "action", "q", "value")},
-    "merged": {"merge_value_updates": True, "prior": "uniform"},
-    "sigmoid": {"activation": "sigmoid", "normalize_weights": False, "standardize_alignment": False},
-}
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("stop", [("value", 40), ("bilevel", 20), ("bilevel", 40)])
-def test_resume_equals_an_uninterrupted_run(tmp_path, variant, stop):
-    data, settings = make_transitions(), tiny_settings(**VARIANTS[variant])
+def test_resume_equals_an_uninterrupted_run(tmp_path, stop):
+    data, settings = make_transitions(), tiny_settings()
     whole = train(data, settings, seed=3)
     checkpoint = tmp_path / "checkpoint.safetensors"
     with pytest.raises(Stop):
@@ -70,10 +64,9 @@ def test_resume_equals_an_uninterrupted_run(tmp_path, variant, stop):
     assert_same(whole, resumed)
 
 
-@pytest.mark.parametrize("variant", ["default", "merged"])
-def test_rows_in_a_mapped_file_train_alike_and_leave_no_file(tmp_path, monkeypatch, variant):
+def test_rows_in_a_mapped_file_train_alike_and_leave_no_file(tmp_path, monkeypatch):
     monkeypatch.setattr(transitions, "BLOCK", 50)
-    data, settings = make_transitions(), tiny_settings(**VARIANTS[variant])
+    data, settings = make_transitions(), tiny_settings()
     assert_same(train(data, settings), train(data, settings, scratch=tmp_path))
     assert not any(tmp_path.iterdir())
 
@@ -93,14 +86,12 @@ def test_training_leaves_torchs_global_generator_and_threads_alone():
     assert threads == torch.get_num_threads()
 
 
-def test_critics_are_frozen_in_the_bilevel_phase_and_follow_when_merged():
+def test_critics_and_values_are_frozen_in_the_bilevel_phase():
     data = make_transitions()
-
-    def critic(**bilevel):
-        return train(data, tiny_settings(prior="uniform", **bilevel)).scorer.critics.flat
-
-    assert torch.equal(critic(), critic(updates=1))
-    assert not torch.equal(critic(), critic(merge_value_updates=True))
+    few, many = (train(data, tiny_settings(updates=updates)).scorer for updates in (1, 40))
+    assert torch.equal(few.critics.flat, many.critics.flat)
+    assert torch.equal(few.values.flat, many.values.flat)
+    assert not torch.equal(few.meta.networks.flat, many.meta.networks.flat)
 
 
 def test_rows_without_a_target_do_not_reach_the_value_phase():
@@ -113,8 +104,7 @@ def test_rows_without_a_target_do_not_reach_the_value_phase():
     reward[middle[0]] += 1e-2
     changed = dataclasses.replace(data, reward=reward)
     assert set(extremes(changed)) == set(extremes(data))
-    settings = tiny_settings(prior="uniform")
-    assert_same(train(data, settings), train(changed, settings))
+    assert_same(train(data, tiny_settings()), train(changed, tiny_settings()))
 
 
 def extremes(data):
@@ -135,60 +125,14 @@ def test_sigma_shrinks_linearly_to_its_end():
     assert [noise_at(settings, update) for update in (0, 5, 10)] == pytest.approx([0.2, 0.15, 0.1])
 
 
-@pytest.mark.parametrize("noise_on", ["state", "action"])
-def test_noise_reaches_the_upper_level(noise_on):
+def test_noise_reaches_the_upper_level():
     data = make_transitions()
 
     def scorer(noise):
-        settings = tiny_settings(noise_on=noise_on, noise=(noise, noise), divergence_coefficient=0.0)
-        return train(data, settings).scorer.networks.flat
+        return train(data, tiny_settings(noise=(noise, noise))).scorer.meta.networks.flat
 
     assert torch.equal(scorer(0.0), scorer(0.0))
     assert not torch.equal(scorer(0.0), scorer(0.5))
-
-
-def test_without_the_divergence_weights_run_away_and_with_it_they_do_not():
-    """The collapse that the design prevents: alignment alone drives scores apart without end."""
-    data = make_transitions()
-
-    def spread(coefficient):
-        settings = tiny_settings(
-            updates=400,
-            scorer_learning_rate=3e-3,
-            prior="uniform",
-            divergence_coefficient=coefficient,
-            data_divergence_coefficient=0.0,
-            score_bound=None,
-        )
-        return train(data, settings).metrics[-1]["effective_sample_size"]
-
-    assert spread(0.0) < 0.2 < 0.5 < spread(3.0)
-
-
-def test_rows_without_prior_weight_are_left_alone_by_the_network():
-    """What it adds there is what no row with weight asks for: the divergence over the data takes it away."""
-    data = make_transitions(episodes=60)
-    good = np.repeat(np.arange(60) < 9, data.episode_length)
-    data = dataclasses.replace(data, reward=np.where(good, 50.0, 0.0).astype(np.float32))
-
-    def added_to_bad_rows(coefficient):
-        settings = tiny_settings(
-            updates=400, divergence_coefficient=3.0, data_divergence_coefficient=coefficient
-        )
-        scorer = train(data, settings).scorer
-        assert scorer.prior is not None
-        return dataclasses.replace(scorer, prior=None).score(data).score[~good].std()
-
-    assert added_to_bad_rows(3.0) < 0.75 * added_to_bad_rows(0.0)
-
-
-def test_the_paper_preset_is_the_published_algorithm():
-    paper = PRESETS["paper"]
-    assert paper.bilevel.scorer_learning_rate == 3e-5
-    assert paper.value.learning_rate == paper.bilevel.policy_learning_rate == 3e-4
-    assert paper.bilevel.divergence_coefficient == paper.bilevel.data_divergence_coefficient == 0.0
-    assert not paper.bilevel.normalize_weights
-    assert (paper.value.expectile, paper.value.discount, paper.value.polyak) == (0.7, 0.99, 0.005)
 
 
 def states(seed, settings):
@@ -282,7 +226,7 @@ def test_cuda_trains_on_mapped_files_as_on_its_own_memory(tmp_path):
     in_memory, mapped = (
         train(make_transitions(), settings, device="cuda", scratch=scratch) for scratch in (None, tmp_path)
     )
-    assert torch.equal(in_memory.scorer.networks.flat, mapped.scorer.networks.flat)
+    assert torch.equal(in_memory.scorer.meta.networks.flat, mapped.scorer.meta.networks.flat)
     assert torch.equal(in_memory.scorer.critics.flat, mapped.scorer.critics.flat)
 
 
@@ -292,7 +236,7 @@ def test_members_are_the_trainings_of_their_seeds():
     for number in range(3):
         alone = train(data, settings, seed=3 + number)
         for ours, theirs in zip(
-            together.scorer.networks.member(number), alone.scorer.networks.member(0), strict=True
+            together.scorer.meta.networks.member(number), alone.scorer.meta.networks.member(0), strict=True
         ):
             assert torch.allclose(ours, theirs, atol=1e-4)
 
@@ -309,7 +253,7 @@ def test_how_members_are_grouped_and_run_does_not_change_the_result(members):
     finally:
         torch.set_num_threads(threads)
     for result in results[1:]:
-        assert torch.equal(results[0].scorer.networks.flat, result.scorer.networks.flat)
+        assert torch.equal(results[0].scorer.meta.networks.flat, result.scorer.meta.networks.flat)
         assert torch.equal(results[0].scorer.critics.flat, result.scorer.critics.flat)
 
 
@@ -326,10 +270,6 @@ def test_layers_of_the_two_phases_may_differ(monkeypatch, native_library):
     assert given == pytest.approx(expected, abs=2e-2)
 
 
-def test_merged_phases_may_have_batches_of_their_own():
-    train(make_transitions(), tiny_settings(merge_value_updates=True, prior="uniform", batch_size=16))
-
-
 def test_a_checkpoint_resumes_on_another_number_of_cores(tmp_path):
     data, settings, threads = make_transitions(), tiny_settings(), torch.get_num_threads()
     whole = train(data, settings, members=3)
@@ -342,7 +282,7 @@ def test_a_checkpoint_resumes_on_another_number_of_cores(tmp_path):
         resumed = train(data, settings, members=3, checkpoint=checkpoint, resume=True)
     finally:
         torch.set_num_threads(threads)
-    assert torch.equal(whole.scorer.networks.flat, resumed.scorer.networks.flat)
+    assert torch.equal(whole.scorer.meta.networks.flat, resumed.scorer.meta.networks.flat)
 
 
 def test_resume_of_several_members_equals_an_uninterrupted_run(tmp_path):
@@ -354,18 +294,17 @@ def test_resume_of_several_members_equals_an_uninterrupted_run(tmp_path):
     assert_same(whole, train(data, settings, members=5, checkpoint=checkpoint, resume=True))
 
 
-def test_the_prior_is_fitted_with_the_sample_size_of_the_settings():
+def test_the_score_has_the_sample_size_of_the_settings():
     data = make_transitions(episodes=40)
     many, few = (
-        train(data, tiny_settings(prior_sample_size=share)).scorer.prior.inverse_temperature
+        train(data, dataclasses.replace(tiny_settings(), sample_size=share)).scorer.trajectory[0].temperature
         for share in (0.6, 0.2)
     )
-    assert few[0] > 1.5 * many[0] > 0.0
+    assert few.inverse > 1.5 * many.inverse > 0.0
 
 
-def test_rewards_that_tell_nothing_give_a_uniform_prior():
+def test_rewards_that_tell_nothing_give_equal_scores():
     data = make_transitions(columns={"reward": np.zeros(120, np.float32)})
-    scorer = train(data, tiny_settings(divergence_coefficient=100.0)).scorer
-    assert scorer.prior is not None
-    assert scorer.prior.inverse_temperature.tolist() == [0.0]
-    assert np.ptp(scorer.score(data).score) < 1.0
+    scorer = train(data, tiny_settings()).scorer
+    assert scorer.trajectory[0].temperature.inverse == 0.0
+    assert np.ptp(scorer.score(data).score) == 0.0

@@ -7,7 +7,7 @@ import numpy as np
 from vaco_curate.transitions import Array, blocks
 
 SMALLEST_SAMPLE_SHARE = 0.02
-"""Of the weights; the prior gives a little more where the best behavior has a fortieth of the rows."""
+"""Of the weights; the temperature gives a little more where the best behavior has a fortieth of the rows."""
 
 
 FEW_EPISODES = 10.0
@@ -27,18 +27,25 @@ def few_episodes_warning(effective: float, episodes: int) -> list[str]:
 
 
 def score_warnings(
-    ascending: Array, sample_share: float, *, one_return: bool, effective_episodes: float, episodes: int
+    score: Array,
+    q_value: Array,
+    sample_share: float,
+    *,
+    one_return: bool,
+    effective_episodes: float,
+    episodes: int,
 ) -> list[str]:
-    """Warnings about a score column; empty when nothing looks wrong.
+    """Warnings about scores; empty when nothing looks wrong.
 
     Args:
-        ascending: (n,) the scores, log w up to a constant, from the lowest to the highest.
+        score: (n,) log weights up to a constant.
+        q_value: (n,) Q(s, a), from the lowest to the highest: what rows share that are the same.
         sample_share: the effective one of their weights, in (0, 1].
         one_return: whether there are several episodes, and all have the same return.
         effective_episodes: that carry the weight, of so many ``episodes``.
     """
     warnings = []
-    if ascending[0] == ascending[-1]:
+    if score.min() == score.max():
         return ["all scores are equal: the scorer tells nothing apart"]
     if sample_share < SMALLEST_SAMPLE_SHARE:
         warnings.append(
@@ -46,9 +53,11 @@ def score_warnings(
             "Ranks may still be usable; for weights, raise --temperature"
         )
     warnings += few_episodes_warning(effective_episodes, episodes)
-    tied = _tied_rows(ascending) / len(ascending)
+    tied = _tied_rows(q_value) / len(q_value)
     if tied > 0.5:
-        warnings.append(f"{tied:.0%} of the rows share their score with another row (duplicates in the data?)")
+        warnings.append(
+            f"{tied:.0%} of the rows share their Q(s, a) with another row (duplicates in the data?)"
+        )
     if one_return:
         warnings.append("all episodes have the same return: the rewards tell nothing apart, nor can the scores")
     return warnings

@@ -26,7 +26,7 @@ VERSION = 2
 FINDINGS_FILE = "findings.json"
 
 TRAINING_BYTES, MEMBER_BYTES = 36, 24
-"""Bytes a row that training holds beside the columns: row numbers; and by every member, values and priors."""
+"""Bytes a row that training holds beside the columns: row numbers; and by every member, values and scores."""
 
 
 def memory_of_machine() -> int:

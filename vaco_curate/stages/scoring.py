@@ -173,14 +173,15 @@ def finish_run(
     """
     score = scored.scores.column("score")
     share = sample_share_of_scores(score)
-    score.sort()  # in place, as it is held for nothing else: memory grows with it
+    q_value = scored.scores.column("q_value")
+    q_value.sort()  # in place, as it is held for nothing else: memory grows with it
     episodes = scored.found["episodes"]
     parts = (
         tuple(batch.column(name).to_numpy() for name in ("episode_id", "score"))
         for batch in scored.scores.batches(["episode_id", "score"])
         if len(batch)
     )
-    effective = effective_episodes_of_scores(parts, float(score[-1]))
+    effective = effective_episodes_of_scores(parts, float(score.max()))
     result = ScoreResult(
         run=out,
         rows=len(score),
@@ -193,6 +194,7 @@ def finish_run(
         warnings=tuple(
             score_warnings(
                 score,
+                q_value,
                 share,
                 one_return=scored.one_return,
                 effective_episodes=effective,
@@ -218,9 +220,7 @@ def finish_run(
 
 def _note_on_persistence(scorer: Scorer) -> list[str]:
     """Over how many steps scores are smoothed, and what that means for a filter."""
-    if scorer.prior is None:
-        return []
-    scales = sorted({one.scale for one in scorer.prior.persistence})
+    scales = sorted({one.persistence.scale for one in scorer.trajectory})
     if scales == [math.inf]:
         return [
             "behavior persists over whole episodes here: the rows of one share the larger part of their score"

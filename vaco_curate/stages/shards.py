@@ -80,7 +80,7 @@ class ScoreShards:
             "findings": findings.to_json(),
             "rewards": use.to_json(),
             "notes": [*notes, *_notes_on_kernels(self.scorer)],
-            "device": device_name(self.scorer.q_mean.device),
+            "device": device_name(self.scorer.device),
         }
 
 
@@ -220,7 +220,7 @@ class _SelectionRows:
 
 
 def _notes_on_kernels(scorer: Scorer) -> list[str]:
-    if scorer.q_mean.is_cuda or native.load() is not None:
+    if scorer.device.type != "cpu" or native.load() is not None:
         return []
     return [f"torch's own kernels were used, which are slower: {native.why_not()}"]
 

@@ -139,7 +139,8 @@ def score_dataset(
         )
         scorer = dataclasses.replace(training.scorer, provenance=manifest)
         scorer.save(work / SCORER_FOLDER)
-        training.policy.save(work / POLICY_FOLDER, manifest)
+        if training.policy is not None:
+            training.policy.save(work / POLICY_FOLDER, manifest)
         metrics = pa.Table.from_pylist(training.metrics, schema=_metrics_schema(training.metrics))
         write_table(work / METRICS_FILE, metrics)
         scoring = time.perf_counter()

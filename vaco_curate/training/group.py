@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property, partial
 from typing import Any
 
@@ -11,27 +10,26 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vaco_curate.advantage import Persistence, td_errors
+from vaco_curate.advantage import Persistence
 from vaco_curate.batches import Rows
-from vaco_curate.networks import Policy, ScorerNetwork, TwinCritic, ValueNetwork, bounded, scorer_inputs
+from vaco_curate.forward import values_and_td_errors
+from vaco_curate.networks import Policy, ScorerNetwork, TwinCritic, ValueNetwork
 from vaco_curate.passes import forward_only, outputs, smaller_of_twins
-from vaco_curate.paths import Paths
-from vaco_curate.prior import Prior
+from vaco_curate.paths import LONGEST_PATH, Paths
+from vaco_curate.scaling import Scaling
 from vaco_curate.stacked import StackedMLP
 from vaco_curate.training.bilevel_phase import (
     BilevelState,
     BilevelUpdate,
     create_bilevel_state,
-    follow_critic,
     noise_at,
-    standardize_by,
 )
 from vaco_curate.training.draws import Draws
 from vaco_curate.training.loop import Part, Update, Updates
 from vaco_curate.training.settings import TrainSettings
 from vaco_curate.training.settling import SAMPLE_ROWS, Settling
 from vaco_curate.training.value_phase import ValueState, ValueUpdate, create_value_state
-from vaco_curate.transitions import Array
+from vaco_curate.transitions import Transitions
 
 CHUNK = 4096
 """Rows per forward pass over the whole dataset."""
@@ -44,25 +42,22 @@ class Group:
     """K members whose updates are computed together.
 
     Args:
-        rows: the dataset in network units, on the training device or in a mapped file.
-        paths: of the dataset.
-        known: (n,) bool, rows that values can be learned from: those whose TD error is known.
+        data: the dataset.
+        rows: the same in network units, on the training device or in a mapped file.
+        scaling: from one to the other.
         seeds: one for each member.
     """
 
     def __init__(
-        self, rows: Rows, paths: Paths, known: Array, settings: TrainSettings, seeds: Sequence[int]
+        self, data: Transitions, rows: Rows, scaling: Scaling, settings: TrainSettings, seeds: Sequence[int]
     ) -> None:
-        self.rows, self.paths, self.known = rows, paths, known
-        self.learnable = torch.from_numpy(np.flatnonzero(known)).to(rows.device)
+        self.data, self.rows, self.scaling = data, rows, scaling
         self.settings, self.seeds = settings, seeds
         self.value_state, self.bilevel_state = create_states(
             rows.observation_size, rows.action_size, settings, seeds, rows.device
         )
-        self.prior: Prior | None = None
         watched = len(self._watched)
-        by_advantage = settings.bilevel.prior == "advantage"
-        self.value_settling = Settling.new(len(seeds), 2 if by_advantage else 1, watched, self._device)
+        self.value_settling = Settling.new(len(seeds), 2, watched, self._device)
         self.bilevel_settling = Settling.new(len(seeds), 1, watched, self._device)
 
     @property
@@ -82,60 +77,48 @@ class Group:
         def update(batch: Rows, _drawn: Tensor, _noise: Tensor, measure: bool) -> dict[str, Tensor]:
             return value_update(batch, measure=measure)
 
-        draws = Draws(self.rows, self.seeds, VALUE, self.learnable, self.settings.value.batch_size)
+        learnable = torch.from_numpy(np.flatnonzero(self.data.is_learnable)).to(self._device)
+        draws = Draws(self.rows, self.seeds, VALUE, learnable, self.settings.value.batch_size)
         return Part(self.value_state, Updates(update, draws), self.value_settling, self.value_signals)
 
     def bilevel_part(self) -> Part:
         """This group's part in the bi-level phase; to be asked for when the value phase has ended."""
         settings = self.settings.bilevel
-        on_state = settings.noise_on == "state"
         draws = Draws(
             self.rows,
             self.seeds,
             BILEVEL,
-            self.learnable if settings.merge_value_updates else torch.arange(len(self), device=self._device),
+            torch.arange(len(self), device=self._device),
             settings.batch_size,
-            noise_width=self.rows.observation_size if on_state else self.rows.action_size,
+            noise_width=self.rows.observation_size,
             deviation=partial(noise_at, settings),
         )
-        update = self._merged_update() if settings.merge_value_updates else self._update()
-        return Part(self.bilevel_state, Updates(update, draws), self.bilevel_settling, self.bilevel_signals)
+        updates = Updates(self._bilevel_update(), draws)
+        return Part(self.bilevel_state, updates, self.bilevel_settling, self.bilevel_signals)
 
     def value_signals(self) -> Tensor:
-        """What the value phase hands on, for watched rows: Q(s, a), and the trajectory's advantage if it is the
-        prior.
+        """What the value phase hands on, for watched rows: Q(s, a) and the advantage of the trajectory.
 
         Returns:
             (K, signals, rows).
         """
-        watched = self.rows.take(self._watched)
-        signals = [smaller_of_twins(self.value_state.critic, watched.pair)]
-        if self.settings.bilevel.prior == "advantage":
-            some = self._watched_paths
-            rows, packed = some.rows(), some.packed()
-            smoothed = [
-                Persistence.fit(packed, errors, self.known[rows]).smoothed(packed, errors, self.known[rows])
-                for errors in self._td_errors(some)
-            ]
-            signals.append(torch.from_numpy(np.stack(smoothed)).to(watched.values))
-        return torch.stack(signals, dim=1)
+        q_value = smaller_of_twins(self.value_state.critic, self.rows.take(self._watched).pair)
+        paths = self._watched_paths
+        packed, known = paths.packed(), self.data.is_learnable[paths.rows()]
+        _, errors = values_and_td_errors(
+            self.value_state.value, self.scaling, self.settings.value.discount, self.data, paths
+        )
+        smoothed = [
+            Persistence.fit(packed, of_member, known).smoothed(packed, of_member, known) for of_member in errors
+        ]
+        return torch.stack([q_value, torch.from_numpy(np.stack(smoothed)).to(q_value)], dim=1)
 
     def bilevel_signals(self) -> Tensor:
         """What the scorer networks give watched rows, (K, 1, rows)."""
-        state = self.bilevel_state
-        watched = self.rows.take(self._watched)
-        q_value = smaller_of_twins(self.value_state.critic, watched.pair)
-        members = len(self.seeds)
-        parts = scorer_inputs(
-            self.settings.bilevel.inputs,
-            watched.observation.expand(members, -1, -1),
-            watched.action.expand(members, -1, -1),
-            state.standardized(q_value),
-            state.standardized_value(outputs(self.value_state.value, watched.observation)[..., 0]),
-        )
-        features = torch.cat(parts, dim=-1)
-        score = bounded(outputs(state.averaged_scorer, features)[..., 0], self.settings.bilevel.score_bound)
-        return score.unsqueeze(1)
+        pair = self.rows.take(self._watched).pair
+        q_input = self.bilevel_state.standardized(smaller_of_twins(self.value_state.critic, pair))
+        features = torch.cat([pair.expand(len(self.seeds), -1, -1), q_input.unsqueeze(-1)], dim=-1)
+        return outputs(self.bilevel_state.scorer, features)[..., 0].unsqueeze(1)
 
     def __len__(self) -> int:
         """Rows of the dataset."""
@@ -148,114 +131,38 @@ class Group:
     @cached_property
     def _watched_paths(self) -> Paths:
         """Paths whose rows' order tells when a phase may end."""
-        return self.paths.drawn(SAMPLE_ROWS)
+        return Paths.of(self.data, LONGEST_PATH).drawn(SAMPLE_ROWS)
 
     @cached_property
     def _watched(self) -> Tensor:
         """Their rows."""
         return torch.from_numpy(self._watched_paths.rows()).to(self._device)
 
-    def _update(self) -> Update:
-        """With frozen critics: Q(s, a), V(s) and the prior of every row are computed once."""
+    def _bilevel_update(self) -> Update:
+        """Q(s, a) of every row by the frozen critics is computed once."""
         state = self.bilevel_state
-        q_value, value = self._q_values(), self._values(self.rows.observation)
-        standardize_by(state, q_value if self.settings.bilevel.standardize_q else None, value)
-        columns = [state.standardized(q_value), self._log_prior()]
-        if "value" in self.settings.bilevel.inputs:
-            columns.append(state.standardized_value(value))
-        inputs = torch.stack(columns, dim=-1).flatten(0, 1)
+        q_value = self._q_values()
+        state.standardize_by(q_value)
+        q_input = state.standardized(q_value).flatten()
         members = torch.arange(len(self.seeds), device=self._device).unsqueeze(-1) * len(self)
-        bilevel_update = BilevelUpdate(state, self.value_state.critic, self.settings.bilevel)
+        bilevel_update = BilevelUpdate(state, self.value_state.critic, self.settings.bilevel.batch_size)
 
         def update(batch: Rows, drawn: Tensor, noise: Tensor, measure: bool) -> dict[str, Tensor]:
-            taken = inputs.index_select(0, (drawn + members).flatten()).view(*drawn.shape, len(columns))
-            q_input, log_prior, *value_input = taken.unbind(dim=-1)
-            return bilevel_update(batch, q_input, log_prior, noise, *value_input, measure=measure)
-
-        return update
-
-    def _merged_update(self) -> Update:
-        """A value update and a bi-level update on the same minibatch; the critics never rest."""
-        state, critic = self.bilevel_state, self.value_state.critic
-        if state.update == 0:
-            standardize_by(state, self._q_values(), self._values(self.rows.observation))
-        same_batch = dataclasses.replace(self.settings.value, batch_size=self.settings.bilevel.batch_size)
-        value_update = ValueUpdate(self.value_state, same_batch)
-        bilevel_update = BilevelUpdate(state, critic, self.settings.bilevel)
-
-        def update(batch: Rows, _drawn: Tensor, noise: Tensor, measure: bool) -> dict[str, Tensor]:
-            metrics = value_update(batch, measure=measure)
-            q_value = smaller_of_twins(critic, batch.pair)
-            follow_critic(state, q_value)
-            q_input = state.standardized(q_value)
-            uniform = torch.zeros_like(q_input)
-            return bilevel_update(batch, q_input, uniform, noise, measure=measure) | metrics
+            taken = q_input.index_select(0, (drawn + members).flatten()).view(drawn.shape)
+            return bilevel_update(batch, taken, noise, measure=measure)
 
         return update
 
     def _q_values(self) -> Tensor:
-        """Q(s, a) of every row by every member, (K, n)."""
-        twins = self._in_chunks(self.value_state.critic, self.rows.pair)
-        return torch.cat([both.view(2, len(self.seeds), -1).amin(dim=0) for both in twins], dim=-1)
-
-    def _values(self, observation: Tensor) -> Tensor:
-        """V of given states, (n, d), by every member, (K, n)."""
-        return torch.cat([v.clone() for v in self._in_chunks(self.value_state.value, observation)], dim=-1)
-
-    def _in_chunks(self, stack: StackedMLP, rows: Tensor) -> Iterator[Tensor]:
-        """What every network of a stack makes of (n, width) rows, (M, rows), ``CHUNK`` at a time.
-
-        One pass does them all, for each has buffers of its own: what it gives is good until the next.
-        """
+        """Q(s, a) of every row by every member, (K, n), on the training device."""
+        critics, members, parts = self.value_state.critic, len(self.seeds), []
         chunk_pass, height = None, 0
-        for chunk in torch.split(rows, CHUNK):
+        for chunk in torch.split(self.rows.pair, CHUNK):
             if chunk_pass is None or len(chunk) != height:
-                chunk_pass, height = forward_only(stack, len(chunk)), len(chunk)
-            yield chunk_pass.forward(chunk.to(self._device).expand(stack.members, -1, -1))[..., 0]
-
-    def _log_prior(self) -> Tensor:
-        """log rho of every row for every member, (K, n); remembers the prior for the scorer."""
-        settings = self.settings.bilevel
-        if settings.prior == "uniform":
-            return torch.zeros(len(self.seeds), len(self), device=self._device)
-        priors, log_rho = [], torch.empty(len(self.seeds), len(self), device=self._device)
-        for member, errors in enumerate(self._td_errors(self.paths)):
-            prior, of_rows = Prior.fit(
-                self.paths,
-                errors,
-                self.known,
-                sample_size=settings.prior_sample_size,
-                discount=self.settings.value.discount,
-            )
-            priors.append(prior)
-            log_rho[member] = torch.from_numpy(of_rows)
-        self.prior = Prior.joined(priors)
-        return log_rho
-
-    def _td_errors(self, paths: Paths) -> Iterator[Array]:
-        """TD errors of the rows of some paths by every member's V, one member after the other, (rows,) each."""
-        rows = torch.from_numpy(paths.rows())
-        whole = len(rows) == len(self)
-        observation = self.rows.observation if whole else self.rows.take(rows).observation
-        reward, terminated = (
-            column.cpu().numpy() if whole else column[rows.to(column.device)].cpu().numpy()
-            for column in (self.rows.reward, self.rows.terminated)
-        )
-        values = self._values(observation)
-        reached = self._values(self.rows.take(torch.from_numpy(paths.last)).next_observation)
-        for value, last_value in zip(values.cpu().numpy(), reached.cpu().numpy(), strict=True):
-            if not self._rewards_tell:
-                yield np.zeros(len(value))  # V is nothing but noise
-                continue
-            next_value = paths.packed().next_values(value, last_value)
-            discount = self.settings.value.discount
-            yield td_errors(reward.astype(np.float64), value, next_value, terminated, discount=discount)
-
-    @cached_property
-    def _rewards_tell(self) -> bool:
-        """Whether rewards, or how long paths earn them, differ."""
-        reward = self.rows.reward.cpu().numpy()
-        return bool(np.ptp(np.add.reduceat(reward, self.paths.start)) or np.ptp(reward))
+                chunk_pass, height = forward_only(critics, len(chunk)), len(chunk)
+            twins = chunk_pass.forward(chunk.to(self._device).expand(2 * members, -1, -1))
+            parts.append(twins.view(2, members, -1).amin(dim=0))
+        return torch.cat(parts, dim=-1)
 
 
 def create_states(
@@ -274,9 +181,7 @@ def create_states(
             values.append(ValueNetwork(observation_size, settings.value.hidden).layers)
             critics.append(TwinCritic(*sizes, settings.value.hidden))
             policies.append(Policy(*sizes, settings.bilevel.hidden).layers)
-            bilevel = settings.bilevel
-            scorer = ScorerNetwork(*sizes, bilevel.hidden, bilevel.score_bound, bilevel.inputs)
-            scorers.append(scorer.layers)
+            scorers.append(ScorerNetwork(*sizes, settings.bilevel.hidden).layers)
 
     def stack(networks: Sequence[nn.Sequential]) -> StackedMLP:
         return StackedMLP.of(networks, hidden_precision=settings.matmul_precision, device=device)

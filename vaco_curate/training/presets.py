@@ -7,23 +7,11 @@ from collections.abc import Mapping
 from vaco_curate.training.settings import BilevelSettings, TrainSettings, ValueSettings
 
 PRESETS: Mapping[str, TrainSettings] = {
-    "quick": TrainSettings(value=ValueSettings(updates=20_000)),
+    "quick": TrainSettings(value=ValueSettings(updates=20_000), bilevel=BilevelSettings(updates=0)),
     "standard": TrainSettings(),
     "paper": TrainSettings(
-        value=ValueSettings(updates=1_000_000, reward_horizon=1000, settled_at=None),
-        bilevel=BilevelSettings(
-            updates=1_000_000,
-            scorer_learning_rate=3e-5,
-            activation="sigmoid",
-            score_bound=None,
-            normalize_weights=False,
-            standardize_alignment=False,
-            divergence_coefficient=0.0,
-            data_divergence_coefficient=0.0,
-            prior="uniform",
-            upper_states="data",
-            settled_at=None,
-        ),
+        value=ValueSettings(updates=1_000_000, settled_at=None),
+        bilevel=BilevelSettings(updates=1_000_000, scorer_learning_rate=3e-5, settled_at=None),
         matmul_precision="highest",
     ),
 }

@@ -16,15 +16,11 @@ from torch.optim import Adam, Optimizer
 
 from vaco_curate.batches import Rows
 from vaco_curate.losses import (
-    LOG_WEIGHT,
     alignments,
-    batch_weights,
     bellman_target,
     cloning_errors,
-    divergence_from_prior,
     expectile_loss,
     policy_objective,
-    standardized_alignment,
     value_alignment_loss,
     weighted_cloning_loss,
 )
@@ -103,27 +99,16 @@ def value_step(state: ReferenceValueState, batch: Rows, settings: ValueSettings)
 
 
 def bilevel_step(
-    state: ReferenceBilevelState,
-    critic: TwinCritic,
-    batch: Rows,
-    q_input: Tensor,
-    log_prior: Tensor,
-    noise: Tensor,
-    settings: BilevelSettings,
-    value_input: Tensor | None = None,
+    state: ReferenceBilevelState, critic: TwinCritic, batch: Rows, q_input: Tensor, noise: Tensor
 ) -> dict[str, Tensor]:
     """One bi-level update on one minibatch.
 
     Args:
         critic: frozen.
         q_input: Q(s, a) as the scorer sees it, (batch,).
-        log_prior: (batch,).
-        noise: added to the state, (batch, d), or to the action, (batch, k), of the upper level.
-        value_input: V(s) as the scorer sees it, (batch,), where it is an input.
+        noise: added to the states of the upper level, (batch, d).
     """
-    score = state.scorer(batch.observation, batch.action, q_input, value_input)
-    log_weight = log_prior + LOG_WEIGHT[settings.activation](score)
-    weight = batch_weights(log_weight, normalized=settings.normalize_weights)
+    weight = torch.sigmoid(state.scorer(batch.observation, batch.action, q_input))
 
     # Lower level, alpha fixed: phi_{t-1} -> phi_t.
     before = {name: value.detach().clone() for name, value in state.policy.named_parameters()}
@@ -132,48 +117,22 @@ def bilevel_step(
     descend(state.policy_optimizer, cloning_loss)
 
     # Upper level, phi_t fixed: alpha descends J_pi(phi_t) through the step above.
-    row_weight = states_weight(log_prior, settings)
-    objective, direction = policy_gradient(state.policy, critic, batch.observation, noise, row_weight, settings)
+    objective, direction = policy_gradient(state.policy, critic, batch.observation, noise)
     alignment = alignments(state.policy, before, direction, batch.observation, batch.action)
-    if settings.standardize_alignment:
-        alignment = standardized_alignment(alignment)
-    divergence = divergence_from_prior(log_weight, log_prior)
-    data_divergence = divergence_from_prior(log_weight - log_prior, torch.zeros_like(log_prior))
     alignment_loss = value_alignment_loss(weight, alignment)
-    descend(
-        state.scorer_optimizer,
-        alignment_loss
-        + settings.divergence_coefficient * divergence
-        + settings.data_divergence_coefficient * data_divergence,
-    )
+    descend(state.scorer_optimizer, alignment_loss)
     return {
         "cloning_loss": cloning_loss.detach(),
         "policy_value": -objective,
         "alignment_loss": alignment_loss.detach(),
-        "divergence": divergence.detach(),
-        "data_divergence": data_divergence.detach(),
     }
 
 
-def states_weight(log_prior: Tensor, settings: BilevelSettings) -> Tensor | float:
-    """Which states the upper level is averaged over: the data's, or those of the prior, (..., batch)."""
-    return batch_weights(log_prior, normalized=True) if settings.upper_states == "prior" else 1.0
-
-
 def policy_gradient(
-    policy: Policy,
-    critic: TwinCritic,
-    observation: Tensor,
-    noise: Tensor,
-    row_weight: Tensor | float,
-    settings: BilevelSettings,
+    policy: Policy, critic: TwinCritic, observation: Tensor, noise: Tensor
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """J_pi(phi_t) and its gradient by parameter name, with noise on the state or on the action."""
-    if settings.noise_on == "state":
-        action = policy(observation + noise)
-    else:
-        action = (policy(observation) + noise).clamp(-1.0, 1.0)
-    objective = policy_objective(critic(observation, action), row_weight)
+    """J_pi(phi_t) and its gradient by parameter name."""
+    objective = policy_objective(critic(observation, policy(observation + noise)))
     parameters = dict(policy.named_parameters())
     gradients = torch.autograd.grad(objective, list(parameters.values()))
     return objective.detach(), dict(zip(parameters, gradients, strict=True))

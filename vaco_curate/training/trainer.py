@@ -1,4 +1,4 @@
-"""The whole training: value phase, prior, bi-level phase, export."""
+"""The whole training: value phase, bi-level phase, export."""
 
 from __future__ import annotations
 
@@ -15,19 +15,21 @@ from torch import Tensor
 from vaco_curate import native
 from vaco_curate.batches import Rows
 from vaco_curate.errors import DatasetError
+from vaco_curate.forward import values_and_td_errors
 from vaco_curate.networks import Policy
 from vaco_curate.paths import LONGEST_PATH, Paths
 from vaco_curate.policy import TrainedPolicy
-from vaco_curate.prior import Prior
 from vaco_curate.scaling import Scaling, fit_scaling
-from vaco_curate.scorer import Scorer
+from vaco_curate.scorer import MetaScorer, Scorer
 from vaco_curate.stacked import StackedMLP
 from vaco_curate.training.arithmetic import side_by_side, training_arithmetic
+from vaco_curate.training.bilevel_phase import BilevelState
 from vaco_curate.training.checkpoint import load_checkpoint, read_facts, save_checkpoint
 from vaco_curate.training.group import Group
 from vaco_curate.training.loop import Metrics, OnProgress, Pacing, Part, run_phase
 from vaco_curate.training.settings import TrainSettings
 from vaco_curate.training.settling import TARGET_SWEEPS
+from vaco_curate.trajectory_score import TrajectoryScore
 from vaco_curate.transitions import Transitions, blocks
 
 
@@ -37,12 +39,12 @@ class Training:
 
     Attributes:
         scorer: all members.
-        policy: that of the first member.
+        policy: the first member's of the bi-level phase; None where that was left out.
         metrics: one row per log interval, means over the interval and the members.
     """
 
     scorer: Scorer
-    policy: TrainedPolicy
+    policy: TrainedPolicy | None
     metrics: list[Metrics]
 
 
@@ -76,23 +78,20 @@ def train(
         RunError: the checkpoint is damaged.
     """
     device = torch.device(device)
-    scaling = fit_scaling(
-        data, reward_shift=settings.value.reward_shift, reward_horizon=settings.value.reward_horizon
-    )
+    scaling = fit_scaling(data, reward_shift=settings.value.reward_shift)
     if not data.is_learnable.any():
         raise DatasetError(
             f"{data.source}: no row has a successor or a true end, there is nothing to learn values from",
             fix="store next_observation, or whole episodes",
         )
     rows = network_rows(data, scaling, device, scratch)
-    paths = Paths.of(data, LONGEST_PATH)
     threads = torch.get_num_threads() if native.load() is not None else 1
     began = checkpoint if resume and checkpoint is not None and checkpoint.exists() else None
     with training_arithmetic():
         sizes = read_facts(began)["groups"] if began else group_sizes(members, threads, device)
         starts = [seed + sum(sizes[:number]) for number in range(len(sizes))]
         groups = [
-            Group(rows, paths, data.is_learnable, settings, range(start, start + size))
+            Group(data, rows, scaling, settings, range(start, start + size))
             for start, size in zip(starts, sizes, strict=True)
         ]
         states = {
@@ -119,12 +118,13 @@ def train(
             pacing = Pacing(value.updates, *often, value.settled_at, first_look=sweeps)
             run("value", [group.value_part() for group in groups], pacing)
             pacing = Pacing(bilevel.updates, *often, bilevel.settled_at, first_look=0)
-            run("bilevel", [group.bilevel_part() for group in groups], pacing)
-        return Training(
-            scorer=_export_scorer(data, groups, scaling, settings),
-            policy=_export_policy(groups[0], scaling, settings),
-            metrics=metrics,
-        )
+            if bilevel.updates:
+                run("bilevel", [group.bilevel_part() for group in groups], pacing)
+    return Training(
+        scorer=_export_scorer(data, groups, scaling, settings),
+        policy=_export_policy(groups[0], scaling, settings) if bilevel.updates else None,
+        metrics=metrics,
+    )
 
 
 LARGEST_GROUP = 4
@@ -177,27 +177,37 @@ def _export_scorer(
     data: Transitions, groups: Sequence[Group], scaling: Scaling, settings: TrainSettings
 ) -> Scorer:
     values = [group.value_state for group in groups]
-    states = [group.bilevel_state for group in groups]
-    critics = [half for twin in (0, 1) for half in (state.critic.half(twin) for state in values)]
-    q_mean = torch.cat([state.q_mean for state in states])
-    priors = [group.prior for group in groups if group.prior is not None]
-    scorer = Scorer(
-        networks=StackedMLP.joined([state.averaged_scorer for state in states]),
-        critics=StackedMLP.joined(critics),
-        values=StackedMLP.joined([state.value for state in values]),
+    critics = StackedMLP.joined([state.critic.half(twin) for twin in (0, 1) for state in values])
+    joined, discount = StackedMLP.joined([state.value for state in values]), settings.value.discount
+    paths, known = Paths.of(data, LONGEST_PATH), data.is_learnable
+    _, errors = values_and_td_errors(joined, scaling, discount, data, paths)
+    if not _rewards_tell(data, paths):
+        errors = np.zeros_like(errors)  # V is nothing but noise
+    trajectory = tuple(
+        TrajectoryScore.fit(paths, of_member, known, sample_size=settings.sample_size) for of_member in errors
+    )
+    return Scorer(
+        critics=critics,
+        values=joined,
         scaling=scaling,
-        q_mean=q_mean,
-        q_std=torch.cat([state.q_std for state in states]),
-        value_mean=torch.cat([state.value_mean for state in states]),
-        value_std=torch.cat([state.value_std for state in states]),
-        inputs=settings.bilevel.inputs,
-        score_shift=torch.zeros_like(q_mean),
-        score_bound=settings.bilevel.score_bound,
-        activation=settings.bilevel.activation,
-        prior=Prior.joined(priors) if priors else None,
+        discount=discount,
+        trajectory=trajectory,
+        meta=_export_meta([group.bilevel_state for group in groups]) if settings.bilevel.updates else None,
         provenance={"settings": settings.to_json()},
     )
-    return scorer.with_common_level(data) if settings.bilevel.normalize_weights else scorer
+
+
+def _rewards_tell(data: Transitions, paths: Paths) -> bool:
+    """Whether rewards, or how long paths earn them, differ."""
+    return bool(np.ptp(np.add.reduceat(data.reward, paths.start)) or np.ptp(data.reward))
+
+
+def _export_meta(states: Sequence[BilevelState]) -> MetaScorer:
+    return MetaScorer(
+        StackedMLP.joined([state.scorer for state in states]),
+        torch.cat([state.q_mean for state in states]),
+        torch.cat([state.q_std for state in states]),
+    )
 
 
 def _export_policy(group: Group, scaling: Scaling, settings: TrainSettings) -> TrainedPolicy:

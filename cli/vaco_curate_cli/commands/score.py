@@ -24,10 +24,10 @@ from vaco_curate_cli.options import (
 )
 
 PRESET_HELP = """\
-quick: at most 20k + 6k updates. standard (the default): at most 30k + 6k, the same result where the order of \
-the rows has settled before 20k. About a minute on one core of a CPU with bfloat16 tiles, minutes on others. \
-paper: the published algorithm to the letter, 1M + 1M updates, hours, for comparison; nothing in it keeps the \
-scorer from collapsing. The cost hardly depends on the number of rows."""
+quick: the value phase, at most 20k updates; all that the score needs. standard (the default): at most 30k, \
+then at most 6k of the bi-level phase, for the column vaco_score. paper: 1M + 1M updates, hours. \
+Published are its equations, networks and rates; ours are the numbers of updates, the sigmoid, the noise and \
+the normalization of inputs. The cost hardly depends on the number of rows."""
 
 
 @click.command(name="score", short_help="Train the scorer and score every row.")
@@ -75,10 +75,11 @@ def score_command(
     options: ReadOptions | None,
     display: Display,
 ) -> None:
-    """Train VACO on DATASET and score every row.
+    """Learn the values of DATASET and score every row.
 
-    Writes a run folder with the scorer, the scores, the policy and the training metrics. Training can
-    be interrupted with Ctrl-C and continued with --resume.
+    The score says by how much the trajectory around a row did better than its states promised. Writes a run
+    folder with the scorer, the scores and the training metrics. Training can be interrupted with Ctrl-C and
+    continued with --resume.
 
     \b
     Examples:

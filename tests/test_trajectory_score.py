@@ -9,20 +9,26 @@ from hypothesis import strategies as st
 from test_paths import paths_of
 
 from vaco_curate.curation import effective_sample_share
-from vaco_curate.prior import LARGEST_RANGE, LARGEST_RISE, Prior, inverse_temperature_for, saturated
+from vaco_curate.trajectory_score import (
+    LARGEST_RANGE,
+    LARGEST_RISE,
+    Temperature,
+    TrajectoryScore,
+    inverse_temperature_for,
+    saturated,
+)
 
 LENGTH = 10
 
 
 def fitted(level, sample_size=0.3, lengths=None):
-    """The prior over paths whose TD errors are all of one size, and log rho of each path."""
+    """The score over paths whose TD errors are all of one size, and that of each path."""
     lengths = np.full(len(level), LENGTH) if lengths is None else lengths
     paths = paths_of(*lengths)
     errors, known = np.repeat(level, lengths), np.ones(sum(lengths), bool)
-    prior, log_rho = Prior.fit(paths, errors, known, sample_size=sample_size, discount=0.9)
-    assert all(math.isinf(one.scale) for one in prior.persistence), "the test is of whole paths"
-    assert prior.log_rho(paths, errors[None], known)[0] == pytest.approx(log_rho, abs=1e-9)
-    return prior, log_rho[paths.start]
+    score_of = TrajectoryScore.fit(paths, errors, known, sample_size=sample_size)
+    assert math.isinf(score_of.persistence.scale), "the test is of whole paths"
+    return score_of, score_of(paths, errors, known)[paths.start]
 
 
 @given(st.integers(0, 1000), st.floats(0.1, 0.9), st.floats(1e-3, 1e4))
@@ -32,22 +38,22 @@ def test_the_temperature_gives_the_wanted_sample_size_whatever_the_scale(seed, s
     assert effective_sample_share(weight) == pytest.approx(share, abs=1e-3)
 
 
-def test_rho_has_mean_one_and_keeps_the_order():
+def test_weights_have_mean_one_and_keep_the_order():
     level = np.random.default_rng(0).standard_normal(300)
-    _, log_rho = fitted(level, 0.3)
-    assert np.exp(log_rho).mean() == pytest.approx(1.0)
-    assert effective_sample_share(np.exp(log_rho)) == pytest.approx(0.3, abs=1e-2)
-    assert (np.diff(log_rho[np.argsort(level)]) >= 0).all()
+    _, score = fitted(level, 0.3)
+    assert np.exp(score).mean() == pytest.approx(1.0)
+    assert effective_sample_share(np.exp(score)) == pytest.approx(0.3, abs=1e-2)
+    assert (np.diff(score[np.argsort(level)]) >= 0).all()
 
 
 @given(st.floats(1e-3, 1e4))
-def test_rho_has_no_scale_of_its_own(scale):
+def test_scores_have_no_scale_of_their_own(scale):
     level = np.random.default_rng(0).standard_normal(60)
     level[0] = 40.0
     assert fitted(scale * level)[1] == pytest.approx(fitted(level)[1], abs=1e-4)
 
 
-def test_ties_for_the_best_do_not_collapse_rho():
+def test_ties_for_the_best_do_not_collapse_the_weights():
     for signal in (np.repeat([0.0, -2.0], 50), np.repeat([1.0, -1.0], 50)):
         inverse_temperature = inverse_temperature_for(signal, 0.35, plateau=True)
         assert inverse_temperature == pytest.approx(LARGEST_RISE)
@@ -64,26 +70,26 @@ def test_a_standard_normal_advantage_has_the_temperature_of_theory():
 def test_terrible_paths_do_not_make_all_others_alike(terrible):
     crashed = np.arange(400) < terrible * 400
     level = np.where(crashed, -1e4, np.random.default_rng(0).standard_normal(400))
-    log_rho = np.exp(fitted(level, 0.15)[1])
-    assert effective_sample_share(log_rho) == pytest.approx(0.15, abs=0.02)
-    assert np.log(log_rho[~crashed]).std() > 0.5
-    assert np.ptp(np.log(log_rho)) == pytest.approx(LARGEST_RANGE)
+    weight = np.exp(fitted(level, 0.15)[1])
+    assert effective_sample_share(weight) == pytest.approx(0.15, abs=0.02)
+    assert np.log(weight[~crashed]).std() > 0.5
+    assert np.ptp(np.log(weight)) == pytest.approx(LARGEST_RANGE)
 
 
 @pytest.mark.parametrize("count", [10, 20, 39, 200])
 def test_one_outlier_does_not_take_all_weight_however_few_the_paths(count):
     level = np.random.default_rng(0).standard_normal(count)
     level[3] = 300.0
-    _, log_rho = fitted(level, 0.15)
-    assert 0.0 < log_rho[3] - np.delete(log_rho, 3).max() < 4.0
-    assert np.ptp(np.delete(log_rho, 3)) > 2.0
+    _, score = fitted(level, 0.15)
+    assert 0.0 < score[3] - np.delete(score, 3).max() < 4.0
+    assert np.ptp(np.delete(score, 3)) > 2.0
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
-def test_a_handful_of_paths_has_a_prior(count):
-    _, log_rho = fitted(np.arange(float(count)), 0.15)
-    assert np.isfinite(log_rho).all()
-    assert (np.diff(log_rho) > 0).all()
+def test_a_handful_of_paths_has_scores(count):
+    _, score = fitted(np.arange(float(count)), 0.15)
+    assert np.isfinite(score).all()
+    assert (np.diff(score) > 0).all()
 
 
 @pytest.mark.parametrize("noise", [1.0, 15.0])
@@ -129,35 +135,35 @@ def test_saturation_keeps_the_order_and_what_is_usual(values):
 
 
 @pytest.mark.parametrize("level", [np.full(5, 3.0), np.full(5, -1e9), np.zeros(1)])
-def test_a_constant_advantage_gives_a_uniform_prior(level):
+def test_a_constant_advantage_gives_equal_scores(level):
     assert fitted(level)[1] == pytest.approx(np.zeros(len(level)), abs=1e-9)
-
-
-def test_the_members_of_a_joined_prior_are_those_of_its_parts():
-    level = np.random.default_rng(0).standard_normal((2, 20))
-    parts = [fitted(one)[0] for one in level]
-    paths, known = paths_of(*[LENGTH] * 20), np.ones(20 * LENGTH, bool)
-    errors = np.repeat(level, LENGTH, axis=1)
-    joined = Prior.joined(parts).log_rho(paths, errors, known)
-    alone = [part.log_rho(paths, one[None], known)[0] for part, one in zip(parts, errors, strict=True)]
-    assert (joined == np.stack(alone)).all()
 
 
 def test_neighbors_change_no_bit_of_a_path():
     lengths = np.random.default_rng(0).integers(1, 40, 60)
-    paths, errors = paths_of(*lengths), np.random.default_rng(1).standard_normal((1, lengths.sum()))
+    paths, errors = paths_of(*lengths), np.random.default_rng(1).standard_normal(lengths.sum())
     known = np.random.default_rng(2).random(lengths.sum()) < 0.9
-    prior, _ = Prior.fit(paths, errors[0], known, sample_size=0.3, discount=0.9)
-    whole = prior.log_rho(paths, errors, known)
+    score_of = TrajectoryScore.fit(paths, errors, known, sample_size=0.3)
+    whole = score_of(paths, errors, known)
     for part in (np.arange(1), np.arange(13, 16), np.arange(7, 50)):
         some = paths.take(part)
         rows = some.rows()
-        assert (prior.log_rho(some.packed(), errors[:, rows], known[rows]) == whole[:, rows]).all()
+        assert (score_of(some.packed(), errors[rows], known[rows]) == whole[rows]).all()
 
 
 def test_rows_that_were_not_trained_on_stay_within_the_fitted_range():
     level = np.random.default_rng(0).standard_normal(50)
-    prior, log_rho = fitted(level)
+    score_of, score = fitted(level)
     paths, known = paths_of(*[LENGTH] * 50), np.ones(50 * LENGTH, bool)
-    far = prior.log_rho(paths, np.repeat(1e6 * level, LENGTH)[None], known)[0]
-    assert log_rho.min() <= far.min() < far.max() <= log_rho.max()
+    far = score_of(paths, np.repeat(1e6 * level, LENGTH), known)
+    assert score.min() <= far.min() < far.max() <= score.max()
+
+
+@given(st.integers(0, 1000), st.booleans())
+def test_scores_of_the_fitted_rows_span_the_fitted_range(seed, plateau):
+    """What is fitted and what is applied are the same map: weights of mean one, from lowest to highest."""
+    advantage = np.random.default_rng(seed).standard_normal(120)
+    temperature = Temperature.fit(paths_of(*[4] * 30), advantage, 0.2, plateau=plateau)
+    score = temperature(advantage)
+    assert np.exp(score).mean() == pytest.approx(1.0)
+    assert (score.min(), score.max()) == pytest.approx((temperature.lowest, temperature.highest), abs=1e-9)

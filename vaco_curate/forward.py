@@ -1,0 +1,93 @@
+"""What frozen networks make of every row of a dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vaco_curate import native
+from vaco_curate.advantage import td_errors
+from vaco_curate.passes import forward_only
+from vaco_curate.paths import Paths
+from vaco_curate.scaling import Scaling
+from vaco_curate.stacked import StackedMLP, float32_products
+from vaco_curate.transitions import Array, Transitions
+
+CHUNK = 1024
+"""Rows per forward pass. Fixed, and the last chunk is padded to it: a matrix product of another
+height may round differently, and what a row gives must not depend on its neighbors. So chosen that
+the activations of a pass stay in the processor's cache (docs/performance.md)."""
+
+ChunkPass = Callable[[slice], Tensor]
+"""Of the rows of a slice of no more than ``CHUNK``: (..., ``CHUNK``), of which the first are theirs; good until
+the next call."""
+
+
+def by_chunks(rows: int, prepare: Callable[[], ChunkPass], like: Tensor) -> Array:
+    """What a pass gives for each row, (..., rows) float32; on all of torch's threads by the native library.
+
+    Args:
+        prepare: makes a pass with buffers of its own, one for each thread.
+        like: a tensor where the networks lie.
+    """
+    of_torch = torch.get_num_threads()
+    by_library = native.usable(like)
+    threads = of_torch if by_library else 1
+    share = max(1, -(-rows // (CHUNK * threads))) * CHUNK
+    pieces = [slice(start, min(start + share, rows)) for start in range(0, rows, share)] or [slice(0, 0)]
+
+    def work(piece: slice) -> Array:
+        one_pass = prepare()
+        starts = range(piece.start, piece.stop, CHUNK) or [piece.start]
+        parts = []
+        for start in starts:
+            part = slice(start, min(start + CHUNK, piece.stop))
+            parts.append(one_pass(part)[..., : part.stop - part.start].cpu().numpy().copy())
+        return np.concatenate(parts, axis=-1)
+
+    alone = partial(torch.set_num_threads, 1) if by_library else None  # a thread of ours is a core's
+    try:
+        with float32_products(), ThreadPoolExecutor(len(pieces), initializer=alone) as pool:
+            return np.concatenate(list(pool.map(work, pieces)), axis=-1)
+    finally:
+        torch.set_num_threads(of_torch)  # of threads that begin later, which the last word decides
+
+
+def values_of(values: StackedMLP, scaling: Scaling, observation: Array) -> Array:
+    """V of states by every member.
+
+    Args:
+        observation: (n, d), raw.
+
+    Returns:
+        (K, n) float32, in scaled reward units.
+    """
+
+    def prepare() -> ChunkPass:
+        states = values.flat.new_zeros(values.members, CHUNK, values.sizes[0])
+        network = forward_only(values, CHUNK)
+
+        def one_pass(rows: slice) -> Tensor:
+            states[:, : rows.stop - rows.start] = torch.from_numpy(scaling.observation(observation[rows]))
+            return network.forward(states)[..., 0]
+
+        return one_pass
+
+    return by_chunks(len(observation), prepare, values.flat)
+
+
+def values_and_td_errors(
+    values: StackedMLP, scaling: Scaling, discount: float, data: Transitions, paths: Paths
+) -> tuple[Array, Array]:
+    """V(s) and TD errors of the rows of paths by every member, (K, rows) each, in scaled reward units."""
+    rows = slice(None) if paths.length.sum() == len(data) else paths.rows()
+    value = values_of(values, scaling, data.observation[rows])
+    last_value = values_of(values, scaling, data.next_observation[paths.last])
+    reward = scaling.reward(data.reward[rows])
+    errors = td_errors(reward, value, last_value, data.terminated[rows], paths.packed(), discount)
+    return value, errors
