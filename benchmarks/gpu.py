@@ -24,8 +24,9 @@ from rich.table import Table
 from scale import command, train_scorer, write_rows
 
 from vaco_curate.batches import Rows
+from vaco_curate.columns import transitions_from_columns
 from vaco_curate.formats import read_dataset
-from vaco_curate.paths import Paths
+from vaco_curate.scaling import fit_scaling
 from vaco_curate.training import PRESETS, TrainSettings, train
 from vaco_curate.training.arithmetic import training_arithmetic
 from vaco_curate.training.group import Group
@@ -57,10 +58,12 @@ def random_rows(device: str, dtype: torch.dtype, count: int = ROWS) -> Rows:
 def group(device: str, dtype: torch.dtype, members: int, precision: str, count: int = ROWS) -> Group:
     torch.set_default_dtype(dtype)
     rows = random_rows(device, dtype, count)
-    starts = np.arange(0, count, 500)
-    paths = Paths(starts, np.full(len(starts), 500))
+    names = ("observation", "action", "reward", "next_observation")
+    columns = {name: getattr(rows, name).float().cpu().numpy() for name in names}
+    columns |= {"terminated": np.zeros(count, bool), "truncated": np.arange(count) % 500 == 499}
+    data = transitions_from_columns(columns, source="random", format_name="random")
     settings = TrainSettings(matmul_precision=precision)
-    return Group(rows, paths, np.ones(count, bool), settings, range(members))
+    return Group(data, rows, fit_scaling(data, reward_shift=0.0), settings, range(members))
 
 
 def part_of(phase: str, made: Group) -> Part:

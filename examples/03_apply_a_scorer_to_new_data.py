@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 from vaco_curate import BilevelSettings, Scorer, TrainSettings, ValueSettings, read_dataset, score_dataset
 from vaco_curate.demo import record_pendulum
 
-settings = TrainSettings(value=ValueSettings(updates=500), bilevel=BilevelSettings(updates=200))
+settings = TrainSettings(value=ValueSettings(updates=500), bilevel=BilevelSettings(updates=0))
 
 with TemporaryDirectory() as folder:
     old, new = Path(folder) / "old.hdf5", Path(folder) / "new.hdf5"

@@ -16,7 +16,7 @@ from vaco_curate import (
 )
 from vaco_curate.demo import record_pendulum
 
-settings = TrainSettings(value=ValueSettings(updates=500), bilevel=BilevelSettings(updates=200))
+settings = TrainSettings(value=ValueSettings(updates=500), bilevel=BilevelSettings(updates=0))
 
 with TemporaryDirectory() as folder:
     dataset = Path(folder) / "pendulum.hdf5"

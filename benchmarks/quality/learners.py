@@ -154,9 +154,9 @@ class TD3BCUpdate:
         self.q.backward(self.pairs, self.critic_optimizer.gradients[0])
         self.critic_optimizer.step()
 
+        self.turn += 1
         if self.turn % POLICY_EVERY == 0:
             self._policy_step(batch)
-        self.turn += 1
         return error.square().sum(dim=0).mean(dim=-1)
 
     def _policy_step(self, batch: Rows) -> None:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import polars as pl
@@ -14,6 +15,7 @@ from columns import COLUMNS, LEADING, OURS
 from datasets import SOURCES
 from learners import LEARNERS
 
+from vaco_curate.curation.advice import Kind, kind_of
 from vaco_curate.evaluation import bootstrap_interval
 from vaco_curate.transitions import Array
 
@@ -88,6 +90,10 @@ class Results:
         found = [self.earned(*cell, column) for column in COLUMNS]
         return all(earned is not None and earned.seeds >= WANTED_SEEDS for earned in found)
 
+    def kind(self, dataset: str) -> Kind:
+        """Over what behavior was found to persist in a dataset."""
+        return kind_of([self.median(dataset, "scale")])
+
     def harm(self, dataset: str, learner: str) -> bool:
         """Whether the weights earn less than all rows by more than the intervals."""
         weights, everything = (self.earned(dataset, learner, column) for column in ("weights", "all rows"))
@@ -120,6 +126,7 @@ def render(table: pl.DataFrame, datasets: list[str], setup: Setup) -> str:
         "verdict": verdict(results),
         "regrets": regrets(results),
         "boards": "\n".join(board(results, learner) for learner in LEARNERS),
+        "advice": markdown(("behavior persists over", "learner", "datasets", *ADVISED), by_kind(results)),
         "scores": scores(results),
         "datasets": markdown(("dataset", "what it is"), ((name, SOURCES[name].made_of) for name in datasets)),
         "updates": ", ".join(f"{learner} {setup.updates(learner):,}" for learner in UPDATES),
@@ -178,6 +185,48 @@ def board(results: Results, learner: str) -> str:
         ]
         rows.append((dataset, *cells))
     return f"### {learner}\n\n" + markdown((learner, *columns), rows)
+
+
+ADVISED = ("all rows", *OURS)
+
+
+def by_kind(results: Results) -> list[tuple[str, ...]]:
+    """What a learner earns on average over the datasets of a kind, by what of ours it is given.
+
+    A kind and a learner are left out unless all of its datasets were measured.
+    """
+    rows = []
+    for kind in get_args(Kind):
+        datasets = [dataset for dataset in results.datasets if results.kind(dataset) == kind]
+        for learner in LEARNERS:
+            means = mean_by_column(results, datasets, learner)
+            if means:
+                rows.append((kind, learner, str(len(datasets)), *(number(mean, 0) for mean in means.values())))
+    return rows
+
+
+def mean_by_column(results: Results, datasets: list[str], learner: str) -> dict[str, float]:
+    """Means over datasets of what the columns of ``ADVISED`` earn; empty unless all were measured."""
+    found = {column: [results.earned(name, learner, column) for name in datasets] for column in ADVISED}
+    means = {
+        column: [earned.mean for earned in column_found if earned is not None]
+        for column, column_found in found.items()
+    }
+    complete = datasets and all(len(values) == len(datasets) for values in means.values())
+    return {column: float(np.mean(values)) for column, values in means.items()} if complete else {}
+
+
+def summary(table: pl.DataFrame, datasets: list[str], setup: Setup) -> str:
+    """What clones earn, in short: the table of the README."""
+    results, columns = Results(table, datasets, setup), ("all rows", "weights", "top 10 %", *SHOWN_BASELINES)
+    rows = []
+    for dataset in datasets:
+        found = [results.earned(dataset, "BC", column) for column in columns]
+        rows.append((dataset, *("" if earned is None else f"{earned.mean:.0f}" for earned in found)))
+    return markdown(("", "all rows", "our weights", "our top 10 %", *SHOWN_BASELINES), rows)
+
+
+SHOWN_BASELINES = ("return, top 10 %", "AW", "AWR", "VACO")
 
 
 def scores(results: Results) -> str:

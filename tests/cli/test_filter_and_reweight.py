@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
 from helpers import CONFIG, make_transitions, write_d4rl
+
+from vaco_curate.curation import ORDERS
 
 
 @pytest.mark.parametrize(
@@ -129,7 +133,21 @@ def test_the_decision_alone_needs_no_dataset(vaco, scored):
     assert pl.read_parquet(scored / "decision" / "selection.parquet")["keep"].sum() == 100
 
 
-@pytest.mark.parametrize("by", ["score", "q_value", "advantage", "return", "random"])
+def test_the_networks_score_is_refused_where_it_was_not_trained(vaco, scored, tmp_path):
+    settings = json.loads(CONFIG)
+    settings["bilevel"]["updates"] = 0
+    (scored / "values.json").write_text(json.dumps(settings))
+    assert vaco("score", "pendulum.hdf5", "--config", "values.json", "--out", "values").code == 0
+    frame = pl.read_parquet(scored / "values" / "scores" / "pendulum.parquet")
+    assert frame["vaco_score"].null_count() == len(frame)
+    assert not (scored / "values" / "policy").exists()
+    outcome = vaco("filter", "values", "--top", "10%", "--by", "vaco_score")
+    assert outcome.code == 1
+    assert "left the bi-level phase out" in outcome.stderr
+    assert "--preset standard" in outcome.stderr
+
+
+@pytest.mark.parametrize("by", ORDERS)
 def test_rows_can_be_ordered_by_other_things_for_comparison(vaco, scored, by):
     outcome = vaco("filter", "--top", "10%", "--by", by, "--json")
     assert outcome.code == 0, outcome.stderr

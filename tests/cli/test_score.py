@@ -7,9 +7,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
-from helpers import CONFIG
+from helpers import CONFIG, make_transitions, write_d4rl
 
 from vaco_curate import native
+from vaco_curate.curation.advice import advice
 from vaco_curate.folders import newest_run
 from vaco_curate.formats import read_dataset
 from vaco_curate.manifest import read_manifest
@@ -166,3 +167,27 @@ def test_a_full_cache_disk_is_refused_before_anything_is_written(vaco, here, pen
     assert outcome.code == 1
     assert "are free" in outcome.stderr
     assert not (here / "x.vaco").exists()
+
+
+def test_rows_without_trajectories_are_told(vaco, here):
+    """As in a shuffled replay buffer: every row by itself."""
+    write_d4rl(here / "shuffled.hdf5", make_transitions(episodes=200, length=1))
+    (here / "settings.json").write_text(CONFIG)
+    outcome = vaco("score", "shuffled.hdf5", "--config", "settings.json")
+    assert outcome.code == 0, outcome.stderr
+    assert "100% of the rows are followed by no step" in outcome.stderr
+    assert "filter --by q_value" in outcome.stderr
+
+
+def test_score_and_filter_say_over_what_behavior_persists_and_what_serves_there(vaco, here):
+    """Four actors, one an episode, whose rewards differ from the first step to the last."""
+    data = make_transitions(
+        episodes=40, columns={"reward": np.repeat(np.arange(40.0) % 4, 20).astype(np.float32)}
+    )
+    write_d4rl(here / "mixture.hdf5", data)
+    (here / "settings.json").write_text(CONFIG)
+    outcome = vaco("score", "mixture.hdf5", "--config", "settings.json")
+    assert "persists over whole episodes here: the rows of one share their score" in outcome.stderr
+    assert advice("whole episodes") in outcome.stderr
+    assert advice("whole episodes") in vaco("filter", "--top", "10%").stderr
+    assert advice("whole episodes") not in vaco("filter", "--top", "10%", "--by", "return").stderr

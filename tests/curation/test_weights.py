@@ -102,12 +102,13 @@ def test_collapsed_and_tied_scores_are_reported_and_sound_ones_are_not():
     collapsed = sound.copy()
     collapsed[0] = 50.0
 
-    def warnings(score, *, q_value=sound, one_return=False, effective=50.0):
+    def warnings(score, *, q_value=sound, one_return=False, alone=0.01, effective=50.0):
         return score_warnings(
             score,
             np.sort(q_value),
             sample_share_of_scores(score),
             one_return=one_return,
+            rows_alone=alone,
             effective_episodes=effective,
             episodes=100,
         )
@@ -118,6 +119,7 @@ def test_collapsed_and_tied_scores_are_reported_and_sound_ones_are_not():
     assert "all scores are equal" in warnings(np.ones(9))[0]
     assert warnings(np.round(sound)) == [], "rows of a path share their score"
     assert "share their Q(s, a)" in warnings(sound, q_value=np.round(sound))[0]
+    assert "single TD errors" in warnings(sound, alone=1.0)[0]
     assert "same return" in warnings(sound, one_return=True)[0]
 
 

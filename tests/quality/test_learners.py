@@ -63,7 +63,7 @@ def test_td3_bc_is_what_its_paper_says(float64, quality):
                 goal = rows.reward + 0.99 * torch.where(rows.terminated, 0.0, ahead)
             first, second = critic(rows.observation, rows.action)
             descend(optimizers[number][1], mse_loss(first, goal) + mse_loss(second, goal))
-            if step % 2 == 0:
+            if step % 2 == 1:
                 action = policy(rows.observation)
                 q_value = critic(rows.observation, action)[0]
                 scale = 2.5 / q_value.abs().mean().detach()

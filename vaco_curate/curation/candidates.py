@@ -11,7 +11,7 @@ import numpy as np
 from vaco_curate.scores import ScoreTable
 from vaco_curate.transitions import Array, Transitions
 
-By = Literal["score", "q_value", "advantage", "return", "random"]
+By = Literal["score", "vaco_score", "q_value", "advantage", "return", "random"]
 """What rows can be ordered by, the larger the better: scores, the return of a row's episode, or chance."""
 
 ORDERS: tuple[By, ...] = get_args(By)

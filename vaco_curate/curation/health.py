@@ -10,6 +10,9 @@ SMALLEST_SAMPLE_SHARE = 0.02
 """Of the weights; the temperature gives a little more where the best behavior has a fortieth of the rows."""
 
 
+MOST_ROWS_ALONE = 0.5
+"""Share of the rows without a next one above which there are hardly any trajectories."""
+
 FEW_EPISODES = 10.0
 """Effective episodes below which weights or a selection rest on too little to be trusted."""
 
@@ -32,6 +35,7 @@ def score_warnings(
     sample_share: float,
     *,
     one_return: bool,
+    rows_alone: float,
     effective_episodes: float,
     episodes: int,
 ) -> list[str]:
@@ -42,6 +46,7 @@ def score_warnings(
         q_value: (n,) Q(s, a), from the lowest to the highest: what rows share that are the same.
         sample_share: the effective one of their weights, in (0, 1].
         one_return: whether there are several episodes, and all have the same return.
+        rows_alone: share of the rows that no step of their episode follows.
         effective_episodes: that carry the weight, of so many ``episodes``.
     """
     warnings = []
@@ -57,6 +62,11 @@ def score_warnings(
     if tied > 0.5:
         warnings.append(
             f"{tied:.0%} of the rows share their Q(s, a) with another row (duplicates in the data?)"
+        )
+    if rows_alone > MOST_ROWS_ALONE:
+        warnings.append(
+            f"{rows_alone:.0%} of the rows are followed by no step of their episode: a score is then made of "
+            "single TD errors, which are mostly noise. Q tells more: filter --by q_value"
         )
     if one_return:
         warnings.append("all episodes have the same return: the rewards tell nothing apart, nor can the scores")

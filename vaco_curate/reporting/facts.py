@@ -117,8 +117,8 @@ def _kept_by(candidates: Candidates, share: int, level: Level) -> Summary | None
 
 
 def episode_correlations(data: Transitions, scores: ScoreTable) -> list[Correlation]:
-    """Correlations of episode means with episode returns: score, Q, advantage, AWR weight."""
-    advantage = scores.column("advantage")
+    """Correlations of episode means with episode returns: of the scores, and of other signals beside them."""
+    advantage, vaco_score = scores.column("advantage"), scores.column("vaco_score")
     scaled = torch.from_numpy(advantage * scores.reward_scale)
     signals = {
         "score": scores.column("score"),
@@ -126,6 +126,8 @@ def episode_correlations(data: Transitions, scores: ScoreTable) -> list[Correlat
         "advantage Q - V": advantage,
         "AWR weight": advantage_weight(scaled).numpy(),
     }
+    if not np.isnan(vaco_score).any():
+        signals["vaco_score"] = vaco_score
     return [
         Correlation(name, *_correlate(episode_means(data, values), data.episode_return))
         for name, values in signals.items()

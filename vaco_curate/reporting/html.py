@@ -19,7 +19,7 @@ COLORS = ("#1f6feb", "#d9730d", "#2da44e", "#8250df")
 LEVELS = {
     "Lower level: weighted cloning": ("cloning_loss",),
     "Upper level: value of the cloned policy": ("policy_value",),
-    "Upper level: alignment": ("alignment_loss", "divergence", "data_divergence"),
+    "Upper level: alignment": ("alignment_loss",),
     "Effective sample size of the weights, share of a batch": ("effective_sample_size",),
     "Value phase: losses": ("value_loss", "critic_loss"),
     "Value phase: mean value": ("q_value", "value"),
@@ -122,14 +122,13 @@ def _spread(uncertainty: Uncertainty) -> go.Figure:
 def _curves(metrics: pl.DataFrame) -> list[go.Figure]:
     figures = []
     for title, names in LEVELS.items():
-        figure = _figure(title, "update", "")
         phase = "value" if title.startswith("Value") else "bilevel"
         rows = metrics.filter(pl.col("phase") == phase)
+        if not len(rows):
+            continue
+        figure = _figure(title, "update", "")
         for name in names:
-            if name in rows.columns:
-                figure.add_scatter(
-                    x=rows["update"].to_list(), y=rows[name].to_list(), name=name.replace("_", " ")
-                )
+            figure.add_scatter(x=rows["update"].to_list(), y=rows[name].to_list(), name=name.replace("_", " "))
         figure.update_layout(showlegend=len(names) > 1)
         figures.append(figure)
     return figures

@@ -28,7 +28,7 @@ EVALUATIONS_FILE = "evaluations.json"
 REPORT_FILE = "report.html"
 REQUIRED = (
     *("dataset", "settings", "seed", "members", "device", "arithmetic"),
-    *("scores", "reward_scale", "finished", "effective_sample_share", "effective_episodes"),
+    *("scores", "reward_scale", "persists_over", "finished", "effective_sample_share", "effective_episodes"),
     *("notes", "warnings"),
 )
 

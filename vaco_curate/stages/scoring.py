@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from vaco_curate.curation.advice import advice, kind_of
 from vaco_curate.curation.health import score_warnings
 from vaco_curate.curation.weights import effective_episodes_of_scores, sample_share_of_scores
 from vaco_curate.engines import Engine
@@ -182,6 +183,8 @@ def finish_run(
         if len(batch)
     )
     effective = effective_episodes_of_scores(parts, float(score.max()))
+    scales = [member.persistence.scale for member in scorer.trajectory]
+    kind = kind_of(scales)
     result = ScoreResult(
         run=out,
         rows=len(score),
@@ -190,13 +193,14 @@ def finish_run(
         effective_sample_share=share,
         effective_episodes=effective,
         seconds={part: round(value, 3) for part, value in seconds.items()},
-        notes=(*scored.notes, _note_on_actions(scorer), *_note_on_persistence(scorer)),
+        notes=(*scored.notes, _note_on_actions(scorer), _note_on_persistence(scales), advice(kind)),
         warnings=tuple(
             score_warnings(
                 score,
                 q_value,
                 share,
                 one_return=scored.one_return,
+                rows_alone=1.0 - float(scored.scores.column("goes_on").mean()),
                 effective_episodes=effective,
                 episodes=episodes,
             )
@@ -208,6 +212,7 @@ def finish_run(
         "files": hash_folder(work, without=[CHECKPOINT_FILE]),
         "scores": [file.name for file in scored.scores.files],
         "reward_scale": scored.scores.reward_scale,
+        "persists_over": kind,
         "effective_sample_share": result.effective_sample_share,
         "effective_episodes": result.effective_episodes,
         "seconds": result.seconds,
@@ -218,15 +223,15 @@ def finish_run(
     return result
 
 
-def _note_on_persistence(scorer: Scorer) -> list[str]:
+def _note_on_persistence(scales: Sequence[float]) -> str:
     """Over how many steps scores are smoothed, and what that means for a filter."""
-    scales = sorted({one.persistence.scale for one in scorer.trajectory})
-    if scales == [math.inf]:
-        return [
-            "behavior persists over whole episodes here: the rows of one share the larger part of their score"
-        ]
-    steps = " or ".join("whole episodes" if math.isinf(scale) else f"{scale:.0f} steps" for scale in scales)
-    return [f"behavior persists over about {steps} here: filter rows or windows, for episodes mix good and bad"]
+    if kind_of(scales) == "whole episodes":
+        return "behavior persists over whole episodes here: the rows of one share their score"
+    names = ["whole episodes" if math.isinf(scale) else f"{scale:.0f} steps" for scale in sorted(set(scales))]
+    return (
+        f"behavior persists over about {' or '.join(names)} here: "
+        "filter rows or windows, for episodes mix good and bad"
+    )
 
 
 def _note_on_actions(scorer: Scorer) -> str:

@@ -16,6 +16,7 @@ from vaco_curate.curation import (
     reweight,
     select,
 )
+from vaco_curate.curation.advice import advice
 from vaco_curate.curation.health import few_episodes_warning
 from vaco_curate.engines import Engine, check_engine
 from vaco_curate.errors import RunError, SettingsError
@@ -72,7 +73,7 @@ class SelectionResult:
         cut: lowest value kept, None for weights.
         before, after: size and quality of all rows, and of the selection.
         reasons: rows by the reason for dropping them, or for keeping them though not for their own sake.
-        notes: on what the format could not hold.
+        notes: on what the format could not hold, and what the board says of such data.
         effective_sample_share_before_clipping: for weights, in (0, 1].
         warnings: signs that the selection rests on too little.
     """
@@ -149,7 +150,7 @@ def filter_dataset(
         decision.before,
         decision.after,
         rows_by_reason(selection),
-        notes,
+        (*notes, advice(run.manifest["persists_over"])) if choice.by == "score" else notes,
         warnings=_warnings(decision),
     )
 
@@ -231,6 +232,11 @@ def default_out(run_folder: Path, cut: Cut, choice: Choice) -> Path:
 
 
 def _decide(run: Run, cut: Cut, choice: Choice, moved_to: str | None) -> Decision:
+    if choice.by == "vaco_score" and run.manifest["settings"]["bilevel"]["updates"] == 0:
+        raise SettingsError(
+            f"--by vaco_score: the training of {run.folder} left the bi-level phase out",
+            fix="score with --preset standard",
+        )
     group = None if choice.per is None else _groups(run, choice.per, moved_to)
     candidates = Candidates.scored(run.scores, choice.by, group=group, seed=choice.seed)
     selection = select(
