@@ -78,12 +78,13 @@ class Results:
         return float(np.median(list(by_seed.values()))) if by_seed else math.nan
 
     def regret(self, dataset: str, learner: str) -> float:
-        """The best column less the best of ours; nan unless all columns were measured."""
-        found = {column: self.earned(dataset, learner, column) for column in COLUMNS}
-        means = {column: earned.mean for column, earned in found.items() if earned is not None}
-        if len(means) < len(COLUMNS):
+        """The best column less the best of ours, over the seeds that all have; nan where there are none."""
+        found = {column: self.rows.get((dataset, learner, column, "return"), {}) for column in COLUMNS}
+        common = set.intersection(*map(set, found.values()))
+        if not common:
             return math.nan
-        return max(means.values()) - max(means[column] for column in LEADING)
+        means = {column: np.mean([by_seed[seed] for seed in common]) for column, by_seed in found.items()}
+        return float(max(means.values()) - max(means[column] for column in LEADING))
 
     def is_complete(self, cell: tuple[str, str]) -> bool:
         """Whether all columns of a dataset and a learner were measured with all seeds."""
