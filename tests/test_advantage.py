@@ -146,3 +146,18 @@ def test_persistence_is_measured_on_drawn_paths_where_there_are_many(monkeypatch
     assert part != whole
     assert part.scale == whole.scale
     assert part.shrinkage == pytest.approx(whole.shrinkage, rel=1.0)
+
+
+def test_one_enormous_error_does_not_decide_over_how_many_steps_behavior_persists():
+    paths, errors, _ = switching(60, noise=3.0)
+    known = np.ones(len(errors), bool)
+    before = Persistence.fit(paths, errors, known)
+    errors[12_345] = 1e6
+    after = Persistence.fit(paths, errors, known)
+    assert (after.scale, after.shrinkage) == (before.scale, before.shrinkage)
+    assert after.smoothed(paths, errors, known).max() < 10.0
+
+
+def test_errors_that_cancel_ahead_of_every_row_predict_nothing():
+    found = Persistence.fit(paths_of(3), np.array([1.0, -1.0, 0.0]), np.ones(3, bool))
+    assert math.isnan(found.predicted)

@@ -11,15 +11,17 @@ import torch
 from helpers import make_transitions, tiny_settings
 
 from vaco_curate import score_stream
+from vaco_curate.advantage import Persistence
 from vaco_curate.curation import Candidates, Cut, select
 from vaco_curate.errors import DatasetError, RunError
 from vaco_curate.formats import Target, dataset, parquet
-from vaco_curate.forward import CHUNK
+from vaco_curate.forward import CHUNK, values_and_td_errors, values_of
 from vaco_curate.networks import ScorerNetwork, TwinCritic, ValueNetwork
 from vaco_curate.paths import LONGEST_PATH, Paths
 from vaco_curate.scaling import Scaling, fit_scaling
 from vaco_curate.scorer import RowScores, Scorer
 from vaco_curate.training import train
+from vaco_curate.trajectory_score import TrajectoryScore
 from vaco_curate.transitions import ROW_COLUMNS
 
 
@@ -82,6 +84,31 @@ def test_the_score_is_that_of_the_trajectorys_td_errors_and_the_networks_is_besi
     assert given.vaco_score == pytest.approx(torch.nn.functional.logsigmoid(output).numpy(), abs=1e-4)
     advantage = (q_value - state_value).numpy() / scorer.scaling.reward_scale
     assert given.advantage == pytest.approx(advantage, abs=1e-4)
+
+
+def test_a_path_that_a_time_limit_cuts_goes_on_to_its_stored_successor():
+    """The last row's TD error has V of the state that it led to, also where it is no other row's."""
+    data = make_transitions(episodes=2, length=5)
+    after = np.roll(data.observation, -1, axis=0)
+    after[[4, 9]] = np.random.default_rng(5).standard_normal((2, 4))
+    stored = dataclasses.replace(data, next_observation=after, has_successor=np.ones(10, bool))
+    scorer = train(make_transitions(), tiny_settings()).scorer
+    paths = Paths.of(stored, LONGEST_PATH)
+    value, errors = values_and_td_errors(scorer.values, scorer.scaling, 0.9, stored, paths)
+    (reached,) = values_of(scorer.values, scorer.scaling, after)
+    following = np.where(stored.terminated, 0.0, reached)
+    expected = scorer.scaling.reward(stored.reward) + 0.9 * following - value[0]
+    assert errors[0] == pytest.approx(expected, abs=1e-5)
+    assert abs(following[9]) > 1e-3, "the test needs a successor that matters"
+
+
+def test_a_long_episode_is_scored_in_pieces(scorer):
+    whole_paths = Persistence(scale=np.inf, shrinkage=1.0, low=-9.0, high=9.0, predicted=0.5)
+    temperature = dataclasses.replace(scorer.trajectory[0].temperature, inverse=1.0, lowest=-99.0, highest=99.0)
+    scorer = dataclasses.replace(scorer, trajectory=(TrajectoryScore(whole_paths, temperature),))
+    score = scorer.score(make_transitions(episodes=1, length=2500)).score
+    assert len(np.unique(score)) == 3
+    assert (np.flatnonzero(np.diff(score)) + 1).tolist() == [833, 1666]
 
 
 def test_training_fits_what_scoring_applies():

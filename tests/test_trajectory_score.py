@@ -167,3 +167,17 @@ def test_scores_of_the_fitted_rows_span_the_fitted_range(seed, plateau):
     score = temperature(advantage)
     assert np.exp(score).mean() == pytest.approx(1.0)
     assert (score.min(), score.max()) == pytest.approx((temperature.lowest, temperature.highest), abs=1e-9)
+
+
+def test_the_tail_of_what_is_smoothed_over_a_few_steps_is_no_rare_best():
+    """Actors take turns, and a few rows are far better: no plateau is looked for below whole paths."""
+    generator = np.random.default_rng(0)
+    actors = np.repeat(generator.standard_normal(400), 50)
+    errors = actors + np.where(np.repeat(np.arange(400) % 25 == 0, 50), 30.0, 0.0)
+    paths, known = paths_of(*[1000] * 20), np.ones(20_000, bool)
+    score_of = TrajectoryScore.fit(paths, errors, known, sample_size=0.15)
+    assert math.isfinite(score_of.persistence.scale), "the test is of a few steps"
+    advantage = score_of.persistence.smoothed(paths, errors, known)
+    found, other = (Temperature.fit(paths, advantage, 0.15, plateau=plateau) for plateau in (False, True))
+    assert score_of.temperature == found
+    assert other.inverse > 1.2 * found.inverse, "the test needs a tail that looks like a rare best"

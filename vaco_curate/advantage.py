@@ -138,6 +138,8 @@ def _prediction(paths: Paths, centered: Array, known: Array, scale: float) -> tu
     if not len(ahead) or not centered.any():
         return SHRINKAGES[0], math.nan
     target = ahead / rows_ahead
+    if not target.any():
+        return SHRINKAGES[0], math.nan
     best = SHRINKAGES[0], -math.inf
     for shrinkage in SHRINKAGES:
         weight = rows_ahead / (rows_ahead + shrinkage)

@@ -173,7 +173,7 @@ def _action_column(values: Array, source: str) -> Array:
     if values.dtype.kind in "iub":
         raise DatasetError(
             f"{source}: action holds integers ({values.dtype})",
-            details=("VACO here is for continuous control: actions are real vectors",),
+            details=("vaco-curate is for continuous control: actions are real vectors",),
             fix="use a dataset with continuous actions, or store real-valued actions as floats",
         )
     return _float_column(values, "action", source, ndim=2)

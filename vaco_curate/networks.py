@@ -1,4 +1,4 @@
-"""The four networks of VACO: value, twin critic, policy and meta-scorer. Nothing here but modules."""
+"""Value, twin critic, policy and meta-scoring network. Nothing here but modules."""
 
 from __future__ import annotations
 

@@ -72,8 +72,8 @@ class Temperature:
 class TrajectoryScore:
     """How the TD errors of one member's V make scores.
 
-    A score is a log weight. The weight stands for how often a better policy would come to the row, over how
-    often the data do. Unusual advantages are saturated, lest a few rows rule all others.
+    A score is a log weight. The weight is meant to stand for how often a better policy would come to the row,
+    over how often the data do. Unusual advantages are saturated, lest a few rows rule all others.
 
     Source: ours (docs/method.md).
     """

@@ -9,6 +9,7 @@ from fractions import Fraction
 import numpy as np
 import torch
 
+from vaco_curate import PRESETS
 from vaco_curate.curation import Candidates, Cut, Level, select
 from vaco_curate.curation.weights import weights_from_scores
 from vaco_curate.losses import advantage_weight
@@ -19,9 +20,6 @@ from vaco_curate.transitions import Array, Transitions
 
 TRAJECTORY_TEMPERATURE = 0.1
 """Of RW and AW, on returns scaled to [0, 1]: the published one."""
-
-SAMPLE_SIZE = 0.15
-"""Of the default's temperature rule."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,9 @@ def _by_our_rule(scored: Scored) -> Array:
     data = scored.data
     signal = _of_rows(data, return_advantage(data))
     paths = Paths.of(data, LONGEST_PATH)
-    return weights_from_scores(Temperature.fit(paths, signal, SAMPLE_SIZE, plateau=True)(signal), 1.0)
+    return weights_from_scores(
+        Temperature.fit(paths, signal, PRESETS["standard"].sample_size, plateau=True)(signal), 1.0
+    )
 
 
 def _awr(scored: Scored) -> Array:

@@ -15,6 +15,7 @@ from columns import COLUMNS, LEADING, OURS
 from datasets import SOURCES
 from learners import LEARNERS
 
+from vaco_curate.advantage import Persistence
 from vaco_curate.curation.advice import Kind, kind_of
 from vaco_curate.evaluation import bootstrap_interval
 from vaco_curate.transitions import Array
@@ -33,7 +34,8 @@ FIGURES = (
     "shrinkage",
     "predicted",
 )
-GOALS = (("mean regret", 5.0), ("largest regret of a cell", 20.0))
+GOAL, LARGEST = 5.0, 20.0
+"""Of the mean regret, and of a cell's."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +70,15 @@ class Results:
                 self.rows.setdefault(name, {}).setdefault(row["seed"], []).append(row["value"])
 
     def earned(self, dataset: str, learner: str, column: str) -> Earned | None:
-        """None where it was not measured."""
+        """With the seeds that all measured columns of the row have; None where it was not measured."""
         by_seed = self.rows.get((dataset, learner, column, "return"))
-        return Earned.of(np.array(list(by_seed.values()))) if by_seed else None
+        common = self._common_seeds(dataset, learner)
+        return Earned.of(np.array([by_seed[seed] for seed in common])) if by_seed and common else None
+
+    def _common_seeds(self, dataset: str, learner: str) -> list[int]:
+        found = [self.rows.get((dataset, learner, column, "return"), {}) for column in COLUMNS]
+        measured = [set(by_seed) for by_seed in found if by_seed]
+        return sorted(set.intersection(*measured)) if measured else []
 
     def median(self, dataset: str, figure: str) -> float:
         """A figure of the default's scores, over the seeds; nan where it was not measured."""
@@ -78,22 +86,22 @@ class Results:
         return float(np.median(list(by_seed.values()))) if by_seed else math.nan
 
     def regret(self, dataset: str, learner: str) -> float:
-        """The best column less the best of ours, over the seeds that all have; nan where there are none."""
-        found = {column: self.rows.get((dataset, learner, column, "return"), {}) for column in COLUMNS}
-        common = set.intersection(*map(set, found.values()))
-        if not common:
+        """The best column less the best of ours; nan unless all columns were measured."""
+        found = {column: self.earned(dataset, learner, column) for column in COLUMNS}
+        means = {column: earned.mean for column, earned in found.items() if earned is not None}
+        if len(means) < len(COLUMNS):
             return math.nan
-        means = {column: np.mean([by_seed[seed] for seed in common]) for column, by_seed in found.items()}
-        return float(max(means.values()) - max(means[column] for column in LEADING))
+        return max(means.values()) - max(means[column] for column in LEADING)
 
     def is_complete(self, cell: tuple[str, str]) -> bool:
         """Whether all columns of a dataset and a learner were measured with all seeds."""
         found = [self.earned(*cell, column) for column in COLUMNS]
         return all(earned is not None and earned.seeds >= WANTED_SEEDS for earned in found)
 
-    def kind(self, dataset: str) -> Kind:
-        """Over what behavior was found to persist in a dataset."""
-        return kind_of([self.median(dataset, "scale")])
+    def kind(self, dataset: str) -> Kind | None:
+        """Over what behavior was found to persist in a dataset; None where that was not measured."""
+        scale, predicted = self.median(dataset, "scale"), self.median(dataset, "predicted")
+        return kind_of([Persistence(scale, 0.0, 0.0, 0.0, predicted)])
 
     def harm(self, dataset: str, learner: str) -> bool:
         """Whether the weights earn less than all rows by more than the intervals."""
@@ -149,15 +157,17 @@ def verdict(results: Results) -> str:
         return "No cell of the board was measured in full.\n"
     mean, largest = np.mean(list(measured.values())), max(measured.values())
     over = [
-        f"{dataset}, {learner} ({regret:.0f})" for (dataset, learner), regret in measured.items() if regret > 20
+        f"{dataset}, {learner} ({regret:.0f})"
+        for (dataset, learner), regret in measured.items()
+        if regret > LARGEST
     ]
     harmed = [f"{dataset}, {learner}" for dataset, learner in found if results.harm(dataset, learner)]
     lines = [
         ("cells measured", "all", f"{len(measured)} of {len(found)}"),
         (f"... with {WANTED_SEEDS} seeds in every column", "all", str(sum(map(results.is_complete, measured)))),
-        ("mean regret", "<= 5", f"{mean:.1f}"),
-        ("cells with a regret above 20", "none", ", ".join(over) or "none"),
-        ("largest regret", "<= 20", f"{largest:.0f}"),
+        ("mean regret", f"<= {GOAL:.0f}", f"{mean:.1f}"),
+        (f"cells with a regret above {LARGEST:.0f}", "none", ", ".join(over) or "none"),
+        ("largest regret", f"<= {LARGEST:.0f}", f"{largest:.0f}"),
         ("weights below all rows by more than the intervals", "nowhere", ", ".join(harmed) or "nowhere"),
     ]
     return markdown(("", "goal", "found"), lines)

@@ -177,6 +177,8 @@ def test_rows_without_trajectories_are_told(vaco, here):
     assert outcome.code == 0, outcome.stderr
     assert "100% of the rows are followed by no step" in outcome.stderr
     assert "filter --by q_value" in outcome.stderr
+    assert "behavior does not persist" in outcome.stderr
+    assert "earned most" not in outcome.stderr + vaco("filter", "--top", "10%").stderr
 
 
 def test_score_and_filter_say_over_what_behavior_persists_and_what_serves_there(vaco, here):
@@ -191,3 +193,17 @@ def test_score_and_filter_say_over_what_behavior_persists_and_what_serves_there(
     assert advice("whole episodes") in outcome.stderr
     assert advice("whole episodes") in vaco("filter", "--top", "10%").stderr
     assert advice("whole episodes") not in vaco("filter", "--top", "10%", "--by", "return").stderr
+
+
+def test_where_actors_take_turns_the_steps_are_told(vaco, here):
+    turns = np.repeat(np.random.default_rng(0).random(200) < 0.5, 50)
+    data = make_transitions(
+        episodes=20, length=500, columns={"reward": np.where(turns, 1, -1).astype(np.float32)}
+    )
+    write_d4rl(here / "turns.hdf5", data)
+    (here / "settings.json").write_text(CONFIG)
+    outcome = vaco("score", "turns.hdf5", "--config", "settings.json")
+    assert re.search(r"persists over \d+ steps here: episodes mix good and bad rows", outcome.stderr)
+    assert advice("some steps") in outcome.stderr
+    assert advice("some steps") in vaco("filter", "--top", "10%").stderr
+    assert "earned most" not in vaco("filter", "--bottom", "10%").stderr

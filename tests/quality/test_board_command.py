@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import polars as pl
@@ -130,3 +131,24 @@ def test_a_killed_worker_ends_with_what_to_do_and_keeps_what_is_finished(quality
     assert "a worker was killed" in ended.output
     assert "run again" in ended.output
     assert len(pl.read_parquet(results))
+
+
+def test_policies_learned_side_by_side_as_on_a_gpu_earn_what_they_earn_alone(folder, quality, tmp_path):
+    """The path of a GPU, on a CPU: all columns and seeds of a dataset and a learner in one stack."""
+    main, board = quality["main"], quality["board"]
+    setup = board.Setup(Path(), folder / "work", "cpu", smoke=True)
+    wanted = [
+        board.Cell("pendulum", seed, learner, column)
+        for learner in ("BC", "TD3+BC")
+        for seed in (0, 1)
+        for column in ("all rows", "weights")
+    ]
+    results = main.Results(tmp_path / "r.parquet", main.Console())
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, context) as pool:
+        assert main.on_gpu(wanted, setup, results, pool) == 0
+    alone = pl.read_parquet(folder / "results.parquet").filter(pl.col("figure") == "return")
+    compared = results.table.join(alone, on=["key", "figure", "episode"], suffix=" alone")
+    assert len(compared) == len(results.table) == 8 * board.EPISODES
+    difference = (compared["value"] - compared["value alone"]).abs()
+    assert difference.median() < 1.0, "of returns of about -1000"

@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from vaco_curate.curation.advice import BEST, COMMANDS
+from vaco_curate.curation.advice import BEST, COMMANDS, DATASETS
 
 ROOT = Path(__file__).parents[2]
 NAMES = {"BC": "cloning"}
@@ -31,6 +31,7 @@ def test_the_advice_is_what_the_board_shows(quality, board):
     results, found = page.Results(*board), {}
     for kind in BEST:
         datasets = [dataset for dataset in results.datasets if results.kind(dataset) == kind]
+        assert len(datasets) == DATASETS[kind]
         for learner in quality["learners"].LEARNERS:
             means = page.mean_by_column(results, datasets, learner)
             ours = {column: mean for column, mean in means.items() if column in COMMANDS}

@@ -43,11 +43,14 @@ def test_regret_is_what_the_best_column_earns_beyond_the_better_of_our_leading_t
     assert results_of(earned).regret(DATASET, LEARNER) == pytest.approx(70.0 - 50.0)
 
 
-def test_regret_compares_the_seeds_that_all_columns_have(quality, results_of):
+def test_columns_are_compared_over_the_seeds_that_all_measured_ones_have(quality, results_of):
     earned = earned_by(quality, AW={0: [10.0], 1: [1000.0]}, weights={0: [8.0]})
-    assert results_of(earned).regret(DATASET, LEARNER) == pytest.approx(0.0), "the top 10 % earn 10, too"
-    earned["AW"] = {1: [1000.0]}
-    assert math.isnan(results_of(earned).regret(DATASET, LEARNER)), "no seed is common"
+    results = results_of(earned)
+    assert results.regret(DATASET, LEARNER) == pytest.approx(0.0), "the top 10 % earn 10, too"
+    assert results.earned(DATASET, LEARNER, "AW").mean == 10.0
+    earned["AW"] = {}
+    assert math.isnan(results_of(earned).regret(DATASET, LEARNER)), "a column is missing"
+    assert results_of(earned).earned(DATASET, LEARNER, "AW") is None
 
 
 def test_weights_do_harm_where_all_rows_earn_more_by_more_than_both_intervals(quality, results_of):
@@ -65,3 +68,16 @@ def test_results_of_other_settings_are_left_out(quality, results_of):
     cell = board.Cell(DATASET, 0, LEARNER, "weights")
     table = pl.DataFrame([board.row(cell, other, figure="return", episode=0, value=1.0)], schema=board.SCHEMA)
     assert quality["page"].Results(table, [DATASET], results.setup).earned(DATASET, LEARNER, "weights") is None
+
+
+@pytest.mark.parametrize(
+    ("scale", "predicted", "kind"),
+    [(math.inf, 0.4, "whole episodes"), (10.0, 0.1, "some steps"), (math.inf, math.nan, None)],
+)
+def test_what_ours_earn_is_averaged_over_the_datasets_of_a_kind(quality, results_of, scale, predicted, kind):
+    results = results_of(earned_by(quality, weights={0: [40.0, 60.0]}))
+    for figure, value in (("scale", scale), ("predicted", predicted)):
+        results.rows[DATASET, "", "", figure] = {0: [value]}
+    assert results.kind(DATASET) == kind
+    rows = quality["page"].by_kind(results)
+    assert rows == ([(kind, LEARNER, "1", "10", "50", "10", "10")] if kind else [])

@@ -10,14 +10,20 @@ import torch
 from helpers import make_transitions, tiny_settings
 
 from vaco_curate import native, transitions
+from vaco_curate.advantage import Persistence
 from vaco_curate.errors import DatasetError, RunError
+from vaco_curate.forward import values_and_td_errors
+from vaco_curate.networks import TwinCritic
+from vaco_curate.paths import LONGEST_PATH, Paths
+from vaco_curate.scaling import fit_scaling
 from vaco_curate.stacked import StackedMLP
 from vaco_curate.training import train
 from vaco_curate.training.bilevel_phase import noise_at
 from vaco_curate.training.checkpoint import load_checkpoint, save_checkpoint
-from vaco_curate.training.group import create_states
+from vaco_curate.training.group import Group, create_states
 from vaco_curate.training.optim import Adam
 from vaco_curate.training.settings import BilevelSettings
+from vaco_curate.training.trainer import network_rows
 
 
 def parameters(training):
@@ -308,3 +314,39 @@ def test_rewards_that_tell_nothing_give_equal_scores():
     scorer = train(data, tiny_settings()).scorer
     assert scorer.trajectory[0].temperature.inverse == 0.0
     assert np.ptp(scorer.score(data).score) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("lengths", "tell"), [([1001, 1001, 1001], False), ([20, 20, 20], False), ([20, 30, 40], True)]
+)
+def test_equal_rewards_tell_paths_apart_by_how_long_they_last_alone(lengths, tell):
+    """Also where paths are cut, into pieces of other lengths."""
+    count, last = sum(lengths), np.cumsum(lengths) - 1
+    columns = {"reward": np.ones(count, np.float32), "terminated": np.isin(np.arange(count), last)}
+    columns["truncated"] = np.zeros(count, bool)
+    score = train(make_transitions(1, count, columns=columns), tiny_settings(updates=0)).scorer.score(
+        make_transitions(1, count, columns=columns)
+    )
+    assert bool(np.ptp(score.score)) is tell
+
+
+def test_the_value_phase_watches_q_and_the_advantage_of_the_trajectory():
+    data, settings = make_transitions(episodes=8), tiny_settings()
+    scaling = fit_scaling(data, reward_shift=0.0)
+    group = Group(data, network_rows(data, scaling, torch.device("cpu")), scaling, settings, [3, 4])
+    q_value, advantage = group.value_signals().unbind(dim=1)
+    paths = Paths.of(data, LONGEST_PATH)
+    _, errors = values_and_td_errors(group.value_state.value, scaling, settings.value.discount, data, paths)
+    assert advantage.shape == q_value.shape == (2, len(data))
+    for member in range(2):
+        persistence = Persistence.fit(paths, errors[member], data.is_learnable)
+        expected = persistence.smoothed(paths, errors[member], data.is_learnable)
+        assert advantage[member].numpy() == pytest.approx(expected, abs=1e-5)
+        critic = TwinCritic(4, 2, (32, 32))
+        group.value_state.critic.write_to(member, critic.first)
+        group.value_state.critic.write_to(2 + member, critic.second)
+        pair = (
+            torch.from_numpy(scaling.observation(data.observation)),
+            torch.from_numpy(scaling.action(data.action)),
+        )
+        assert torch.allclose(q_value[member], critic(*pair).amin(dim=0), atol=1e-5)

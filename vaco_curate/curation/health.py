@@ -9,7 +9,6 @@ from vaco_curate.transitions import Array, blocks
 SMALLEST_SAMPLE_SHARE = 0.02
 """Of the weights; the temperature gives a little more where the best behavior has a fortieth of the rows."""
 
-
 MOST_ROWS_ALONE = 0.5
 """Share of the rows without a next one above which there are hardly any trajectories."""
 
@@ -22,7 +21,8 @@ def few_episodes_warning(effective: float, episodes: int) -> list[str]:
     if effective >= FEW_EPISODES:
         return []
     if episodes < FEW_EPISODES:
-        return [f"there are only {episodes} episodes: too few to tell what is good from what is chance"]
+        few = "is only 1 episode" if episodes == 1 else f"are only {episodes} episodes"
+        return [f"there {few}: too few to tell what is good from what is chance"]
     return [
         f"the weight lies on {effective:.1f} effective episodes of {episodes:,}: rows of an episode share most "
         "of their score. Look at these episodes before you train on them"
@@ -50,14 +50,16 @@ def score_warnings(
         effective_episodes: that carry the weight, of so many ``episodes``.
     """
     warnings = []
-    if score.min() == score.max():
-        return ["all scores are equal: the scorer tells nothing apart"]
+    all_equal = bool(score.min() == score.max())
+    if all_equal:
+        warnings.append("all scores are equal: the scorer tells nothing apart")
     if sample_share < SMALLEST_SAMPLE_SHARE:
         warnings.append(
             f"the weights have collapsed: {sample_share:.1%} of the rows carry them. "
             "Ranks may still be usable; for weights, raise --temperature"
         )
-    warnings += few_episodes_warning(effective_episodes, episodes)
+    if not all_equal:
+        warnings += few_episodes_warning(effective_episodes, episodes)
     tied = _tied_rows(q_value) / len(q_value)
     if tied > 0.5:
         warnings.append(
@@ -66,7 +68,8 @@ def score_warnings(
     if rows_alone > MOST_ROWS_ALONE:
         warnings.append(
             f"{rows_alone:.0%} of the rows are followed by no step of their episode: a score is then made of "
-            "single TD errors, which are mostly noise. Q tells more: filter --by q_value"
+            "single TD errors, which are mostly noise. Q told more where both were measured "
+            "(docs/method.md): filter --by q_value"
         )
     if one_return:
         warnings.append("all episodes have the same return: the rewards tell nothing apart, nor can the scores")

@@ -25,8 +25,9 @@ VERSION = 2
 
 FINDINGS_FILE = "findings.json"
 
-TRAINING_BYTES, MEMBER_BYTES = 36, 24
-"""Bytes a row that training holds beside the columns: row numbers; and by every member, values and scores."""
+TRAINING_BYTES, MEMBER_BYTES = 72, 24
+"""Bytes a row that training holds beside the columns: row numbers, sums along
+paths; and by every member, values and TD errors."""
 
 
 def memory_of_machine() -> int:

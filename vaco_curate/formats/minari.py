@@ -136,7 +136,7 @@ def _check_action_space(source: str, space: Any) -> None:
     if not isinstance(space, Box) or not np.issubdtype(space.dtype, np.floating):
         raise DatasetError(
             f"{source}: the action space is {space}",
-            details=("VACO here is for continuous control: actions are real vectors",),
+            details=("vaco-curate is for continuous control: actions are real vectors",),
             fix="use a dataset with a Box action space",
         )
 

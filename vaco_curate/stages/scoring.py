@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from vaco_curate.advantage import Persistence
 from vaco_curate.curation.advice import advice, kind_of
 from vaco_curate.curation.health import score_warnings
 from vaco_curate.curation.weights import effective_episodes_of_scores, sample_share_of_scores
@@ -18,6 +19,7 @@ from vaco_curate.folders import RUN, refuse_overlap
 from vaco_curate.formats import Dataset, ReadOptions, open_dataset
 from vaco_curate.formats.provenance import dataset_facts
 from vaco_curate.manifest import hash_folder, now, versions, write_manifest
+from vaco_curate.paths import LONGEST_PATH
 from vaco_curate.rewards import RewardUse, are_equal
 from vaco_curate.scorer import Scorer
 from vaco_curate.scores import ScoreTable
@@ -183,8 +185,7 @@ def finish_run(
         if len(batch)
     )
     effective = effective_episodes_of_scores(parts, float(score.max()))
-    scales = [member.persistence.scale for member in scorer.trajectory]
-    kind = kind_of(scales)
+    members = [member.persistence for member in scorer.trajectory]
     result = ScoreResult(
         run=out,
         rows=len(score),
@@ -193,7 +194,7 @@ def finish_run(
         effective_sample_share=share,
         effective_episodes=effective,
         seconds={part: round(value, 3) for part, value in seconds.items()},
-        notes=(*scored.notes, _note_on_actions(scorer), _note_on_persistence(scales), advice(kind)),
+        notes=(*scored.notes, _note_on_actions(scorer), *_notes_on_persistence(members)),
         warnings=tuple(
             score_warnings(
                 score,
@@ -212,7 +213,7 @@ def finish_run(
         "files": hash_folder(work, without=[CHECKPOINT_FILE]),
         "scores": [file.name for file in scored.scores.files],
         "reward_scale": scored.scores.reward_scale,
-        "persists_over": kind,
+        "persists_over": kind_of(members),
         "effective_sample_share": result.effective_sample_share,
         "effective_episodes": result.effective_episodes,
         "seconds": result.seconds,
@@ -223,15 +224,19 @@ def finish_run(
     return result
 
 
-def _note_on_persistence(scales: Sequence[float]) -> str:
+def _notes_on_persistence(members: Sequence[Persistence]) -> list[str]:
     """Over how many steps scores are smoothed, and what that means for a filter."""
-    if kind_of(scales) == "whole episodes":
-        return "behavior persists over whole episodes here: the rows of one share their score"
-    names = ["whole episodes" if math.isinf(scale) else f"{scale:.0f} steps" for scale in sorted(set(scales))]
-    return (
-        f"behavior persists over about {' or '.join(names)} here: "
-        "filter rows or windows, for episodes mix good and bad"
-    )
+    kind = kind_of(members)
+    scales = sorted({member.scale for member in members})
+    names = " or ".join("whole episodes" if math.isinf(scale) else f"{scale:.0f} steps" for scale in scales)
+    if kind is None and not any(member.predicted > 0.0 for member in members):
+        return ["what lies behind a row tells nothing of what lies ahead here: behavior does not persist"]
+    if kind is None:
+        return [f"members disagree over how many steps behavior persists: {names}"]
+    if kind == "whole episodes":
+        note = "behavior persists over whole episodes here: the rows of one share their score"
+        return [f"{note} (of a longer one, {LONGEST_PATH:,} steps)", advice(kind)]
+    return [f"behavior persists over {names} here: episodes mix good and bad rows", advice(kind)]
 
 
 def _note_on_actions(scorer: Scorer) -> str:

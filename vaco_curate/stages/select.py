@@ -150,7 +150,7 @@ def filter_dataset(
         decision.before,
         decision.after,
         rows_by_reason(selection),
-        (*notes, advice(run.manifest["persists_over"])) if choice.by == "score" else notes,
+        (*notes, *_advice(run, cut, choice)),
         warnings=_warnings(decision),
     )
 
@@ -203,6 +203,12 @@ def reweight_dataset(
     )
 
 
+def _advice(run: Run, cut: Cut, choice: Choice) -> list[str]:
+    """What the board says of filters by score on such data."""
+    kind = run.manifest["persists_over"]
+    return [] if kind is None or choice.by != "score" or cut.worst else [advice(kind)]
+
+
 def _warnings(decision: Decision) -> tuple[str, ...]:
     return tuple(few_episodes_warning(decision.after.effective_episodes, decision.before.episodes))
 
@@ -234,8 +240,8 @@ def default_out(run_folder: Path, cut: Cut, choice: Choice) -> Path:
 def _decide(run: Run, cut: Cut, choice: Choice, moved_to: str | None) -> Decision:
     if choice.by == "vaco_score" and run.manifest["settings"]["bilevel"]["updates"] == 0:
         raise SettingsError(
-            f"--by vaco_score: the training of {run.folder} left the bi-level phase out",
-            fix="score with --preset standard",
+            f"--by vaco_score: the training of the scorer behind {run.folder} left the bi-level phase out",
+            fix="train one with --preset standard",
         )
     group = None if choice.per is None else _groups(run, choice.per, moved_to)
     candidates = Candidates.scored(run.scores, choice.by, group=group, seed=choice.seed)

@@ -63,7 +63,7 @@ def score_dataset(
     on_progress: OnProgress = lambda progress: None,
     on_note: Callable[[str], None] = lambda note: None,
 ) -> ScoreResult:
-    """Train VACO on a dataset and write the run folder.
+    """Train on a dataset, score its rows, and write the run folder.
 
     Training happens in a folder named ``<out>.partial`` beside the result, which takes the name
     ``out`` when everything in it is complete.
@@ -93,7 +93,8 @@ def score_dataset(
         raise SettingsError(f"--out {out}: a training writes to a folder of this machine, then copy it")
     work = out.resolve().with_name(f"{out.resolve().name}{UNFINISHED}")
     began = _unfinished_run(out, work, resume=resume, force=force)
-    settings = settings or _began_settings(began) or PRESETS["standard"]
+    if settings is None:
+        settings = PRESETS["standard"] if began is None else _began_settings(work, began)
     if seed is None:
         seed = 0 if began is None else int(began["seed"])
     if members is None:
@@ -225,8 +226,15 @@ def _unfinished_run(out: Path, work: Path, *, resume: bool, force: bool) -> dict
     return read_manifest(work)
 
 
-def _began_settings(began: dict[str, Any] | None) -> TrainSettings | None:
-    return None if began is None else settings_from_json(began["settings"], TrainSettings())
+def _began_settings(work: Path, began: dict[str, Any]) -> TrainSettings:
+    try:
+        return settings_from_json(began["settings"], TrainSettings())
+    except SettingsError as error:
+        raise RunError(
+            f"{work}: the unfinished run began with settings that this version does not have",
+            details=(str(error).splitlines()[0],),
+            fix="start over with --force",
+        ) from error
 
 
 def _recorded_result(out: Path, manifest: dict[str, Any]) -> ScoreResult:
@@ -253,7 +261,7 @@ def _check_seed(seed: int | None, members: int | None) -> None:
 def _check_same_run(work: Path, began: dict[str, Any], now_asked: dict[str, Any]) -> None:
     pairs = {
         "dataset": (began["dataset"]["fingerprint"], now_asked["dataset"]["fingerprint"]),
-        "settings": (settings_from_json(began["settings"], TrainSettings()).to_json(), now_asked["settings"]),
+        "settings": (_began_settings(work, began).to_json(), now_asked["settings"]),
         "seed": (began["seed"], now_asked["seed"]),
         "members": (began["members"], now_asked["members"]),
         "device": (began["device"], now_asked["device"]),

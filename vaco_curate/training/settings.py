@@ -114,9 +114,6 @@ def _override(base: Any, facts: Mapping[str, Any], where: str) -> Any:
 _TYPES: Mapping[str, tuple[type, ...]] = {
     "int": (int,),
     "float": (int, float),
-    "bool": (bool,),
-    "str": (str,),
-    "int | None": (int, type(None)),
     "float | None": (int, float, type(None)),
 }
 
@@ -139,7 +136,7 @@ def _typed(owner: type, name: str, value: Any, where: str) -> Any:
 def _is(value: Any, types: tuple[type, ...]) -> bool:
     if isinstance(value, float) and not math.isfinite(value):
         return False
-    return isinstance(value, types) and (bool in types or not isinstance(value, bool))
+    return isinstance(value, types) and not isinstance(value, bool)
 
 
 def _check(settings: TrainSettings) -> None:

@@ -60,7 +60,7 @@ def train(
     scratch: Path | None = None,
     on_progress: OnProgress = lambda progress: None,
 ) -> Training:
-    """Train VACO on a dataset.
+    """Learn the values of a dataset, the meta-scoring network, and what makes scores of them.
 
     The result depends on the data, the settings, the seed, the members and the device only: a run that
     is interrupted and resumed from its checkpoint gives the same numbers as one that was not.
@@ -181,7 +181,7 @@ def _export_scorer(
     joined, discount = StackedMLP.joined([state.value for state in values]), settings.value.discount
     paths, known = Paths.of(data, LONGEST_PATH), data.is_learnable
     _, errors = values_and_td_errors(joined, scaling, discount, data, paths)
-    if not _rewards_tell(data, paths):
+    if not _rewards_tell(data):
         errors = np.zeros_like(errors)  # V is nothing but noise
     trajectory = tuple(
         TrajectoryScore.fit(paths, of_member, known, sample_size=settings.sample_size) for of_member in errors
@@ -197,9 +197,10 @@ def _export_scorer(
     )
 
 
-def _rewards_tell(data: Transitions, paths: Paths) -> bool:
+def _rewards_tell(data: Transitions) -> bool:
     """Whether rewards, or how long paths earn them, differ."""
-    return bool(np.ptp(np.add.reduceat(data.reward, paths.start)) or np.ptp(data.reward))
+    lengths = np.diff(data.path_start, append=len(data))
+    return bool(np.ptp(data.reward) or (data.reward.any() and np.ptp(lengths)))
 
 
 def _export_meta(states: Sequence[BilevelState]) -> MetaScorer:

@@ -54,7 +54,7 @@ def eval_command(
 ) -> None:
     """Clone the curated data, roll the policy out, and compare.
 
-    RUN is a run folder (its weights on all rows: VACO's policy), or a folder that 'filter' or
+    RUN is a run folder (a clone by its weights on all rows), or a folder that 'filter' or
     'reweight' wrote; without it, the newest run here. Every policy is trained in the same way.
     'random' and 'return' get as many rows as the curated data effectively has.
 

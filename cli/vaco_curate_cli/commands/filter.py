@@ -46,7 +46,7 @@ class LevelText(click.ParamType):  # type: ignore[type-arg]  # generic from clic
     type=click.Choice(ORDERS),
     default="score",
     show_default=True,
-    help="What rows are ordered by; others than the score are for comparison.",
+    help="What rows are ordered by; others than the score are for comparison, q_value also for lone rows.",
 )
 @click.option(
     "--level",

@@ -27,7 +27,7 @@ PRESET_HELP = """\
 quick: the value phase, at most 20k updates; all that the score needs. standard (the default): at most 30k, \
 then at most 6k of the bi-level phase, for the column vaco_score. paper: 1M + 1M updates, hours. \
 Published are its equations, networks and rates; ours are the numbers of updates, the sigmoid, the noise and \
-the normalization of inputs. The cost hardly depends on the number of rows."""
+the scaling of inputs and rewards. The cost hardly depends on the number of rows."""
 
 
 @click.command(name="score", short_help="Train the scorer and score every row.")
@@ -153,4 +153,4 @@ def _show(result: ScoreResult, display: Display) -> None:
     facts.add_row("effective episodes", f"{result.effective_episodes:.1f} of {result.episodes:,}")
     facts.add_row("time", ", ".join(f"{part} {seconds:.0f} s" for part, seconds in result.seconds.items()))
     display.show(facts)
-    display.note("next: vaco-curate filter --top 50%    vaco-curate report")
+    display.note("next: vaco-curate filter --top 10%    vaco-curate report")
