@@ -189,13 +189,15 @@ def board(results: Results, learner: str) -> str:
     rows = []
     for dataset in results.datasets:
         found = [results.earned(dataset, learner, column) for column in columns]
-        best = max((earned.mean for earned in found if earned is not None), default=math.nan)
+        if not any(found):
+            continue
+        best = max(earned.mean for earned in found if earned is not None)
         cells = [
             "" if earned is None else f"**{earned}**" if earned.mean == best else str(earned)
             for earned in found
         ]
         rows.append((dataset, *cells))
-    return f"### {learner}\n\n" + markdown((learner, *columns), rows)
+    return f"### {learner}\n\n" + (markdown((learner, *columns), rows) if rows else "Not measured.\n")
 
 
 ADVISED = ("all rows", *OURS)
