@@ -76,6 +76,16 @@ def test_terrible_paths_do_not_make_all_others_alike(terrible):
     assert np.ptp(np.log(weight)) == pytest.approx(LARGEST_RANGE)
 
 
+@pytest.mark.parametrize("bias", [-20.0, 5.0])
+def test_values_that_are_off_everywhere_change_no_score(bias):
+    """A V that is too low makes every advantage larger; the outlier is drawn to the rest as before."""
+    level = np.random.default_rng(0).standard_normal(40)
+    level[3] = 300.0
+    paths = paths_of(*[1] * 40)
+    found = [Temperature.fit(paths, level + by, 0.15, plateau=True)(level + by) for by in (0.0, bias)]
+    assert found[1] == pytest.approx(found[0], abs=1e-6)
+
+
 @pytest.mark.parametrize("count", [10, 20, 39, 200])
 def test_one_outlier_does_not_take_all_weight_however_few_the_paths(count):
     level = np.random.default_rng(0).standard_normal(count)

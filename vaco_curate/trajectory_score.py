@@ -30,7 +30,7 @@ class Temperature:
 
     Attributes:
         usual_low, usual_high: advantages beyond which others are unusual.
-        deviation: mean absolute advantage, the unusual counted as the usual next to them.
+        deviation: mean absolute one from the median, the unusual counted as the usual next to them.
         inverse: of the temperature: score for an advantage of one.
         level: added to the score, such that weights have mean one over the rows that it was fitted to.
         lowest, highest: scores of those rows; others are kept within.
@@ -52,7 +52,8 @@ class Temperature:
             sample_size, plateau: of ``inverse_temperature_for``.
         """
         low, high = _usual(paths, advantage)
-        deviation = float(np.abs(np.clip(advantage, low, high)).mean()) or 1.0  # 0 where nearly all tie
+        usual = np.clip(advantage, low, high)
+        deviation = float(np.abs(usual - np.median(usual)).mean()) or 1.0  # 0 where nearly all tie
         signal = saturated(advantage, low, high, deviation)
         some = paths.drawn(FITTED_ROWS).rows()
         inverse = inverse_temperature_for(signal[some], sample_size, plateau=plateau)
