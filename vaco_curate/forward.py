@@ -43,7 +43,7 @@ def by_chunks(rows: int, prepare: Callable[[], ChunkPass], like: Tensor) -> Arra
 
     def work(piece: slice) -> Array:
         one_pass = prepare()
-        starts = range(piece.start, piece.stop, CHUNK) or [piece.start]
+        starts = range(piece.start, piece.stop, CHUNK) or [piece.start]  # no rows: one pass, for the shape
         parts = []
         for start in starts:
             part = slice(start, min(start + CHUNK, piece.stop))
