@@ -135,7 +135,7 @@ class NativePass(Pass):
 
     def __init__(self, stack: StackedMLP, batch: int, **buffers: Sequence[Tensor] | None) -> None:
         super().__init__(stack, batch, **buffers)
-        self.tiles = stack.hidden_precision == "medium" and native.bfloat16_tiles()
+        self.lower = stack.hidden_precision == "medium" and native.multiplies_bfloat16()
         self._programs: dict[tuple[str, int], native.Program] = {}
         self._total = torch.zeros_like(self.layers[-1][..., :1])
 
@@ -194,7 +194,7 @@ class NativePass(Pass):
         return [inputs, *self.layers[:-1]]
 
     def _lower(self, number: int) -> bool:
-        return self.tiles and self._is_hidden(number)
+        return self.lower and self._is_hidden(number)
 
     def _forward_operations(self, inputs: Tensor) -> list[native.Operation]:
         last = len(self.layers) - 1

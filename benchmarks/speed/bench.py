@@ -109,7 +109,7 @@ def machine() -> dict[str, Any]:
         "cores": CORES,
         "torch": torch.__version__,
         "native_library": native.load() is not None,
-        "bfloat16_tiles": native.bfloat16_tiles(),
+        "bfloat16": native.multiplies_bfloat16(),
     }
 
 
@@ -157,8 +157,10 @@ def write_page(text: str, facts: dict[str, Any]) -> None:
     before, rest = page.split(begin)
     after = rest.split(end)[1]
     where = facts["machine"]
-    tiles = "with" if where["bfloat16_tiles"] else "without"
-    caption = f"*{where['processor']}, {where['cores']} cores, {tiles} bfloat16 tiles; torch {where['torch']}.*"
+    bfloat16 = "with" if where["bfloat16"] else "without"
+    caption = (
+        f"*{where['processor']}, {where['cores']} cores, {bfloat16} bfloat16 products; torch {where['torch']}.*"
+    )
     PAGE.write_text(f"{before}{begin}\n{caption}\n\n{text}\n{end}{after}")
 
 

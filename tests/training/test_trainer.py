@@ -331,7 +331,8 @@ def test_equal_rewards_tell_paths_apart_by_how_long_they_last_alone(lengths, tel
 
 
 def test_the_value_phase_watches_q_and_the_advantage_of_the_trajectory():
-    data, settings = make_transitions(episodes=8), tiny_settings()
+    settings = dataclasses.replace(tiny_settings(), matmul_precision="highest")
+    data = make_transitions(episodes=8)
     scaling = fit_scaling(data, reward_shift=0.0)
     group = Group(data, network_rows(data, scaling, torch.device("cpu")), scaling, settings, [3, 4])
     q_value, advantage = group.value_signals().unbind(dim=1)

@@ -2,7 +2,7 @@
 
 Between the small products of an update, torch's CPU kernels spend as much time as on them: every bias,
 ReLU and mask is a pass over memory of its own. ``products.c`` does these while a product's result is at
-hand, and feeds the processor's bfloat16 tiles directly where precision "medium" allows it. Building it
+hand, and multiplies in bfloat16 where the processor can and precision "medium" allows it. Building it
 takes about a second, once for every machine and version; where that fails, torch's kernels do the
 same work. ``VACO_CURATE_NATIVE=0`` in the environment leaves it out.
 """
@@ -157,8 +157,8 @@ def usable(like: Tensor) -> bool:
     return like.device.type == "cpu" and like.dtype == torch.float32 and load() is not None
 
 
-def bfloat16_tiles() -> bool:
-    """Whether the processor has them and the library can use them."""
+def multiplies_bfloat16() -> bool:
+    """Whether the processor does, in matrix units or vectors, and the library can use them."""
     library = load()
     return library is not None and bool(library.has_bfloat16())
 

@@ -2,7 +2,8 @@
  *
  * One operation is C = finish(A B): A is m x k, B is k x n, both float32 with any strides. Two kernels
  * compute the sums: vectors of float32, on any processor a C compiler knows, and, where the caller
- * allows bfloat16 factors and the processor has matrix units (AMX), tiles of bfloat16 with float32 sums.
+ * allows bfloat16 factors and the processor multiplies them, blocks of bfloat16 with float32 sums, by its
+ * matrix units (AMX) or by vectors (AVX-512 BF16).
  * Finishing adds a bias, applies ReLU, masks by an activation, or reduces rows against another matrix,
  * so that no result is written to be read again at once.
  *
@@ -14,11 +15,14 @@
 #include <stdint.h>
 #include <string.h>
 
-#if defined(__AMX_TILE__) && defined(__AMX_BF16__) && defined(__AVX512BF16__) && defined(__linux__)
-#define HAVE_TILES 1
+#ifdef __AVX512BF16__
+#define HAVE_BFLOAT16 1
 #include <immintrin.h>
+#if defined(__AMX_TILE__) && defined(__AMX_BF16__) && defined(__linux__)
+#define HAVE_TILES 1
 #include <sys/syscall.h>
 #include <unistd.h>
+#endif
 #endif
 
 enum { STORE, ADD_BIAS, ADD_BIAS_RELU, MASK, ROW_PRODUCT, COLUMN_SUMS };
@@ -243,9 +247,9 @@ static void float32_dots(const struct operation *op, int64_t member, const float
     }
 }
 
-/* --- bfloat16 tiles -------------------------------------------------------------------------- */
+/* --- bfloat16 --------------------------------------------------------------------------------- */
 
-#ifdef HAVE_TILES
+#ifdef HAVE_BFLOAT16
 
 /* 16 rows by 16 pairs: the form in which a tile holds A, pairs along the depth. Its transpose, 16 pairs
  * by 16 columns, is the form of B. */
@@ -318,6 +322,62 @@ static void pack_tiles(const float *from, int64_t entry, int64_t depth, int64_t 
             pack_tile(from + i * entry + p * depth, entry, depth, entries - i, deep - p, entries_first, to++);
 }
 
+/* Sums of a block of 32 by 32: two lines of tiles of A, each `deep` tiles long, and two of B. */
+#ifdef HAVE_TILES
+
+static void block_of_sums(const struct tile *a, const struct tile *b, int64_t deep, float *sums)
+{
+    __asm__ volatile("" : : : "memory"); /* some compilers do not know that tiles are loaded from memory */
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    for (int64_t p = 0; p < deep; p++) {
+        _tile_loadd(4, a + p, 64);
+        _tile_loadd(5, a + p + deep, 64);
+        _tile_loadd(6, b + p, 64);
+        _tile_loadd(7, b + p + deep, 64);
+        _tile_dpbf16ps(0, 4, 6);
+        _tile_dpbf16ps(1, 4, 7);
+        _tile_dpbf16ps(2, 5, 6);
+        _tile_dpbf16ps(3, 5, 7);
+    }
+    _tile_stored(0, sums, TILE * sizeof(float));
+    _tile_stored(1, sums + 16, TILE * sizeof(float));
+    _tile_stored(2, sums + 16 * TILE, TILE * sizeof(float));
+    _tile_stored(3, sums + 16 * TILE + 16, TILE * sizeof(float));
+    __asm__ volatile("" : : : "memory"); /* nor that they are stored to it */
+}
+
+#else
+
+static void block_of_sums(const struct tile *a, const struct tile *b, int64_t deep, float *sums)
+{
+    enum { AT_ONCE = 8 }; /* rows whose sums stay in registers */
+    for (int i0 = 0; i0 < TILE; i0 += AT_ONCE, sums += AT_ONCE * TILE) {
+        const struct tile *rows = a + i0 / 16 * deep;
+        __m512 low[AT_ONCE], high[AT_ONCE];
+        for (int i = 0; i < AT_ONCE; i++) low[i] = high[i] = _mm512_setzero_ps();
+        for (int64_t p = 0; p < deep; p++) {
+            const int32_t *pairs = (const int32_t *)&rows[p].line[i0 % 16];
+            for (int pair = 0; pair < 16; pair++) {
+                __m512bh left = (__m512bh)b[p].line[pair], right = (__m512bh)b[p + deep].line[pair];
+                for (int i = 0; i < AT_ONCE; i++) {
+                    __m512bh x = (__m512bh)_mm512_set1_epi32(pairs[16 * i + pair]);
+                    low[i] = _mm512_dpbf16_ps(low[i], x, left);
+                    high[i] = _mm512_dpbf16_ps(high[i], x, right);
+                }
+            }
+        }
+        for (int i = 0; i < AT_ONCE; i++) {
+            _mm512_store_ps(sums + i * TILE, low[i]);
+            _mm512_store_ps(sums + i * TILE + 16, high[i]);
+        }
+    }
+}
+
+#endif
+
 static void bfloat16_product(const struct operation *op, int64_t member, const float *a, const float *b,
                              char *workspace)
 {
@@ -328,28 +388,8 @@ static void bfloat16_product(const struct operation *op, int64_t member, const f
     for (int64_t i0 = 0; i0 < op->m; i0 += TILE) {
         int64_t rows = smaller(TILE, op->m - i0);
         pack_tiles(a + i0 * op->a_row, op->a_row, op->a_col, rows, op->k, 1, left);
-        __asm__ volatile("" : : : "memory"); /* nor that tiles are loaded from memory */
         for (int64_t j0 = 0; j0 < op->n; j0 += TILE) {
-            const struct tile *l = left, *r = right + j0 / 16 * deep;
-            _tile_zero(0);
-            _tile_zero(1);
-            _tile_zero(2);
-            _tile_zero(3);
-            for (int64_t p = 0; p < deep; p++) {
-                _tile_loadd(4, l + p, 64);
-                _tile_loadd(5, l + p + deep, 64);
-                _tile_loadd(6, r + p, 64);
-                _tile_loadd(7, r + p + deep, 64);
-                _tile_dpbf16ps(0, 4, 6);
-                _tile_dpbf16ps(1, 4, 7);
-                _tile_dpbf16ps(2, 5, 6);
-                _tile_dpbf16ps(3, 5, 7);
-            }
-            _tile_stored(0, sums, TILE * sizeof(float));
-            _tile_stored(1, sums + 16, TILE * sizeof(float));
-            _tile_stored(2, sums + 16 * TILE, TILE * sizeof(float));
-            _tile_stored(3, sums + 16 * TILE + 16, TILE * sizeof(float));
-            __asm__ volatile("" : : : "memory");
+            block_of_sums(left, right + j0 / 16 * deep, deep, sums);
             struct place at = place_of(op, member, i0, j0, TILE);
 #define ROWS_OF_BLOCK(finish)                                                                    \
     for (int64_t i = 0; i < rows; i++)                                                           \
@@ -360,6 +400,10 @@ static void bfloat16_product(const struct operation *op, int64_t member, const f
         }
     }
 }
+
+#endif
+
+#ifdef HAVE_TILES
 
 static void configure_tiles(void)
 {
@@ -389,6 +433,8 @@ int has_bfloat16(void)
 #ifdef HAVE_TILES
     enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 };
     return syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+#elif defined(HAVE_BFLOAT16)
+    return 1;
 #else
     return 0;
 #endif
@@ -435,7 +481,7 @@ static void compute(const struct operation *op, int64_t member, char *workspace)
     const float *a = op->a + member * op->a_member, *b = op->b + member * op->b_member;
     if (op->finish == COLUMN_SUMS)
         column_sums(op, member);
-#ifdef HAVE_TILES
+#ifdef HAVE_BFLOAT16
     else if (op->bfloat16)
         bfloat16_product(op, member, a, b, workspace);
 #endif

@@ -59,8 +59,8 @@ def arithmetic(device: torch.device, matmul_precision: str) -> str:
         return f"torch kernels, precision {matmul_precision}"
     if native.load() is None:
         return f"torch kernels, precision {matmul_precision}"
-    if matmul_precision == "medium" and native.bfloat16_tiles():
-        return "native library, bfloat16 tiles between hidden layers"
+    if matmul_precision == "medium" and native.multiplies_bfloat16():
+        return "native library, bfloat16 between hidden layers"
     return "native library, float32"
 
 
