@@ -24,7 +24,7 @@ from vaco_curate import (
 from vaco_curate.engines import run_jobs
 from vaco_curate.errors import CurateError, DatasetError, SettingsError
 from vaco_curate.manifest import read_manifest
-from vaco_curate.stages import shards
+from vaco_curate.stages import scoring, shards, write
 
 
 @pytest.fixture(scope="module")
@@ -150,14 +150,14 @@ def test_what_is_complete_is_not_done_again(folder, monkeypatch):
             done.append(number)
 
     scored: list[int] = []
-    real = shards.ScoreShards._score
+    real = scoring.ScoreShards._score
 
     def counted(self, unit, folder):
         scored.append(unit.first_row)
         return real(self, unit, folder)
 
     monkeypatch.setattr(shards, "run_jobs", until_the_fourth)
-    monkeypatch.setattr(shards.ScoreShards, "_score", counted)
+    monkeypatch.setattr(scoring.ScoreShards, "_score", counted)
     arguments = {"out": folder / "resumed.vaco", "device": "cpu", "engine": "ray"}
     with pytest.raises(Stop):
         apply_scorer(folder / "rows", folder / "scorer.vaco", **arguments)
@@ -216,7 +216,7 @@ def test_of_a_unit_that_is_half_done_the_other_half_is_done(folder):
     kept, rest = folder / "half" / "kept", folder / "half" / "rest"
     selection = folder / "decided" / "selection.parquet"
     units = open_dataset(str(folder / "rows")).units()
-    worker = shards.WriteShards(units, selection, kept, rest, "parquet", ("score", "rank"), {})
+    worker = write.WriteShards(units, selection, kept, rest, "parquet", ("score", "rank"), {})
     first = worker(1)
     (file,) = kept.glob("*.parquet")
     written = file.stat()

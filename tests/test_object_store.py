@@ -18,7 +18,7 @@ from vaco_curate import (
 )
 from vaco_curate.errors import CurateError, RunError
 from vaco_curate.files import place
-from vaco_curate.stages import shards
+from vaco_curate.stages import scoring, shards
 
 
 @pytest.fixture(scope="module")
@@ -96,13 +96,13 @@ def test_what_is_not_finished_in_a_store_is_not_read_and_is_gone_on_with(folder,
     with pytest.raises(RunError, match="not finished"):
         filter_dataset(f"{bucket}/halted.vaco", Cut(rows=10), out=folder / "no")
     scored = []
-    score = shards.ScoreShards._score
+    score = scoring.ScoreShards._score
 
     def counted(self, unit, to):
         scored.append(unit.first_row)
         return score(self, unit, to)
 
-    monkeypatch.setattr(shards.ScoreShards, "_score", counted)
+    monkeypatch.setattr(scoring.ScoreShards, "_score", counted)
     apply_scorer(f"{bucket}/rows", folder / "scorer.vaco", **arguments)
     assert scored == [400], "the others were done"
     assert contents(f"{bucket}/halted.vaco", "scores").keys() == contents(folder / "rows", "data").keys()

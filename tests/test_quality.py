@@ -14,7 +14,8 @@ from vaco_curate.curation import episode_means
 from vaco_curate.demo import record_pendulum
 from vaco_curate.demo.pendulum import BEHAVIORS
 from vaco_curate.evaluation import CloningSettings, clone_policies, rollout_returns
-from vaco_curate.stages.runs import open_run
+from vaco_curate.scorer import Scorer
+from vaco_curate.stages.runs import SCORER_FOLDER, open_run
 from vaco_curate.training import PRESETS
 
 SETTINGS = dataclasses.replace(
@@ -47,10 +48,11 @@ def test_a_policy_cloned_from_the_best_episodes_beats_one_cloned_from_all(folder
     kept = filter_dataset(run.folder, Cut(share=Fraction(1, 5)), Choice(level=EPISODE), out=folder / "best")
     assert kept.after.return_mean > kept.before.return_mean + 300
     weight = np.isin(data.episode_id, read_dataset(str(folder / "best")).episode_id).astype(float)
+    scaling = Scorer.load(run.folder / SCORER_FOLDER).scaling
     settings = CloningSettings(updates=1_500, hidden=(64, 64), learning_rate=1e-3)
 
     def mean_return(rows):
-        (policy,) = clone_policies(data, rows[None], run.scorer().scaling, settings, seeds=[0])
+        (policy,) = clone_policies(data, rows[None], scaling, settings, seeds=[0])
         return rollout_returns(policy, Environment("Pendulum-v1"), episodes=20, seed=0).mean()
 
     assert mean_return(weight) > mean_return(np.ones(len(data))) + 200

@@ -11,12 +11,12 @@ from vaco_curate import (
     apply_scorer,
     convert_dataset,
     filter_dataset,
+    inspect_dataset,
     load_curated,
     read_dataset,
     score_dataset,
 )
 from vaco_curate.curation import Cut
-from vaco_curate.stages import inspect_dataset
 from vaco_curate.stages.runs import open_run
 
 pytestmark = pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="the shared datasets are not at hand")

@@ -18,19 +18,14 @@ if TYPE_CHECKING:
     from vaco_curate.policy import TrainedPolicy
     from vaco_curate.scorer import Scorer
     from vaco_curate.scores import ScoreTable
-    from vaco_curate.stages import (
-        Choice,
-        EvaluationSettings,
-        apply_scorer,
-        convert_dataset,
-        evaluate_policy,
-        filter_dataset,
-        inspect_dataset,
-        report_run,
-        reweight_dataset,
-        score_dataset,
-        verify_folder,
-    )
+    from vaco_curate.stages.apply import apply_scorer
+    from vaco_curate.stages.convert import convert_dataset
+    from vaco_curate.stages.evaluate import EvaluationSettings, evaluate_policy
+    from vaco_curate.stages.inspect import inspect_dataset
+    from vaco_curate.stages.report import report_run
+    from vaco_curate.stages.select import Choice, filter_dataset, reweight_dataset
+    from vaco_curate.stages.train import score_dataset
+    from vaco_curate.stages.verify import verify_folder
     from vaco_curate.streaming import score_stream
     from vaco_curate.training import PRESETS, BilevelSettings, TrainSettings, ValueSettings
     from vaco_curate.transitions import Transitions
@@ -44,19 +39,14 @@ _MODULES = {
     "policy": ("TrainedPolicy",),
     "scorer": ("Scorer",),
     "scores": ("ScoreTable",),
-    "stages": (
-        "Choice",
-        "EvaluationSettings",
-        "apply_scorer",
-        "convert_dataset",
-        "evaluate_policy",
-        "filter_dataset",
-        "inspect_dataset",
-        "report_run",
-        "reweight_dataset",
-        "score_dataset",
-        "verify_folder",
-    ),
+    "stages.apply": ("apply_scorer",),
+    "stages.convert": ("convert_dataset",),
+    "stages.evaluate": ("EvaluationSettings", "evaluate_policy"),
+    "stages.inspect": ("inspect_dataset",),
+    "stages.report": ("report_run",),
+    "stages.select": ("Choice", "filter_dataset", "reweight_dataset"),
+    "stages.train": ("score_dataset",),
+    "stages.verify": ("verify_folder",),
     "streaming": ("score_stream",),
     "training": ("PRESETS", "BilevelSettings", "TrainSettings", "ValueSettings"),
     "transitions": ("Transitions",),

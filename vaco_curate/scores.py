@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -13,9 +14,10 @@ import pyarrow.parquet as pq
 from vaco_curate.episodes import whole_episodes
 from vaco_curate.errors import DatasetError, RunError
 from vaco_curate.formats.arrow import parquet_file
-from vaco_curate.formats.dataset import read_ahead
-from vaco_curate.scorer import RowScores, Scorer
 from vaco_curate.transitions import Array, Transitions
+
+if TYPE_CHECKING:  # commands that only read a table need no torch
+    from vaco_curate.scorer import RowScores
 
 SCHEMA = pa.schema(
     [
@@ -148,12 +150,6 @@ class ScoreTable:
 
 def _damaged(file: Path, what: str) -> RunError:
     return RunError(f"{file}: not a readable score table", details=(what.splitlines()[0],))
-
-
-def scored_pieces(pieces: Iterable[Transitions], scorer: Scorer) -> Iterator[tuple[Transitions, RowScores]]:
-    """Pieces of whole episodes with their scores; the next piece is read while one is scored."""
-    for piece in read_ahead(pieces):
-        yield piece, scorer.score(piece)
 
 
 def score_batch(piece: Transitions, scores: RowScores) -> pa.RecordBatch:

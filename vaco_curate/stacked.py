@@ -20,8 +20,8 @@ class StackedMLP:
         members: M.
         sizes: input width, hidden widths, output width.
         hidden_precision: of products between hidden layers, where nearly all the arithmetic is:
-            "highest" is float32; "high" lets CUDA use TF32; "medium" lets CPUs that have bfloat16
-            matrix units use them, with float32 sums and float32 results. The first layer, which sees the
+            "highest" is float32; "high" lets CUDA use TF32; "medium" lets CPUs that multiply in bfloat16
+            do so, with float32 sums and float32 results. The first layer, which sees the
             data, and the last, which makes the values, are always float32.
 
     Attributes:

@@ -8,8 +8,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from vaco_curate.formats import ReadOptions, open_dataset
+from vaco_curate.formats.dataset import read_ahead
 from vaco_curate.scorer import Scorer
-from vaco_curate.scores import score_batch, scored_pieces
+from vaco_curate.scores import score_batch
 
 
 def score_stream(
@@ -30,5 +31,5 @@ def score_stream(
         DatasetError: there is no such dataset, a column is missing, or its vectors have other sizes than the
             scorer's.
     """
-    for piece, scores in scored_pieces(open_dataset(str(source), read_options).pieces(), scorer):
-        yield score_batch(piece, scores)
+    for piece in read_ahead(open_dataset(str(source), read_options).pieces()):
+        yield score_batch(piece, scorer.score(piece))

@@ -7,7 +7,7 @@ import dataclasses
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -17,7 +17,9 @@ from rich.table import Table
 from rich.text import Text
 
 from vaco_curate.curation.summary import QUANTILES, Summary
-from vaco_curate.training.loop import OnProgress, Progress
+
+if TYPE_CHECKING:  # commands that train nothing need no torch
+    from vaco_curate.training.loop import OnProgress, Progress
 
 PHASES = {"value": "value phase", "bilevel": "bi-level phase"}
 SHOWN_METRICS: Mapping[str, tuple[tuple[str, str], ...]] = {

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -18,6 +20,23 @@ def test_every_command_has_help_with_an_example(vaco, command):
     assert "Example" in outcome.stdout
     assert "--json" in outcome.stdout
     assert "--quiet" in outcome.stdout
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("inspect", "pendulum.hdf5"),
+        ("filter", "pendulum.vaco", "--top", "50%"),
+        ("reweight", "pendulum.vaco"),
+        ("convert", "pendulum.hdf5", "converted", "--format", "d4rl"),
+        ("verify", "pendulum.vaco"),
+    ],
+    ids=lambda command: command[0],
+)
+def test_commands_that_compute_no_network_need_no_torch(scored, command):
+    without = "import sys; sys.modules['torch'] = None; from vaco_curate_cli.main import main; main()"
+    done = subprocess.run([sys.executable, "-c", without, *command], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_group_lists_the_exit_codes(vaco):

@@ -54,7 +54,7 @@ def apply_scorer(
     opened = time.perf_counter()
     request = {"dataset": manifest["dataset"], "run": trained.identity(), "device": device}
     with work_folder(out, RUN, request, force=force, keep=engine != "local") as work:
-        scorer = trained.scorer()
+        scorer = Scorer.load(scorer_folder)
         load, scale = partial(_load_scorer, scorer_folder, device), scorer.scaling.reward_scale
         scored = score_into(work, dataset, load, scale, engine=engine, device=device)
         manifest["dataset"] |= scored.found

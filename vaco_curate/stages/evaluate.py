@@ -29,7 +29,8 @@ from vaco_curate.evaluation import (
 from vaco_curate.folders import CURATED
 from vaco_curate.formats.arrow import label_column
 from vaco_curate.manifest import now, read_manifest
-from vaco_curate.stages.runs import Run, open_run
+from vaco_curate.scorer import Scorer
+from vaco_curate.stages.runs import SCORER_FOLDER, Run, open_run
 from vaco_curate.training import chosen_device
 from vaco_curate.transitions import Array, Transitions
 
@@ -130,7 +131,7 @@ def evaluate_policy(
     data = run.dataset(dataset)
     parts = [name for name, _ in data.observation_parts]
     check_environment(env, data.observation_size, data.action_size, parts)
-    scaling = run.scorer().scaling
+    scaling = Scorer.load(run.folder / SCORER_FOLDER).scaling
     reference = reference_returns(env.env_id, data.reference_returns)
     results = []
     for name in (CURATED_NAME, *settings.against):

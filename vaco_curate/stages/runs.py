@@ -16,7 +16,6 @@ from vaco_curate.files import place, write_atomically
 from vaco_curate.folders import require_run
 from vaco_curate.formats import Dataset, ReadOptions, open_dataset
 from vaco_curate.manifest import FILE_NAME, hash_file, read_manifest
-from vaco_curate.scorer import Scorer
 from vaco_curate.scores import ScoreTable
 from vaco_curate.transitions import Fingerprint, Transitions
 
@@ -40,10 +39,6 @@ class Run:
     folder: Path
     manifest: dict[str, Any]
     scores: ScoreTable
-
-    def scorer(self) -> Scorer:
-        """The exported scorer."""
-        return Scorer.load(self.folder / SCORER_FOLDER)
 
     def opened(self, moved_to: str | None = None) -> Dataset:
         """The dataset that was scored, opened in the same way; whether it is the same shows when it is read.

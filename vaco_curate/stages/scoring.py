@@ -5,28 +5,35 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+
+from vaco_curate import native
 from vaco_curate.advantage import Persistence
 from vaco_curate.curation.advice import advice, kind_of
 from vaco_curate.curation.health import score_warnings
 from vaco_curate.curation.weights import effective_episodes_of_scores, sample_share_of_scores
-from vaco_curate.engines import Engine
+from vaco_curate.engines import Engine, Facts
 from vaco_curate.errors import DatasetError
 from vaco_curate.folders import RUN, refuse_overlap
 from vaco_curate.formats import Dataset, ReadOptions, open_dataset
+from vaco_curate.formats.dataset import read_ahead
 from vaco_curate.formats.provenance import dataset_facts
+from vaco_curate.formats.tables import ShardedWriter
 from vaco_curate.manifest import hash_folder, now, versions, write_manifest
 from vaco_curate.paths import LONGEST_PATH
-from vaco_curate.rewards import RewardUse, are_equal
+from vaco_curate.rewards import RewardUse, are_equal, magnitude
 from vaco_curate.scorer import Scorer
-from vaco_curate.scores import ScoreTable
+from vaco_curate.scores import ScoreTable, score_batch
 from vaco_curate.stages.runs import SCORES_FOLDER
-from vaco_curate.stages.shards import ScoreShards, run_shards
+from vaco_curate.stages.shards import once, run_shards
 from vaco_curate.successors import Findings
 from vaco_curate.training import TrainSettings
+from vaco_curate.training.arithmetic import device_name
 from vaco_curate.transitions import Fingerprint
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
@@ -114,6 +121,61 @@ class Scored:
     device: str
 
 
+@dataclass(frozen=True)
+class ScoreShards:
+    """Scores a unit and writes its files.
+
+    Attributes:
+        units: of the dataset.
+        folder: to write to.
+        load: gives the scorer, where the job is done.
+    """
+
+    units: Sequence[Dataset]
+    folder: Path
+    load: Callable[[], Scorer]
+
+    @cached_property
+    def scorer(self) -> Scorer:
+        """The scorer, loaded once."""
+        return self.load()
+
+    def __call__(self, number: int) -> Facts:
+        """Score a unit, unless it is done."""
+        unit = self.units[number]
+        with once(self.folder, number) as job:
+            if job.facts is None:
+                job.facts = self._score(unit, job.folder)
+        return job.facts
+
+    def _score(self, unit: Dataset, folder: Path) -> Facts:
+        writer = ShardedWriter(
+            [folder / f"{name}.parquet" for name in unit.shard_names],
+            [recording.rows for recording in unit.recordings],
+            unit.first_row,
+        )
+        fingerprint, returns, notes = Fingerprint(), [], dict[str, None]()
+        findings, use, largest = Findings(), RewardUse(), 0.0
+        for piece in read_ahead(fingerprint.over(unit.pieces(findings=findings))):
+            returns.append(piece.episode_return)
+            use.add(piece)
+            largest = max(largest, magnitude(piece))
+            notes |= dict.fromkeys(piece.notes)
+            batch = score_batch(piece, self.scorer.score(piece))
+            writer.write(pa.Table.from_batches([batch]), batch.column("index").to_numpy())
+        writer.close()
+        episode_return = np.concatenate(returns)
+        return {
+            "fingerprint": fingerprint.to_json(),
+            "episodes": len(episode_return),
+            "returns": [float(episode_return.min()), float(episode_return.max()), largest],
+            "findings": findings.to_json(),
+            "rewards": use.to_json(),
+            "notes": [*notes, *_notes_on_kernels(self.scorer)],
+            "device": device_name(self.scorer.device),
+        }
+
+
 def score_into(
     work: Path,
     dataset: Dataset,
@@ -157,6 +219,12 @@ def score_into(
         tuple(dict.fromkeys([*(note for facts in done for note in facts["notes"]), *findings.notes()])),
         ", ".join(sorted({facts["device"] for facts in done})),
     )
+
+
+def _notes_on_kernels(scorer: Scorer) -> list[str]:
+    if scorer.device.type != "cpu" or native.load() is not None:
+        return []
+    return [f"torch's own kernels were used, which are slower: {native.why_not()}"]
 
 
 def finish_run(

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from vaco_curate.curation import Candidates, Selection, Summary, before_and_after
 from vaco_curate.curation.ordering import count_groups
 from vaco_curate.curation.output import SELECTION_FILE, write_selection, write_weights
 from vaco_curate.curation.selection import KEPT, REASONS, rows_are_consecutive
-from vaco_curate.engines import Engine
+from vaco_curate.engines import Engine, Facts
 from vaco_curate.folders import CURATED, work_folder
-from vaco_curate.formats import DATA_FOLDER, Dataset, robomimic
+from vaco_curate.formats import DATA_FOLDER, WRITERS, Dataset, Target, robomimic
+from vaco_curate.formats.arrow import parquet_file
+from vaco_curate.formats.dataset import read_ahead
 from vaco_curate.manifest import hash_folder, now, versions, write_manifest
 from vaco_curate.stages.runs import Run
-from vaco_curate.stages.shards import WriteShards, run_shards
+from vaco_curate.stages.shards import once, run_shards
 from vaco_curate.successors import Findings
-from vaco_curate.transitions import Fingerprint
+from vaco_curate.transitions import Array, Fingerprint
 
 
 @dataclass(frozen=True)
@@ -156,6 +160,98 @@ def _write_rows(
         notes |= dict.fromkeys(facts["notes"])
     run.scores.check_dataset(dataset.source, fingerprint.hexdigest())
     return (*findings.notes(), *notes)
+
+
+@dataclass(frozen=True)
+class WriteShards:
+    """Writes the kept rows of a unit, and the dropped ones, as a selection on disk says.
+
+    Attributes:
+        units: of the dataset.
+        selection: the file of the decision, in which row i is raw row i.
+        kept, excluded: folders to write to.
+        file_format: of ``formats.WRITERS``.
+        columns: of the selection, to be written with kept rows.
+        facts: metadata of the files of kept rows.
+    """
+
+    units: Sequence[Dataset]
+    selection: Path
+    kept: Path
+    excluded: Path | None
+    file_format: str
+    columns: tuple[str, ...]
+    facts: Mapping[str, Any]
+
+    def __call__(self, number: int) -> Facts:
+        """Write a unit, unless it is done."""
+        unit = self.units[number]
+        with contextlib.ExitStack() as stack:
+            jobs = {True: stack.enter_context(once(self.kept, number))}
+            if self.excluded is not None:
+                jobs[False] = stack.enter_context(once(self.excluded, number))
+            missing = {keep: job for keep, job in jobs.items() if job.facts is None}
+            if missing:
+                facts = self._write(unit, {keep: job.folder for keep, job in missing.items()})
+                for job in missing.values():
+                    job.facts = facts
+        done = jobs[True].facts
+        assert done is not None, "the job is done"
+        return done
+
+    def _write(self, unit: Dataset, folders: Mapping[bool, Path]) -> Facts:
+        rows = [recording.rows for recording in unit.recordings]
+        writers = {}
+        for keep, folder in folders.items():
+            facts = {**self.facts} if keep else {**self.facts, "rows_consecutive": False}
+            writers[keep] = WRITERS[self.file_format](
+                Target(folder, unit.shard_names, rows, facts, unit.first_row)
+            )
+        fingerprint = Fingerprint()
+        columns = {True: self.columns, False: ("score", "rank", "reason")}
+        names = {name for keep in folders for name in columns[keep]}
+        decision = _SelectionRows(self.selection, ["keep", *sorted(names)])
+        findings = Findings()
+        for piece in read_ahead(fingerprint.over(read_ahead(unit.pieces(findings=findings)))):
+            decided = decision.read(piece.first_row, len(piece))
+            keeps = decided.column("keep").to_numpy()
+            for keep, writer in writers.items():
+                chosen = np.flatnonzero(keeps == keep)
+                taken = decided.select(columns[keep]).take(pa.array(chosen))
+                extra = {name: _values(taken.column(name)) for name in columns[keep]}
+                writer.write(piece, chosen, extra)
+        for writer in writers.values():
+            writer.close()
+        notes = [note for writer in writers.values() for note in writer.notes]
+        return {"fingerprint": fingerprint.to_json(), "notes": notes, "findings": findings.to_json()}
+
+
+class _SelectionRows:
+    """Columns of a selection by row numbers, read row group by row group as they are asked for, in order."""
+
+    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+        self._columns = list(columns)
+        self._file = parquet_file(path, pre_buffer=False)
+        groups = range(self._file.metadata.num_row_groups)
+        self._ends = np.cumsum([self._file.metadata.row_group(group).num_rows for group in groups])
+        self._held: dict[int, pa.Table] = {}
+
+    def read(self, first_row: int, count: int) -> pa.Table:
+        first = int(np.searchsorted(self._ends, first_row, side="right"))
+        last = int(np.searchsorted(self._ends, first_row + count, side="left"))
+        groups = range(first, min(last, len(self._ends) - 1) + 1)
+        self._held = {g: self._held[g] if g in self._held else self._read(g) for g in groups}
+        before = int(self._ends[first - 1]) if first else 0
+        return pa.concat_tables(self._held.values()).slice(first_row - before, count).combine_chunks()
+
+    def _read(self, group: int) -> pa.Table:
+        return self._file.read_row_group(group, self._columns)
+
+
+def _values(column: pa.ChunkedArray) -> Array | pa.Array:
+    if pa.types.is_string(column.type):
+        return column.combine_chunks()
+    return column.to_numpy()
 
 
 def rows_by_reason(selection: Selection) -> dict[str, int]:

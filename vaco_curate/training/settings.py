@@ -60,7 +60,7 @@ class TrainSettings:
             rows are nearly as good as the best, smaller where few are far better
             (``trajectory_score.inverse_temperature_for``).
         matmul_precision: of the products between hidden layers, in torch's words: "highest" is float32,
-            "high" lets CUDA use TF32, "medium" also lets a CPU use its bfloat16 matrix units. Sums,
+            "high" lets CUDA use TF32, "medium" also lets a CPU multiply in bfloat16. Sums,
             parameters, and the first and last layers are float32 in all (docs/performance.md).
     """
 
