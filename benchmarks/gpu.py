@@ -87,6 +87,7 @@ def same_draws(parts: list[Part]) -> None:
     for part in parts[1:]:
         part.updates.draws.rows.copy_(first.rows)
         part.updates.draws.noise.copy_(first.noise)
+        part.updates.draws.fetch()
 
 
 def compare_devices(dtype: torch.dtype) -> dict[str, float]:
@@ -96,9 +97,9 @@ def compare_devices(dtype: torch.dtype) -> dict[str, float]:
         parts = [part_of(phase, made) for made in groups]
         same_draws(parts)
         for part in parts:
+            part.updates.drawn()
             for number in range(STEPS):
-                draws = part.updates.draws
-                part.updates.update(draws.batch(number), draws.rows[number], draws.noise[number], True)
+                part.updates.update(number, True)
     left, right = (parameters(made) for made in groups)
     return {name: (left[name] - right[name]).abs().mean().item() for name in left}
 

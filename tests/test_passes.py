@@ -41,8 +41,8 @@ def test_passes_equal_autograd(float64, sizes):
     way.flat.normal_()
     given = done.forward(inputs)
     done.derivatives[-1].copy_(direction)
-    done.backward(inputs, gradient)
-    products = done.per_example_products(inputs, way)
+    done.backward(gradient)
+    products = done.per_example_products(way)
     by_input = done.input_gradient(slice(1, 3))
     for member, network in enumerate(networks):
         x = inputs[member].clone().requires_grad_()
@@ -82,14 +82,14 @@ def run(kind, stack, sizes, batch, *, inputs, direction, way):
     done, gradient = kind(stack, batch), stack.like()
     given = done.forward(inputs).clone()
     done.derivatives[-1].copy_(direction)
-    done.backward(inputs, gradient)
+    done.backward(gradient)
     return {
         "outputs": given,
         "layers": torch.cat([layer.flatten() for layer in done.layers]),
         "derivatives": torch.cat([derivative.flatten() for derivative in done.derivatives]),
         "gradient": gradient.flat,
         "by input": done.input_gradient(slice(None)),
-        "products": done.per_example_products(inputs, way),
+        "products": done.per_example_products(way),
     }
 
 
@@ -133,6 +133,64 @@ def test_a_members_results_do_not_depend_on_the_members_beside_it():
     alone = StackedMLP.of(networks[1:2], hidden_precision="medium")
     whole = NativePass(stack, 40).forward(inputs.expand(MEMBERS, -1, -1))
     assert torch.equal(NativePass(alone, 40).forward(inputs)[0], whole[1])
+
+
+@needs_native
+@pytest.mark.parametrize("precision", ["highest", "medium"])
+def test_threads_share_the_rows_without_changing_a_bit(precision):
+    sizes, results = (14, 256, 256, 5), []
+    stack, _ = stack_of(sizes, hidden_precision=precision)
+    inputs, direction, way = torch.randn(MEMBERS, 250, 14), torch.randn(MEMBERS, 250, 5), stack.like()
+    way.flat.normal_()
+    try:
+        for threads in (1, 2, 5):
+            native.use_threads(threads)
+            arguments = {"inputs": inputs, "direction": direction, "way": way}
+            results += [run(NativePass, stack, sizes, 250, **arguments) for _ in range(3)]
+    finally:
+        native.use_threads(1)
+    for name, expected in results[0].items():
+        assert all(torch.equal(expected, found[name]) for found in results[1:]), name
+
+
+FORKED = """
+import os, torch
+from vaco_curate import native
+from vaco_curate.networks import mlp
+from vaco_curate.passes import NativePass
+from vaco_curate.stacked import StackedMLP
+torch.set_num_threads(1)
+stack, inputs = StackedMLP.of([mlp(9, (64, 64), 2)]), torch.randn(1, 256, 9)
+native.use_threads(2)
+expected = NativePass(stack, 256).forward(inputs).clone()
+child = os.fork()
+found = NativePass(stack, 256).forward(inputs)
+if child == 0:
+    os._exit(not torch.equal(found, expected))
+assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+@needs_native
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system does not fork")
+def test_a_forked_process_computes_without_the_helpers_it_has_not():
+    subprocess.run([sys.executable, "-c", FORKED], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("kind", [Pass, pytest.param(NativePass, marks=needs_native)])
+def test_members_share_inputs_by_turns(kind):
+    stack, _ = stack_of((5, 16, 16, 2), members=4)
+    inputs, way = torch.randn(2, 7, 5), stack.like()
+    way.flat.normal_()
+    done = {}
+    for name, given in (("shared", inputs), ("repeated", inputs.repeat(2, 1, 1))):
+        made, gradient = kind(stack, 7), stack.like()
+        made.forward(given)
+        made.derivatives[-1].fill_(0.5)
+        made.backward(gradient)
+        done[name] = made.layers[-1], gradient.flat, made.per_example_products(way)
+    for shared, repeated in zip(*done.values(), strict=True):
+        assert torch.allclose(shared, repeated, atol=1e-6)
 
 
 @needs_native

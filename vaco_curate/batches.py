@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Rows:
-    """Transitions side by side in one tensor, so that a minibatch is one gather.
+    """Transitions side by side in one tensor, so that minibatches are one gather.
 
     Attributes:
         values: (..., rows, 2 d + k + 2): observation, action, next observation, reward, terminated; on the
@@ -36,29 +37,33 @@ class Rows:
     def take(self, rows: Tensor) -> Rows:
         """The given rows of a dataset, (..., batch) int64, on the training device."""
         taken = self.values.index_select(0, rows.flatten().to(self.values.device)).view(*rows.shape, -1)
-        return Rows(taken.to(self.device), self.observation_size, self.action_size, self.device)
+        return self.like(taken.to(self.device))
 
-    @property
+    def like(self, values: Tensor) -> Rows:
+        """Other rows of the same columns."""
+        return Rows(values, self.observation_size, self.action_size, self.device)
+
+    @cached_property
     def observation(self) -> Tensor:
         """(..., rows, d)."""
         return self.values[..., : self.observation_size]
 
-    @property
+    @cached_property
     def action(self) -> Tensor:
         """(..., rows, k)."""
         return self.values[..., self.observation_size : self.observation_size + self.action_size]
 
-    @property
+    @cached_property
     def pair(self) -> Tensor:
         """Observation and action, the input of a critic, (..., rows, d + k)."""
         return self.values[..., : self.observation_size + self.action_size]
 
-    @property
+    @cached_property
     def next_observation(self) -> Tensor:
         """(..., rows, d)."""
         return self.values[..., self.observation_size + self.action_size : -2]
 
-    @property
+    @cached_property
     def reward(self) -> Tensor:
         """(..., rows)."""
         return self.values[..., -2]

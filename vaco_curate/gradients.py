@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import leaky_relu
 
 
 def expectile_loss_gradient(error: Tensor, expectile: float) -> Tensor:
     """Of ``expectile_loss`` by the prediction, (..., batch); ``error`` is target minus prediction."""
-    weight = torch.where(error > 0, expectile, 1.0 - expectile)
-    return weight.mul_(error).mul_(-2.0 / error.shape[-1])
+    weighted = leaky_relu(error, (1.0 - expectile) / expectile)  # the error over the expectile where positive
+    return weighted.mul_(-2.0 * expectile / error.shape[-1])
 
 
 def cloning_errors_gradient(predicted_action: Tensor, action: Tensor) -> Tensor:

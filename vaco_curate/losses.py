@@ -46,7 +46,7 @@ def expectile_loss(error: Tensor, expectile: float) -> Tensor:
 def bellman_target(reward: Tensor, discount: float, terminated: Tensor, next_value: Tensor) -> Tensor:
     """r + discount * V(s'), without the bootstrap where the episode truly ended.
 
-    ``torch.where`` rather than a product: a terminated row has no meaningful next observation, and
+    A mask rather than a product: a terminated row has no meaningful next observation, and
     zero times infinity would be NaN.
 
     Args:
@@ -57,7 +57,7 @@ def bellman_target(reward: Tensor, discount: float, terminated: Tensor, next_val
 
     Source: IQL, Eq. 6.
     """
-    return reward + discount * torch.where(terminated, torch.zeros_like(next_value), next_value)
+    return torch.add(reward, next_value.masked_fill(terminated, 0.0), alpha=discount)
 
 
 # --- weights ---------------------------------------------------------------------------------

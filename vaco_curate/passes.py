@@ -52,13 +52,18 @@ class Pass:
                 raise ValueError(f"buffers of shapes {[tuple(b.shape) for b in buffers]}, not {shapes}")
         self.layers, self.derivatives = list(layers), list(derivatives)
         self.transposed = [derivative.transpose(1, 2) for derivative in self.derivatives]
+        self.inputs = self.layers[0][..., :0]
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Fill the layers and return the last of them.
 
         Args:
-            inputs: (M, batch, inputs).
+            inputs: (M, batch, inputs), which must not change before the last use of this pass; or fewer, which
+                members share by turns, as twins do.
         """
+        if len(inputs) < self.stack.members:
+            inputs = inputs.repeat(self.stack.members // len(inputs), 1, 1)
+        self.inputs = inputs
         last = len(self.layers) - 1
         for number, layer in enumerate(self.layers):
             self._multiply(number, inputs, self.stack.weight_transposed[number], layer)
@@ -78,14 +83,10 @@ class Pass:
                 self._multiply(number, upper, self.stack.weight[number], lower)
             _where_active(lower, self.layers[number - 1], 0.0, grad_input=lower)
 
-    def backward(self, inputs: Tensor, gradient: StackedMLP) -> None:
-        """``backpropagate``, and the gradients by the parameters, summed over the batch.
-
-        Args:
-            inputs: what ``forward`` was given.
-            gradient: to be filled.
-        """
+    def backward(self, gradient: StackedMLP) -> None:
+        """``backpropagate``, and fill the gradient by the parameters, summed over the batch."""
         self.backpropagate()
+        inputs = self.inputs
         for number, transposed in enumerate(self.transposed):
             self._multiply(number, transposed, inputs, gradient.weight[number])
             torch.sum(self.derivatives[number], dim=1, keepdim=True, out=gradient.bias[number])
@@ -95,14 +96,14 @@ class Pass:
         """Derivatives by the given columns of the inputs, (M, batch, columns)."""
         return torch.bmm(self.derivatives[0], self.stack.weight[0][:, :, columns])
 
-    def per_example_products(self, inputs: Tensor, direction: StackedMLP) -> Tensor:
+    def per_example_products(self, direction: StackedMLP) -> Tensor:
         """<gradient of example i by the parameters, direction> for every example, (M, batch).
 
         The gradient of one example by a weight matrix is the outer product of its derivative and its
         input, so its product with a direction G is derivative . (G input): the gradient of a single
         example is never formed.
         """
-        total = torch.zeros_like(self.layers[-1][..., 0])
+        total, inputs = torch.zeros_like(self.layers[-1][..., 0]), self.inputs
         for number, derivative in enumerate(self.derivatives):
             moved = torch.empty_like(derivative)
             self._multiply(number, inputs, direction.weight_transposed[number], moved)
@@ -144,6 +145,7 @@ class NativePass(Pass):
         program = self._programs.get(("forward", 0))
         if program is None:
             program = self._remember("forward", 0, self._forward_operations(inputs))
+        self.inputs = inputs
         native.point_left(program.operations[0], inputs)
         program()
         return self.layers[-1]
@@ -155,30 +157,35 @@ class NativePass(Pass):
             program = self._remember("backpropagate", 0, self._backward_operations())
         program()
 
-    def backward(self, inputs: Tensor, gradient: StackedMLP) -> None:
+    def backward(self, gradient: StackedMLP) -> None:
         """As ``Pass.backward``."""
         program = self._programs.get(("backward", id(gradient)))
         if program is None:
-            operations = self._backward_operations() + self._gradient_operations(inputs, gradient)
+            operations = self._backward_operations() + self._gradient_operations(gradient)
             program = self._remember("backward", id(gradient), operations, gradient)
-        native.point_right(program.operations[len(self.layers) - 1], inputs)
+        native.point_right(program.operations[len(self.layers) - 1], self.inputs)
         program()
 
     def input_gradient(self, columns: slice) -> Tensor:
-        """As ``Pass.input_gradient``."""
-        weight = self.stack.weight[0][:, :, columns]
-        out = weight.new_empty(*self.derivatives[0].shape[:2], weight.shape[2])
-        operation = native.product(self.derivatives[0], weight, out, native.STORE)
-        native.Program([operation], self.stack.members, None)()
-        return out
+        """As ``Pass.input_gradient``; the result is valid until the next call."""
+        key = columns.start or 0
+        program = self._programs.get(("inputs", key))
+        if program is None:
+            weight = self.stack.weight[0][:, :, columns]
+            out = weight.new_empty(*self.derivatives[0].shape[:2], weight.shape[2])
+            operation = native.product(self.derivatives[0], weight, out, native.STORE)
+            program = self._remember("inputs", key, [operation], out)
+        program()
+        result: Tensor = program.tensors
+        return result
 
-    def per_example_products(self, inputs: Tensor, direction: StackedMLP) -> Tensor:
+    def per_example_products(self, direction: StackedMLP) -> Tensor:
         """As ``Pass.per_example_products``."""
         program, total = self._programs.get(("products", id(direction))), self._total
         if program is None:
-            operations = self._product_operations(inputs, direction, total)
+            operations = self._product_operations(direction, total)
             program = self._remember("products", id(direction), operations, direction)
-        native.point_left(program.operations[0], inputs)
+        native.point_left(program.operations[0], self.inputs)
         total.zero_()
         program()
         return total[..., 0].clone()
@@ -204,6 +211,7 @@ class NativePass(Pass):
                 self.stack.weight_transposed[number],
                 layer,
                 native.ADD_BIAS_RELU if number < last else native.ADD_BIAS,
+                needs=native.ROWS_BEFORE if number else native.EVERYTHING,
                 bfloat16=self._lower(number),
                 bias=self.stack.bias[number],
             )
@@ -217,40 +225,41 @@ class NativePass(Pass):
                 self.stack.weight[number],
                 self.derivatives[number - 1],
                 native.MASK,
+                needs=native.EVERYTHING if number == len(self.layers) - 1 else native.ROWS_BEFORE,
                 bfloat16=self._lower(number),
                 other=self.layers[number - 1],
             )
             for number in range(len(self.layers) - 1, 0, -1)
         ]
 
-    def _gradient_operations(self, inputs: Tensor, gradient: StackedMLP) -> list[native.Operation]:
+    def _gradient_operations(self, gradient: StackedMLP) -> list[native.Operation]:
         weights = [
             native.product(
                 self.transposed[number],
                 below,
                 gradient.weight[number],
                 native.STORE,
+                needs=native.NOTHING if number else native.EVERYTHING,
                 bfloat16=self._lower(number),
             )
-            for number, below in enumerate(self._below(inputs))
+            for number, below in enumerate(self._below(self.inputs))
         ]
         biases = zip(self.derivatives, gradient.bias, strict=True)
-        return weights + [native.column_sums(derivative, bias) for derivative, bias in biases]
+        return weights + [native.column_sums(derivative, bias, native.NOTHING) for derivative, bias in biases]
 
-    def _product_operations(
-        self, inputs: Tensor, direction: StackedMLP, total: Tensor
-    ) -> list[native.Operation]:
+    def _product_operations(self, direction: StackedMLP, total: Tensor) -> list[native.Operation]:
         return [
             native.product(
                 below,
                 direction.weight_transposed[number],
                 total,
                 native.ROW_PRODUCT,
+                needs=native.ROWS_BEFORE if number else native.EVERYTHING,
                 bfloat16=self._lower(number),
                 bias=direction.bias[number],
                 other=self.derivatives[number],
             )
-            for number, below in enumerate(self._below(inputs))
+            for number, below in enumerate(self._below(self.inputs))
         ]
 
 
@@ -277,16 +286,9 @@ def forward_only(stack: StackedMLP, batch: int) -> Pass:
     return NativePass(stack, batch, layers=layers, derivatives=())
 
 
-def backward_rows(whole: Pass, rows: slice, derivatives: Sequence[Tensor]) -> Pass:
-    """A pass backward through some rows of another's forward pass."""
-    layers = [layer[:, rows] for layer in whole.layers]
-    return new_pass(whole.stack, layers[0].shape[1], layers=layers, derivatives=derivatives)
-
-
 def outputs(stack: StackedMLP, inputs: Tensor) -> Tensor:
     """Outputs of every member, (M, rows, outputs), for (rows, inputs) or (M, rows, inputs)."""
-    rows = inputs.expand(stack.members, -1, -1)
-    return forward_only(stack, inputs.shape[-2]).forward(rows)
+    return forward_only(stack, inputs.shape[-2]).forward(inputs if inputs.dim() == 3 else inputs[None])
 
 
 def smaller_of_twins(critics: StackedMLP, pair: Tensor) -> Tensor:
@@ -296,6 +298,4 @@ def smaller_of_twins(critics: StackedMLP, pair: Tensor) -> Tensor:
         critics: 2 K networks: the first critic of every member, then the second.
         pair: observation and action, (rows, d + k) or (K, rows, d + k).
     """
-    members = critics.members // 2
-    pairs = pair.expand(2, members, -1, -1).flatten(0, 1)
-    return outputs(critics, pairs)[..., 0].view(2, members, -1).amin(dim=0)
+    return torch.minimum(*outputs(critics, pair)[..., 0].chunk(2))

@@ -108,13 +108,15 @@ def iql(problem: Problem, updates: int) -> StackedMLP:
     optimizer = Adam([policies], RATE)
     value_update = ValueUpdate(create_value_state(problem.values(), problem.critics(), settings), settings)
     clone = CloningUpdate(policies, optimizer, BATCH)
+    draws = problem.draws()
 
-    def update(batch: Rows, _drawn: Tensor, _noise: Tensor, measure: bool) -> dict[str, Tensor]:
+    def update(number: int, measure: bool) -> dict[str, Tensor]:
+        batch = draws.batches[number]
         metrics = value_update(batch, measure=measure)
         clone(batch.observation, batch.action, advantage_weight(value_update.advantage))
         return metrics
 
-    Updates(update, problem.draws(), falling_rate(optimizer, RATE, updates)).run(0, updates)
+    Updates(update, draws, before=falling_rate(optimizer, RATE, updates)).run(0, updates)
     return policies
 
 
@@ -133,25 +135,20 @@ class TD3BCUpdate:
         self.act, self.target_act = new_pass(policies, BATCH), forward_only(self.target_policies, BATCH)
         self.q, self.target_q = new_pass(critics, BATCH), forward_only(self.target_critics, BATCH)
         self.first_q = new_pass(critics.first_half(), BATCH)
-        self.pairs = critics.flat.new_zeros(critics.members, BATCH, critics.sizes[0])
+        self.pairs = critics.flat.new_zeros(policies.members, BATCH, critics.sizes[0])
         self.turn = 0
 
     def __call__(self, batch: Rows, noise: Tensor) -> Tensor:
         """Update, and return the critics' loss, (K,)."""
-        members, d = self.policies.members, batch.observation_size
-        pairs = self.pairs.view(2, members, BATCH, -1)
-
-        next_observation = batch.next_observation
-        next_action = torch.tanh(self.target_act.forward(next_observation))
+        next_action = torch.tanh(self.target_act.forward(batch.next_observation))
         next_action = (next_action + noise.clamp(-NOISE_CLIP, NOISE_CLIP)).clamp(-1.0, 1.0)
-        pairs[..., :d], pairs[..., d:] = next_observation, next_action
-        next_value = self.target_q.forward(self.pairs).view(2, members, BATCH).amin(dim=0)
+        torch.cat([batch.next_observation, next_action], dim=-1, out=self.pairs)
+        next_value = torch.minimum(*self.target_q.forward(self.pairs)[..., 0].chunk(2))
         target = bellman_target(batch.reward, DISCOUNT, batch.terminated, next_value)
 
-        pairs.copy_(batch.pair)
-        error = self.q.forward(self.pairs).view(2, members, BATCH) - target
-        torch.mul(error, 2.0 / BATCH, out=self.q.derivatives[-1].view(2, members, BATCH))
-        self.q.backward(self.pairs, self.critic_optimizer.gradients[0])
+        error = self.q.forward(batch.pair)[..., 0].view(2, *target.shape) - target
+        torch.mul(error, 2.0 / BATCH, out=self.q.derivatives[-1].view_as(error))
+        self.q.backward(self.critic_optimizer.gradients[0])
         self.critic_optimizer.step()
 
         self.turn += 1
@@ -161,19 +158,17 @@ class TD3BCUpdate:
 
     def _policy_step(self, batch: Rows) -> None:
         """Minimize -lambda Q_1(s, pi(s)) + ||pi(s) - a||^2 / k, lambda = alpha / mean |Q_1|."""
-        members, d = self.policies.members, batch.observation_size
         observation, wanted = batch.observation, batch.action
         action = torch.tanh(self.act.forward(observation))
-        pairs = self.pairs[:members]
-        pairs[..., d:] = action
-        q_value = self.first_q.forward(pairs)
+        torch.cat([observation, action], dim=-1, out=self.pairs)
+        q_value = self.first_q.forward(self.pairs)
         scale = ALPHA / q_value.abs().mean(dim=1, keepdim=True)
         self.first_q.derivatives[-1].copy_(-scale.expand_as(q_value) / BATCH)
         self.first_q.backpropagate()
-        by_action = self.first_q.input_gradient(slice(d, None))
+        by_action = self.first_q.input_gradient(slice(batch.observation_size, None))
         by_action = by_action + (action - wanted) * (2.0 / wanted[0].numel())
         torch.mul(by_action, tanh_gradient(action), out=self.act.derivatives[-1])
-        self.act.backward(observation, self.policy_optimizer.gradients[0])
+        self.act.backward(self.policy_optimizer.gradients[0])
         self.policy_optimizer.step()
         self.target_policies.flat.lerp_(self.policies.flat, POLYAK)
         self.target_critics.flat.lerp_(self.critics.flat, POLYAK)
@@ -182,12 +177,13 @@ class TD3BCUpdate:
 def td3_bc(problem: Problem, updates: int) -> StackedMLP:
     """TD3+BC with its settings."""
     step = TD3BCUpdate(problem.policies(), problem.critics())
+    draws = problem.draws(problem.rows.action_size, POLICY_NOISE)
 
-    def update(batch: Rows, _drawn: Tensor, noise: Tensor, measure: bool) -> dict[str, Tensor]:
-        loss = step(batch, noise)
+    def update(number: int, measure: bool) -> dict[str, Tensor]:
+        loss = step(draws.batches[number], draws.noise[number])
         return {"critic_loss": loss} if measure else {}
 
-    Updates(update, problem.draws(problem.rows.action_size, POLICY_NOISE)).run(0, updates)
+    Updates(update, draws).run(0, updates)
     return step.policies
 
 

@@ -10,16 +10,42 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import linear_call
 
 DISCOUNT, EXPECTILE, POLYAK = 0.99, 0.7, 0.005
 RATE = 3e-4
 
 
+LOWER = False
+"""Whether factors of products between hidden layers are rounded to bfloat16, as by precision "medium"."""
+
+
+def rounded(left, right):
+    left, right = left.astype(jnp.bfloat16), right.astype(jnp.bfloat16)
+    return jax.lax.dot(left, right, preferred_element_type=jnp.float32)
+
+
+@jax.custom_jvp
+def lower_product(left, right):
+    return rounded(left, right)
+
+
+@lower_product.defjvp
+def lower_product_jvp(primals, tangents):
+    """The derivatives' products are rounded too, forward and transposed."""
+    (left, right), (d_left, d_right) = primals, tangents
+    by_left = linear_call(lambda w, d: rounded(d, w), lambda w, c: rounded(c, w.T), right, d_left)
+    by_right = linear_call(lambda x, d: rounded(x, d), lambda x, c: rounded(x.T, c), left, d_right)
+    return rounded(left, right), by_left + by_right
+
+
 def mlp(layers, inputs):
-    *hidden, last = layers
-    for weight, bias in hidden:
-        inputs = jax.nn.relu(inputs @ weight + bias)
-    return inputs @ last[0] + last[1]
+    for number, (weight, bias) in enumerate(layers):
+        hidden = LOWER and 0 < number < len(layers) - 1
+        inputs = (lower_product(inputs, weight) if hidden else inputs @ weight) + bias
+        if number < len(layers) - 1:
+            inputs = jax.nn.relu(inputs)
+    return inputs
 
 
 def critic(twins, observation, action):

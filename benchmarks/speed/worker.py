@@ -121,12 +121,13 @@ def eager(phase: str, seconds: float, threads: int, precision: str) -> dict[str,
     return {"updates_per_second": rate(run, seconds)}
 
 
-def jax(phase: str, seconds: float) -> dict[str, float]:
+def jax(phase: str, seconds: float, precision: str) -> dict[str, float]:
     """``jax_reference.py``, compiled whole, on all cores that it finds."""
     import jax as jax_library
     import jax_reference
     from jax_check import jax_networks, jax_state
 
+    jax_reference.LOWER = precision == "medium"
     networks = jax_networks(D, K, HIDDEN)
     state = jax_state(networks, phase)
     rows = random_rows()

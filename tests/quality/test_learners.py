@@ -99,7 +99,7 @@ def test_iql_clones_by_the_advantage_of_the_value_update(float64, quality, monke
     draws = problem.draws()
     draws.fill(0)
     for update in range(20):
-        batch = member(draws.batch(update), 0)
+        batch = member(draws.batches[update], 0)
         with torch.no_grad():
             q_value = state.target_critic(batch.observation, batch.action).amin(dim=0)
             weight = advantage_weight(q_value - state.value(batch.observation))

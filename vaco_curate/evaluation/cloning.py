@@ -68,16 +68,17 @@ def clone_policies(
     clone = CloningUpdate(policies, optimizer, settings.batch_size)
     alike = torch.ones(len(seeds), settings.batch_size, device=device)
 
-    def update(batch: Rows, _drawn: Tensor, _noise: Tensor, measure: bool) -> dict[str, Tensor]:
-        predicted = clone(batch.observation, batch.action, alike)
-        return {"cloning_loss": (predicted - batch.action).square().sum(-1).mean(-1)} if measure else {}
-
     shares = cumulative_shares(torch.from_numpy(np.asarray(weights)).to(device))
     everything = torch.arange(len(data), device=device)
     draws = Draws(rows, seeds, 0, everything, settings.batch_size, shares=shares)
-    Updates(update, draws, falling_rate(optimizer, settings.learning_rate, settings.updates)).run(
-        0, settings.updates
-    )
+
+    def update(number: int, measure: bool) -> dict[str, Tensor]:
+        batch = draws.batches[number]
+        predicted = clone(batch.observation, batch.action, alike)
+        return {"cloning_loss": (predicted - batch.action).square().sum(-1).mean(-1)} if measure else {}
+
+    rate = falling_rate(optimizer, settings.learning_rate, settings.updates)
+    Updates(update, draws, before=rate).run(0, settings.updates)
     return [trained_policy(policies, member, scaling, settings.hidden) for member in range(len(seeds))]
 
 

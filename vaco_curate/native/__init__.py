@@ -27,12 +27,14 @@ from torch import Tensor
 from vaco_curate.files import user_cache
 
 SOURCE = Path(__file__).with_name("products.c")
-FLAGS = ("-O3", "-std=gnu11", "-fno-math-errno", "-shared", "-fPIC")
+FLAGS = ("-O3", "-std=gnu11", "-fno-math-errno", "-shared", "-fPIC", "-pthread")
 LIBRARIES = ("-lm",)
 BUILD_TIMEOUT = 60.0
 
 STORE, ADD_BIAS, ADD_BIAS_RELU, MASK, ROW_PRODUCT, COLUMN_SUMS = range(6)
 """What follows a product, as in ``products.c``."""
+EVERYTHING, ROWS_BEFORE, NOTHING = range(3)
+"""What an operation needs of those before it: all results, the rows of the one just before it, or nothing."""
 
 
 class Operation(ctypes.Structure):
@@ -41,8 +43,9 @@ class Operation(ctypes.Structure):
     _fields_ = tuple(
         (name, ctypes.c_int64)
         for name in (
-            *("finish", "bfloat16", "m", "n", "k"),
-            *("a", "a_row", "a_col", "a_member", "b", "b_row", "b_col", "b_member"),
+            *("finish", "needs", "bfloat16", "m", "n", "k"),
+            *("a", "a_row", "a_col", "a_member", "a_members"),
+            *("b", "b_row", "b_col", "b_member", "b_members"),
             *("c", "c_row", "c_member", "bias", "bias_member", "other", "other_row", "other_member"),
         )
     )
@@ -54,6 +57,7 @@ def product(
     out: Tensor,
     finish: int,
     *,
+    needs: int = EVERYTHING,
     bfloat16: bool = False,
     bias: Tensor | None = None,
     other: Tensor | None = None,
@@ -61,15 +65,17 @@ def product(
     """The operation out = finish(left right) for every member.
 
     Args:
-        left, right: (M, m, k) and (M, k, n), float32, each with one stride of 1 within a member.
+        left, right: (M, m, k) and (M, k, n), float32, each with one stride of 1 within a member; of either
+            there may be fewer, which members share by turns.
         out: (M, m, n), contiguous rows; for ROW_PRODUCT (M, m, 1), which is added to.
+        needs: of the operations before it in a program, which decides what can be done at once.
         bias: (M, 1, n).
         other: activations of MASK or the factor of ROW_PRODUCT, (M, m, n), contiguous rows.
     """
-    members, m, k = left.shape
-    n = right.shape[2]
+    _, m, k = left.shape
+    members, n = len(out), right.shape[2]
     columns = 1 if finish == ROW_PRODUCT else n
-    expected = {"right": (members, k, n), "out": (members, m, columns)}
+    expected = {"right": (len(right), k, n), "out": (members, m, columns)}
     given = {"right": right, "out": out}
     if bias is not None:
         expected["bias"], given["bias"] = (members, 1, n), bias
@@ -78,7 +84,9 @@ def product(
     for name, tensor in given.items():  # from here on, only addresses are left
         if tuple(tensor.shape) != expected[name]:
             raise ValueError(f"{name} has shape {tuple(tensor.shape)}, not {expected[name]}")
-    operation = Operation(finish=finish, bfloat16=bfloat16, m=m, n=n, k=k)
+    if members % len(left) or members % len(right):
+        raise ValueError(f"{members} members cannot share {len(left)} left and {len(right)} right factors")
+    operation = Operation(finish=finish, needs=needs, bfloat16=bfloat16, m=m, n=n, k=k)
     point_left(operation, left)
     point_right(operation, right)
     operation.c, operation.c_row, operation.c_member = out.data_ptr(), out.stride(1), out.stride(0)
@@ -90,10 +98,10 @@ def product(
     return operation
 
 
-def column_sums(values: Tensor, out: Tensor) -> Operation:
+def column_sums(values: Tensor, out: Tensor, needs: int = EVERYTHING) -> Operation:
     """The operation out = sum of the rows, (M, m, n) -> (M, 1, n)."""
     _, m, n = values.shape
-    operation = Operation(finish=COLUMN_SUMS, m=m, n=n, k=1)
+    operation = Operation(finish=COLUMN_SUMS, needs=needs, m=m, n=n, k=1)
     point_left(operation, values)
     operation.c, operation.c_member = out.data_ptr(), out.stride(0)
     return operation
@@ -101,13 +109,13 @@ def column_sums(values: Tensor, out: Tensor) -> Operation:
 
 def point_left(operation: Operation, left: Tensor) -> None:
     """Let an operation read its left factor from a tensor of the size it was made for."""
-    operation.a, operation.a_member = left.data_ptr(), left.stride(0)
+    operation.a, operation.a_member, operation.a_members = left.data_ptr(), left.stride(0), len(left)
     operation.a_row, operation.a_col = left.stride(1), left.stride(2)
 
 
 def point_right(operation: Operation, right: Tensor) -> None:
     """Likewise for its right factor."""
-    operation.b, operation.b_member = right.data_ptr(), right.stride(0)
+    operation.b, operation.b_member, operation.b_members = right.data_ptr(), right.stride(0), len(right)
     operation.b_row, operation.b_col = right.stride(1), right.stride(2)
 
 
@@ -142,7 +150,7 @@ class Program:
         assert library is not None, "callers ask `usable` first"
         self.operations = (Operation * len(operations))(*operations)
         self.tensors = tensors
-        size = max(library.workspace_bytes(ctypes.byref(operation)) for operation in operations)
+        size = library.workspace_bytes(self.operations, len(operations))
         self._workspace = torch.empty(size + 64, dtype=torch.uint8)
         aligned = -(-self._workspace.data_ptr() // 64) * 64
         self._call = functools.partial(library.run, self.operations, len(operations), members, aligned)
@@ -150,6 +158,13 @@ class Program:
     def __call__(self) -> None:
         """Run them."""
         self._call()
+
+
+def use_threads(count: int) -> None:
+    """Let this many threads of the process share the rows of products; results do not depend on it."""
+    library = load()
+    if library is not None:
+        library.use_threads(count)
 
 
 def usable(like: Tensor) -> bool:
@@ -187,7 +202,9 @@ def _loaded() -> tuple[ctypes.CDLL | None, str | None]:
 
 def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
     library.workspace_bytes.restype = ctypes.c_int64
-    library.workspace_bytes.argtypes = [ctypes.c_void_p]
+    library.workspace_bytes.argtypes = [ctypes.c_void_p, ctypes.c_int64]
+    library.use_threads.restype = None
+    library.use_threads.argtypes = [ctypes.c_int]
     library.adam.restype = None
     library.adam.argtypes = [ctypes.c_int64, *[ctypes.c_void_p] * 4, *[ctypes.c_double] * 5]
     library.run.restype = None

@@ -7,17 +7,23 @@
  * Finishing adds a bias, applies ReLU, masks by an activation, or reduces rows against another matrix,
  * so that no result is written to be read again at once.
  *
- * Single-threaded, no state: all memory belongs to the caller.
+ * Results do not depend on how many threads share the rows. All memory belongs to the caller.
  */
 
+#define _GNU_SOURCE
 #include <math.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
+#if defined(__x86_64__) || defined(__i386__)
+#include <immintrin.h>
+#endif
 #ifdef __AVX512BF16__
 #define HAVE_BFLOAT16 1
-#include <immintrin.h>
 #if defined(__AMX_TILE__) && defined(__AMX_BF16__) && defined(__linux__)
 #define HAVE_TILES 1
 #include <sys/syscall.h>
@@ -26,15 +32,20 @@
 #endif
 
 enum { STORE, ADD_BIAS, ADD_BIAS_RELU, MASK, ROW_PRODUCT, COLUMN_SUMS };
+enum { EVERYTHING, ROWS_BEFORE, NOTHING };
 
 struct operation {
-    int64_t finish;               /* one of the above */
+    int64_t finish;               /* one of the first */
+    int64_t needs;                /* of the operations before it, one of the second: all results; of the one
+                                   * just before it, which has as many rows, the rows that it works on; or
+                                   * nothing since the last one that needed everything */
     int64_t bfloat16;             /* whether factors may be rounded to bfloat16 */
     int64_t m, n, k;              /* of every member */
     const float *a;
     int64_t a_row, a_col, a_member;
+    int64_t a_members;            /* of these, which members share by turns: member j has number j mod these */
     const float *b;
-    int64_t b_row, b_col, b_member;
+    int64_t b_row, b_col, b_member, b_members;
     float *c;
     int64_t c_row, c_member;      /* columns of c are contiguous; ROW_PRODUCT adds to c[m] */
     const float *bias;            /* n values a member */
@@ -68,6 +79,16 @@ typedef int32_t lanes_mask __attribute__((vector_size(4 * LANES), aligned(4), ma
 #define COLUMNS (VECTORS * LANES)
 #define FEW 4                     /* columns that are computed as products of rows */
 #define TILE 32                   /* rows and columns of a bfloat16 block, and its depth */
+
+static const float *a_of(const struct operation *op, int64_t member)
+{
+    return op->a + member % op->a_members * op->a_member;
+}
+
+static const float *b_of(const struct operation *op, int64_t member)
+{
+    return op->b + member % op->b_members * op->b_member;
+}
 
 static int64_t padded(int64_t size, int64_t to) { return (size + to - 1) / to * to; }
 static int64_t smaller(int64_t x, int64_t y) { return x < y ? x : y; }
@@ -146,20 +167,20 @@ static inline struct place place_of(const struct operation *op, int64_t member, 
 
 /* --- float32 --------------------------------------------------------------------------------- */
 
-/* B as panels of `width` columns, row by row, padded with zeros. */
-static void pack_panels(const float *b, int64_t row, int64_t col, int64_t k, int64_t n, int64_t width,
-                        float *packed)
+/* Columns j0.. of B as a panel of `width` columns, row by row, padded with zeros. */
+static void pack_panel(const float *b, int64_t row, int64_t col, int64_t k, int64_t columns, int64_t width,
+                       float *panel)
 {
-    for (int64_t j0 = 0; j0 < n; j0 += width) {
-        int64_t columns = smaller(width, n - j0);
-        for (int64_t p = 0; p < k; p++, packed += width) {
-            const float *from = b + p * row + j0 * col;
-            if (col == 1 && columns == width) {
-                memcpy(packed, from, width * sizeof(float));
-                continue;
-            }
-            for (int64_t j = 0; j < width; j++) packed[j] = j < columns ? from[j * col] : 0.0f;
+    enum { AT_ONCE = 16 }; /* rows, so that where columns lie one after the other each is read in whole lines */
+    if (columns < width) memset(panel, 0, width * k * sizeof(float));
+    for (int64_t p0 = 0; p0 < k; p0 += AT_ONCE) {
+        int64_t p1 = smaller(k, p0 + AT_ONCE);
+        if (col == 1) {
+            for (int64_t p = p0; p < p1; p++) memcpy(panel + p * width, b + p * row, columns * sizeof(float));
+            continue;
         }
+        for (int64_t j = 0; j < columns; j++)
+            for (int64_t p = p0; p < p1; p++) panel[p * width + j] = b[p * row + j * col];
     }
 }
 
@@ -192,28 +213,41 @@ static inline __attribute__((always_inline)) void block(int finish, int rows, in
     case ROW_PRODUCT: call(ROW_PRODUCT); break;                                                  \
     }
 
-static void float32_product(const struct operation *op, int64_t member, const float *a, const float *b,
-                            char *workspace)
+/* How a float32 product is cut: registers and columns of a panel, rows that are done at once, and whether B is
+ * read where it lies, since it lies as it should and is read a few times only. */
+struct cut {
+    int vectors, rows, direct;
+    int64_t width;
+};
+
+static struct cut cut_of(const struct operation *op)
 {
-    int vectors = op->n <= LANES ? 1 : VECTORS, most = vectors == 1 ? NARROW_ROWS : ROWS;
-    int64_t width = vectors * LANES, step;
-    /* Where a panel is read a few times only, or lies as it should, it is read where it lies. */
-    int direct = op->b_col == 1 && op->n % width == 0 && op->m <= most;
-    if (!direct) pack_panels(b, op->b_row, op->b_col, op->k, op->n, width, (float *)workspace);
-    for (int64_t i0 = 0; i0 < op->m; i0 += step) {
+    struct cut cut = {.vectors = op->n <= LANES ? 1 : VECTORS};
+    cut.rows = cut.vectors == 1 ? NARROW_ROWS : ROWS;
+    cut.width = cut.vectors * LANES;
+    cut.direct = op->b_col == 1 && op->n % cut.width == 0 && op->m <= cut.rows;
+    return cut;
+}
+
+/* Rows `from` to `to`. */
+static void float32_rows(const struct operation *op, int64_t member, const float *packed, int64_t from, int64_t to)
+{
+    const float *a = a_of(op, member), *b = b_of(op, member);
+    struct cut cut = cut_of(op);
+    for (int64_t i0 = from, step; i0 < to; i0 += step) {
         const float *rows[MOST_SUMS];
-        step = op->m - i0 >= most ? most : 1;
+        step = to - i0 >= cut.rows ? cut.rows : 1;
         for (int64_t i = 0; i < step; i++) rows[i] = a + (i0 + i) * op->a_row;
-        for (int64_t j0 = 0; j0 < op->n; j0 += width) {
-            const float *panel = direct ? b + j0 : (const float *)workspace + j0 * op->k;
-            int64_t panel_row = direct ? op->b_row : width;
-            struct place at = place_of(op, member, i0, j0, width);
+        for (int64_t j0 = 0; j0 < op->n; j0 += cut.width) {
+            const float *panel = cut.direct ? b + j0 : packed + j0 * op->k;
+            int64_t panel_row = cut.direct ? op->b_row : cut.width;
+            struct place at = place_of(op, member, i0, j0, cut.width);
 #define BLOCK(finish)                                                                            \
-    if (step == 1 && vectors == 1)                                                               \
+    if (step == 1 && cut.vectors == 1)                                                           \
         block(finish, 1, 1, rows, op->a_col, op->k, panel, panel_row, &at);                      \
     else if (step == 1)                                                                          \
         block(finish, 1, VECTORS, rows, op->a_col, op->k, panel, panel_row, &at);                \
-    else if (vectors == 1)                                                                       \
+    else if (cut.vectors == 1)                                                                   \
         block(finish, NARROW_ROWS, 1, rows, op->a_col, op->k, panel, panel_row, &at);            \
     else                                                                                         \
         block(finish, ROWS, VECTORS, rows, op->a_col, op->k, panel, panel_row, &at)
@@ -224,9 +258,10 @@ static void float32_product(const struct operation *op, int64_t member, const fl
 }
 
 /* A few columns, the depth contiguous in both factors: products of rows, without packing. */
-static void float32_dots(const struct operation *op, int64_t member, const float *a, const float *b)
+static void float32_dots(const struct operation *op, int64_t member, int64_t from, int64_t to)
 {
-    for (int64_t i = 0; i < op->m; i++) {
+    const float *a = a_of(op, member), *b = b_of(op, member);
+    for (int64_t i = from; i < to; i++) {
         const float *left = a + i * op->a_row;
         lanes sums = {0};
         for (int64_t j = 0; j < op->n; j++) {
@@ -378,15 +413,15 @@ static void block_of_sums(const struct tile *a, const struct tile *b, int64_t de
 
 #endif
 
-static void bfloat16_product(const struct operation *op, int64_t member, const float *a, const float *b,
-                             char *workspace)
+/* Rows `from` to `to`; `left` holds the tiles of 32 rows of A. */
+static void bfloat16_rows(const struct operation *op, int64_t member, const struct tile *right,
+                          struct tile *left, int64_t from, int64_t to)
 {
+    const float *a = a_of(op, member);
     float sums[TILE * TILE] __attribute__((aligned(64)));
     int64_t deep = padded(op->k, 32) / 32;
-    struct tile *left = (struct tile *)workspace, *right = left + 2 * deep;
-    pack_tiles(b, op->b_col, op->b_row, op->n, op->k, 0, right);
-    for (int64_t i0 = 0; i0 < op->m; i0 += TILE) {
-        int64_t rows = smaller(TILE, op->m - i0);
+    for (int64_t i0 = from; i0 < to; i0 += TILE) {
+        int64_t rows = smaller(TILE, to - i0);
         pack_tiles(a + i0 * op->a_row, op->a_row, op->a_col, rows, op->k, 1, left);
         for (int64_t j0 = 0; j0 < op->n; j0 += TILE) {
             block_of_sums(left, right + j0 / 16 * deep, deep, sums);
@@ -425,6 +460,110 @@ static void configure_tiles(void)
 
 #endif
 
+/* --- threads ------------------------------------------------------------------------------------ */
+
+/* Helpers take items of a job as its caller does, one at a time. The caller waits for no item but those that a
+ * helper has begun: one that sleeps, or whose core is busy, costs nothing. Idle helpers look for a job for some
+ * microseconds, as the next one is usually near, and then sleep. */
+enum { MOST_THREADS = 16, LOOKS = 4000 };
+
+typedef void work_function(void *context, int64_t item, int thread);
+
+static struct {
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    atomic_int in_use, sleeping, wanted; /* of a caller; helpers; helpers that may work */
+    atomic_uint_least64_t ticket;        /* items of the job, and the next of them: 32 bits each */
+    atomic_int_least64_t done;           /* items that helpers have finished */
+    work_function *work;
+    void *context;
+    int started;
+} pool = {.lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
+
+static void rest(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    _mm_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+static int has_items(uint64_t ticket) { return (ticket & 0xffffffff) < ticket >> 32; }
+
+/* The next item of the job, or -1. The ticket tells both at once, so that a claim that comes too late for one
+ * job never takes an item of the next by that job's number of items. */
+static int64_t claimed(void)
+{
+    if (!has_items(atomic_load(&pool.ticket))) return -1;
+    uint64_t ticket = atomic_fetch_add(&pool.ticket, 1);
+    return has_items(ticket) ? (int64_t)(ticket & 0xffffffff) : -1;
+}
+
+static void *help(void *number)
+{
+    int thread = (int)(intptr_t)number;
+    for (int looks = 0;; looks++) {
+        int64_t item = thread <= atomic_load(&pool.wanted) ? claimed() : -1;
+        if (item >= 0) {
+            pool.work(pool.context, item, thread);
+            atomic_fetch_add(&pool.done, 1);
+            looks = 0;
+        } else if (looks < LOOKS) {
+            rest();
+        } else {
+            pthread_mutex_lock(&pool.lock);
+            atomic_fetch_add(&pool.sleeping, 1);
+            while (thread > atomic_load(&pool.wanted) || !has_items(atomic_load(&pool.ticket)))
+                pthread_cond_wait(&pool.wake, &pool.lock);
+            atomic_fetch_sub(&pool.sleeping, 1);
+            pthread_mutex_unlock(&pool.lock);
+            looks = 0;
+        }
+    }
+    return NULL;
+}
+
+/* Let this many threads, the caller's included, share the rows from now on. */
+void use_threads(int threads)
+{
+    int wanted = threads > MOST_THREADS ? MOST_THREADS - 1 : threads - 1;
+    pthread_mutex_lock(&pool.lock);
+    while (pool.started < wanted) {
+        pthread_t thread;
+        if (pthread_create(&thread, NULL, help, (void *)(intptr_t)(pool.started + 1)) != 0) break;
+        pthread_detach(thread);
+        pool.started++;
+    }
+    atomic_store(&pool.wanted, wanted);
+    pthread_mutex_unlock(&pool.lock);
+}
+
+/* Do the items of a job. One caller at a time has helpers. */
+static void share(work_function *work, void *context, int64_t items)
+{
+    if (items < 2 || atomic_load(&pool.wanted) < 1 || atomic_exchange(&pool.in_use, 1)) {
+        for (int64_t item = 0; item < items; item++) work(context, item, 0);
+        return;
+    }
+    pool.work = work;
+    pool.context = context;
+    atomic_store(&pool.done, 0);
+    atomic_store(&pool.ticket, (uint64_t)items << 32);
+    if (atomic_load(&pool.sleeping) > 0) {
+        pthread_mutex_lock(&pool.lock);
+        pthread_cond_broadcast(&pool.wake);
+        pthread_mutex_unlock(&pool.lock);
+    }
+    int64_t own = 0, item;
+    for (; (item = claimed()) >= 0; own++) work(context, item, 0);
+    for (int64_t looks = 0; own + atomic_load(&pool.done) < items; looks++) {
+        if (looks < LOOKS) rest();
+        else sched_yield();
+    }
+    atomic_store(&pool.in_use, 0);
+}
+
 /* --- what Python calls ------------------------------------------------------------------------ */
 
 /* Whether `run` uses bfloat16 where it may: the kernel must let the process use tiles first. */
@@ -440,14 +579,55 @@ int has_bfloat16(void)
 #endif
 }
 
-int64_t operation_bytes(void) { return sizeof(struct operation); }
+enum { SUMS, DOTS, FLOAT32, BFLOAT16 };
 
-/* Bytes of workspace that an operation needs. */
-int64_t workspace_bytes(const struct operation *op)
+static int kernel_of(const struct operation *op)
 {
-    int64_t floats = padded(op->n, COLUMNS) * op->k * (int64_t)sizeof(float);
-    int64_t tiles = (padded(op->n, TILE) + TILE) / 16 * (padded(op->k, 32) / 32) * 1024;
-    return floats > tiles ? floats : tiles;
+    if (op->finish == COLUMN_SUMS) return SUMS;
+#ifdef HAVE_BFLOAT16
+    if (op->bfloat16) return BFLOAT16;
+#endif
+    return op->n <= FEW && op->a_col == 1 && op->b_row == 1 ? DOTS : FLOAT32;
+}
+
+/* Columns of B that are packed as one item. */
+static int64_t packed_at_once(const struct operation *op)
+{
+    switch (kernel_of(op)) {
+    case BFLOAT16: return 2 * TILE;
+    case FLOAT32: return cut_of(op).direct ? 0 : cut_of(op).width;
+    default: return 0;
+    }
+}
+
+/* Rows that are done as one item: a few blocks. */
+static int64_t rows_at_once(const struct operation *op)
+{
+    return kernel_of(op) == BFLOAT16 ? TILE : kernel_of(op) == FLOAT32 ? 3 * cut_of(op).rows : 16;
+}
+
+/* Bytes of B as it is packed, and of 32 rows of A. */
+static int64_t right_bytes(const struct operation *op)
+{
+    if (packed_at_once(op) == 0) return 0;
+    if (kernel_of(op) == BFLOAT16) return padded(op->n, TILE) / 16 * (padded(op->k, 32) / 32) * 1024;
+    return padded(padded(op->n, cut_of(op).width) * op->k * (int64_t)sizeof(float), 64);
+}
+
+static int64_t left_bytes(const struct operation *op)
+{
+    return kernel_of(op) == BFLOAT16 ? 2 * (padded(op->k, 32) / 32) * 1024 : 0;
+}
+
+/* Bytes of workspace that operations need. */
+int64_t workspace_bytes(const struct operation *operations, int64_t count)
+{
+    int64_t right = 0, left = 0;
+    for (int64_t i = 0; i < count; i++) {
+        right += right_bytes(operations + i);
+        if (left_bytes(operations + i) > left) left = left_bytes(operations + i);
+    }
+    return right + MOST_THREADS * left;
 }
 
 static void column_sums(const struct operation *op, int64_t member)
@@ -455,8 +635,29 @@ static void column_sums(const struct operation *op, int64_t member)
     float *c = op->c + member * op->c_member;
     memset(c, 0, op->n * sizeof(float));
     for (int64_t i = 0; i < op->m; i++) {
-        const float *row = op->a + member * op->a_member + i * op->a_row;
+        const float *row = a_of(op, member) + i * op->a_row;
         for (int64_t j = 0; j < op->n; j++) c[j] += row[j];
+    }
+}
+
+struct adam {
+    int64_t n;
+    float *parameter, *first_moment, *second_moment;
+    const float *gradient;
+    float keep1, add1, keep2, add2, size, root, small;
+};
+
+enum { PARAMETERS_AT_ONCE = 8192 };
+
+static void adam_item(void *context, int64_t item, int thread)
+{
+    const struct adam *s = context;
+    (void)thread;
+    for (int64_t i = item * PARAMETERS_AT_ONCE; i < smaller(s->n, (item + 1) * PARAMETERS_AT_ONCE); i++) {
+        float g = s->gradient[i];
+        float m = s->first_moment[i] = s->keep1 * s->first_moment[i] + s->add1 * g;
+        float v = s->second_moment[i] = s->keep2 * s->second_moment[i] + s->add2 * g * g;
+        s->parameter[i] -= s->size * m / (sqrtf(v) / s->root + s->small);
     }
 }
 
@@ -464,47 +665,134 @@ static void column_sums(const struct operation *op, int64_t member)
 void adam(int64_t n, float *parameter, const float *gradient, float *first_moment, float *second_moment,
           double rate, double beta1, double beta2, double epsilon, double step)
 {
-    float keep1 = (float)beta1, add1 = (float)(1.0 - beta1);
-    float keep2 = (float)beta2, add2 = (float)(1.0 - beta2);
-    float size = (float)(rate / (1.0 - pow(beta1, step))), small = (float)epsilon;
-    float root = (float)sqrt(1.0 - pow(beta2, step));
-    for (int64_t i = 0; i < n; i++) {
-        float g = gradient[i];
-        float m = first_moment[i] = keep1 * first_moment[i] + add1 * g;
-        float v = second_moment[i] = keep2 * second_moment[i] + add2 * g * g;
-        parameter[i] -= size * m / (sqrtf(v) / root + small);
-    }
+    struct adam context = {
+        .n = n,
+        .parameter = parameter,
+        .first_moment = first_moment,
+        .second_moment = second_moment,
+        .gradient = gradient,
+        .keep1 = (float)beta1,
+        .add1 = (float)(1.0 - beta1),
+        .keep2 = (float)beta2,
+        .add2 = (float)(1.0 - beta2),
+        .size = (float)(rate / (1.0 - pow(beta1, step))),
+        .root = (float)sqrt(1.0 - pow(beta2, step)),
+        .small = (float)epsilon,
+    };
+    share(adam_item, &context, padded(n, PARAMETERS_AT_ONCE) / PARAMETERS_AT_ONCE);
 }
 
-static void compute(const struct operation *op, int64_t member, char *workspace)
+/* Operations on one member that can be done at once: chains of operations on the same rows. */
+enum { MOST_AT_ONCE = 32 };
+
+struct stage {
+    const struct operation *operations;
+    int64_t member;
+    int count, chains;
+    int first[MOST_AT_ONCE + 1];                  /* operation of a chain */
+    int64_t height[MOST_AT_ONCE];                 /* rows of an item of a chain */
+    int64_t item[MOST_AT_ONCE + 1];               /* of a chain, the first */
+    int64_t packing[MOST_AT_ONCE + 1];            /* of an operation, the first item of packing */
+    char *right[MOST_AT_ONCE];                    /* of an operation, B as it is packed */
+    char *left;                                   /* of all threads, rows of A */
+    int64_t left_bytes;
+};
+
+static void pack_item(void *context, int64_t item, int thread)
 {
-    const float *a = op->a + member * op->a_member, *b = op->b + member * op->b_member;
-    if (op->finish == COLUMN_SUMS)
-        column_sums(op, member);
+    const struct stage *stage = context;
+    int number = 0;
+    (void)thread;
+    while (item >= stage->packing[number + 1]) number++;
+    const struct operation *op = stage->operations + number;
+    int64_t width = packed_at_once(op), j0 = (item - stage->packing[number]) * width;
+    int64_t columns = smaller(width, op->n - j0);
+    const float *b = b_of(op, stage->member) + j0 * op->b_col;
 #ifdef HAVE_BFLOAT16
-    else if (op->bfloat16)
-        bfloat16_product(op, member, a, b, workspace);
+    if (kernel_of(op) == BFLOAT16) {
+        int64_t deep = padded(op->k, 32) / 32;
+        struct tile *to = (struct tile *)stage->right[number] + j0 / 16 * deep;
+        pack_tiles(b, op->b_col, op->b_row, columns, op->k, 0, to);
+        return;
+    }
 #endif
-    else if (op->n <= FEW && op->a_col == 1 && op->b_row == 1)
-        float32_dots(op, member, a, b);
-    else
-        float32_product(op, member, a, b, workspace);
+    pack_panel(b, op->b_row, op->b_col, op->k, columns, width, (float *)stage->right[number] + j0 * op->k);
+}
+
+static void stage_item(void *context, int64_t item, int thread)
+{
+    const struct stage *stage = context;
+    int chain = 0;
+    while (item >= stage->item[chain + 1]) chain++;
+    int64_t from = (item - stage->item[chain]) * stage->height[chain];
+#ifdef HAVE_TILES
+    int tiles = 0;
+#endif
+    for (int number = stage->first[chain]; number < stage->first[chain + 1]; number++) {
+        const struct operation *op = stage->operations + number;
+        int64_t to = smaller(op->m, from + stage->height[chain]);
+        switch (kernel_of(op)) {
+        case SUMS: column_sums(op, stage->member); break;
+        case DOTS: float32_dots(op, stage->member, from, to); break;
+        case FLOAT32:
+            float32_rows(op, stage->member, (const float *)stage->right[number], from, to);
+            break;
+#ifdef HAVE_BFLOAT16
+        case BFLOAT16:
+#ifdef HAVE_TILES
+            if (!tiles) configure_tiles();
+            tiles = 1;
+#endif
+            bfloat16_rows(op, stage->member, (const struct tile *)stage->right[number],
+                          (struct tile *)(stage->left + thread * stage->left_bytes), from, to);
+            break;
+#endif
+        }
+    }
+#ifdef HAVE_TILES
+    if (tiles) _tile_release();
+#endif
+}
+
+/* The operations from the first that need nothing of each other; returns how many were done. */
+static int run_stage(const struct operation *operations, int64_t count, int64_t member, char *workspace)
+{
+    struct stage stage = {.operations = operations, .member = member, .left = workspace};
+    for (; stage.count < count && stage.count < MOST_AT_ONCE; stage.count++) {
+        const struct operation *op = operations + stage.count;
+        if (stage.count > 0 && op->needs == EVERYTHING) break;
+        if (left_bytes(op) > stage.left_bytes) stage.left_bytes = left_bytes(op);
+    }
+    workspace += MOST_THREADS * stage.left_bytes;
+    for (int number = 0; number < stage.count; number++) {
+        const struct operation *op = operations + number;
+        int64_t width = packed_at_once(op), items = width ? padded(op->n, width) / width : 0;
+        stage.packing[number + 1] = stage.packing[number] + items;
+        stage.right[number] = workspace;
+        workspace += right_bytes(op);
+        if (number == 0 || op->needs == NOTHING) {
+            stage.first[stage.chains] = number;
+            stage.height[stage.chains++] = 0;
+        }
+        if (rows_at_once(op) > stage.height[stage.chains - 1])
+            stage.height[stage.chains - 1] = rows_at_once(op);
+    }
+    stage.first[stage.chains] = stage.count;
+    for (int chain = 0; chain < stage.chains; chain++) {
+        const struct operation *op = operations + stage.first[chain];
+        int64_t rows = op->finish == COLUMN_SUMS ? 1 : op->m;
+        stage.item[chain + 1] = stage.item[chain] + padded(rows, stage.height[chain]) / stage.height[chain];
+    }
+    share(pack_item, &stage, stage.packing[stage.count]);
+    share(stage_item, &stage, stage.item[stage.chains]);
+    return stage.count;
 }
 
 /* Run operations one after the other, all of them for one member before the next: what one leaves in the
  * cache, the next still finds there. The workspace is aligned to 64 bytes. */
 void run(const struct operation *operations, int64_t count, int64_t members, char *workspace)
 {
-    int tiles = 0;
-    for (int64_t i = 0; i < count; i++) tiles |= operations[i].bfloat16 != 0;
-#ifdef HAVE_TILES
-    if (tiles) configure_tiles();
-#endif
     for (int64_t member = 0; member < members; member++)
-        for (int64_t i = 0; i < count; i++) compute(operations + i, member, workspace);
-#ifdef HAVE_TILES
-    if (tiles) _tile_release();
-#else
-    (void)tiles;
-#endif
+        for (int64_t done = 0; done < count;)
+            done += run_stage(operations + done, count - done, member, workspace);
 }

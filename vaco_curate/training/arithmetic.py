@@ -14,24 +14,28 @@ from vaco_curate.errors import SettingsError
 from vaco_curate.stacked import float32_products
 
 Work = Callable[[], None]
+MOST_THREADS = 4
+"""Threads that share the rows of a minibatch; more were not measured."""
 
 
 @contextlib.contextmanager
 def training_arithmetic() -> Iterator[None]:
-    """Run torch on one CPU thread and in float32, as every training of ours does; restores what was set.
+    """Run torch on one CPU thread and in float32, the native library on a few; restores what was set.
 
-    One thread: the matrices of a minibatch are small. A second thread made an update 1.35 times as fast
-    on an idle machine of two cores, and 30 times as slow when another process held one of them: each of
-    an update's hundred parallel regions then waits for the scheduler.
+    One thread of torch's: the matrices of a minibatch are small, and each of an update's hundred parallel
+    regions would wait for the scheduler where another process holds a core. The native library shares rows
+    among threads in a way that waits for none that has not begun.
 
     Float32: the precision of the few products that may be lower is set around each (``StackedMLP``).
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    native.use_threads(min(threads, MOST_THREADS))
     try:
         with float32_products():
             yield
     finally:
+        native.use_threads(1)
         torch.set_num_threads(threads)
 
 
@@ -66,7 +70,7 @@ def arithmetic(device: torch.device, matmul_precision: str) -> str:
 
 @contextlib.contextmanager
 def side_by_side(pieces: int, threads: int) -> Iterator[Callable[[Sequence[Work]], None]]:
-    """Run independent pieces of work, each on one thread of its own where there are cores for them.
+    """Run independent pieces of work, each on a thread of its own where there are cores for them.
 
     Only with the native library: between its calls, threads share nothing of torch's settings but the
     precision of products, which it does not touch.
@@ -75,6 +79,7 @@ def side_by_side(pieces: int, threads: int) -> Iterator[Callable[[Sequence[Work]
     if workers < 2 or native.load() is None:
         yield _one_by_one
         return
+    native.use_threads(max(1, min(threads // workers, MOST_THREADS)))
     with ThreadPoolExecutor(workers, initializer=partial(torch.set_num_threads, 1)) as pool:
 
         def run_all(work: Sequence[Work]) -> None:

@@ -81,7 +81,7 @@ class BilevelUpdate:
         batch, members = batch_size, state.policy.members
         policy, scorer = state.policy, state.scorer
         self.features = scorer.flat.new_zeros(members, batch, scorer.sizes[0])
-        self.pairs = critic.flat.new_zeros(2 * members, batch, critic.sizes[0])
+        self.pairs = critic.flat.new_zeros(members, batch, critic.sizes[0])
         self.lower = CloningUpdate(policy, state.policy_optimizer, batch)
         # The backward passes of critic, policy and scorer follow each other, in the same memory where
         # their layers are of the same widths.
@@ -114,10 +114,10 @@ class BilevelUpdate:
 
         # Upper level, phi_t fixed: alpha descends J_pi(phi_t) through the step above.
         q_values = self._objective_gradient(batch.observation, noise)
-        alignment = self.lower.policy.per_example_products(batch.observation, self.direction)
+        alignment = self.lower.policy.per_example_products(self.direction)
         alignment /= self.lower.share
         self.scores.derivatives[-1][..., 0] = value_alignment_loss_gradient(weight, alignment)
-        self.scores.backward(self.features, self.state.scorer_optimizer.gradients[0])
+        self.scores.backward(self.state.scorer_optimizer.gradients[0])
         self.state.scorer_optimizer.step()
         if not measure:
             return {}
@@ -132,18 +132,15 @@ class BilevelUpdate:
 
     def _objective_gradient(self, observation: Tensor, noise: Tensor) -> Tensor:
         """Leave the gradient of J_pi at phi_t in ``direction``; returns the critics' values, (2, K, batch)."""
-        members, size, d = observation.shape
-        seen = observation + noise
-        action = torch.tanh(self.after.forward(seen))
-        pairs = self.pairs.view(2, members, size, -1)
-        pairs[..., :d], pairs[..., d:] = observation, action
-        q_values = self.q.forward(self.pairs).view(2, members, size)
+        action = torch.tanh(self.after.forward(observation + noise))
+        torch.cat([observation, action], dim=-1, out=self.pairs)
+        q_values = self.q.forward(self.pairs).view(2, *observation.shape[:2])
 
-        self.q.derivatives[-1].view(2, members, size).copy_(policy_objective_gradient(q_values))
+        self.q.derivatives[-1].view_as(q_values).copy_(policy_objective_gradient(q_values))
         self.q.backpropagate()
-        by_action = self.q.input_gradient(slice(d, None)).view(2, members, size, -1).sum(dim=0)
+        by_action = torch.add(*self.q.input_gradient(slice(observation.shape[-1], None)).chunk(2))
         torch.mul(by_action, tanh_gradient(action), out=self.after.derivatives[-1])
-        self.after.backward(seen, self.direction)
+        self.after.backward(self.direction)
         return q_values
 
 

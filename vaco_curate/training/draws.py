@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -44,6 +43,7 @@ class Draws:
     Attributes:
         rows: (BLOCK, K, batch) int64.
         noise: (BLOCK, K, batch, noise_width).
+        batches: BLOCK minibatches of (K, batch) rows, always in the same memory.
     """
 
     def __init__(
@@ -64,10 +64,8 @@ class Draws:
         device = candidates.device
         self.rows = torch.zeros(shape, dtype=torch.int64, device=device)
         self.noise = torch.zeros((*shape, noise_width), device=device)
-        # Rows in a mapped file come to a GPU block by block: a captured graph cannot wait for the host.
-        apart = source.values.device.type != device.type
-        width = source.values.shape[-1]
-        self._fetched = source.values.new_zeros((*shape, width), device=device) if apart else None
+        self._values = source.values.new_zeros((*shape, source.values.shape[-1]), device=device)
+        self.batches = [source.like(values) for values in self._values]
 
     def fill(self, block: int) -> None:
         """Draw block ``block``: the updates from ``block * BLOCK`` on."""
@@ -82,15 +80,13 @@ class Draws:
         if self.noise.shape[-1]:
             deviations = [self.deviation(update) for update in range(block * BLOCK, (block + 1) * BLOCK)]
             self.noise *= self.noise.new_tensor(deviations).view(-1, 1, 1, 1)
-        if self._fetched is not None:
-            rows = self.source.values.index_select(0, self.rows.flatten().to(self.source.values.device))
-            self._fetched.copy_(rows.view_as(self._fetched))
+        self.fetch()
 
-    def batch(self, number: int) -> Rows:
-        """The minibatches of an update of the block, (K, batch) rows."""
-        if self._fetched is None:
-            return self.source.take(self.rows[number])
-        return replace(self.source, values=self._fetched[number])
+    def fetch(self) -> None:
+        """Fill the minibatches with the drawn rows, which may lie in a mapped file."""
+        source = self.source.values
+        taken = source.index_select(0, self.rows.flatten().to(source.device))
+        self._values.copy_(taken.view_as(self._values))
 
     def _drawn(self, member: int, shape: tuple[int, int], generator: torch.Generator) -> Tensor:
         """Positions among the candidates."""

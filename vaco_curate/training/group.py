@@ -25,7 +25,7 @@ from vaco_curate.training.bilevel_phase import (
     noise_at,
 )
 from vaco_curate.training.draws import Draws
-from vaco_curate.training.loop import Part, Update, Updates
+from vaco_curate.training.loop import Part, Updates
 from vaco_curate.training.settings import TrainSettings
 from vaco_curate.training.settling import SAMPLE_ROWS, Settling
 from vaco_curate.training.value_phase import ValueState, ValueUpdate, create_value_state
@@ -72,13 +72,13 @@ class Group:
 
     def value_part(self) -> Part:
         """This group's part in the value phase."""
-        value_update = ValueUpdate(self.value_state, self.settings.value)
-
-        def update(batch: Rows, _drawn: Tensor, _noise: Tensor, measure: bool) -> dict[str, Tensor]:
-            return value_update(batch, measure=measure)
-
         learnable = torch.from_numpy(np.flatnonzero(self.data.is_learnable)).to(self._device)
         draws = Draws(self.rows, self.seeds, VALUE, learnable, self.settings.value.batch_size)
+        value_update = ValueUpdate(self.value_state, self.settings.value)
+
+        def update(number: int, measure: bool) -> dict[str, Tensor]:
+            return value_update(draws.batches[number], measure=measure)
+
         return Part(self.value_state, Updates(update, draws), self.value_settling, self.value_signals)
 
     def bilevel_part(self) -> Part:
@@ -93,8 +93,23 @@ class Group:
             noise_width=self.rows.observation_size,
             deviation=partial(noise_at, settings),
         )
-        updates = Updates(self._bilevel_update(), draws)
-        return Part(self.bilevel_state, updates, self.bilevel_settling, self.bilevel_signals)
+        state = self.bilevel_state
+        q_value = self._q_values()  # once: the critics are frozen
+        state.standardize_by(q_value)
+        q_input = state.standardized(q_value).flatten()
+        first_row = torch.arange(len(self.seeds), device=self._device).unsqueeze(-1) * len(self)
+        drawn_q_input = torch.zeros(draws.rows.shape, device=self._device)
+        bilevel_update = BilevelUpdate(state, self.value_state.critic, settings.batch_size)
+
+        def drawn() -> None:
+            drawn_q_input.copy_(q_input[draws.rows + first_row])
+
+        def update(number: int, measure: bool) -> dict[str, Tensor]:
+            batch, noise = draws.batches[number], draws.noise[number]
+            return bilevel_update(batch, drawn_q_input[number], noise, measure=measure)
+
+        updates = Updates(update, draws, drawn=drawn)
+        return Part(state, updates, self.bilevel_settling, self.bilevel_signals)
 
     def value_signals(self) -> Tensor:
         """What the value phase hands on, for watched rows: Q(s, a) and the advantage of the trajectory.
@@ -138,30 +153,14 @@ class Group:
         """Their rows."""
         return torch.from_numpy(self._watched_paths.rows()).to(self._device)
 
-    def _bilevel_update(self) -> Update:
-        """Q(s, a) of every row by the frozen critics is computed once."""
-        state = self.bilevel_state
-        q_value = self._q_values()
-        state.standardize_by(q_value)
-        q_input = state.standardized(q_value).flatten()
-        members = torch.arange(len(self.seeds), device=self._device).unsqueeze(-1) * len(self)
-        bilevel_update = BilevelUpdate(state, self.value_state.critic, self.settings.bilevel.batch_size)
-
-        def update(batch: Rows, drawn: Tensor, noise: Tensor, measure: bool) -> dict[str, Tensor]:
-            taken = q_input.index_select(0, (drawn + members).flatten()).view(drawn.shape)
-            return bilevel_update(batch, taken, noise, measure=measure)
-
-        return update
-
     def _q_values(self) -> Tensor:
         """Q(s, a) of every row by every member, (K, n), on the training device."""
-        critics, members, parts = self.value_state.critic, len(self.seeds), []
+        critics, parts = self.value_state.critic, []
         chunk_pass, height = None, 0
         for chunk in torch.split(self.rows.pair, CHUNK):
             if chunk_pass is None or len(chunk) != height:
                 chunk_pass, height = forward_only(critics, len(chunk)), len(chunk)
-            twins = chunk_pass.forward(chunk.to(self._device).expand(2 * members, -1, -1))
-            parts.append(twins.view(2, members, -1).amin(dim=0))
+            parts.append(torch.minimum(*chunk_pass.forward(chunk.to(self._device)[None])[..., 0].chunk(2)))
         return torch.cat(parts, dim=-1)
 
 

@@ -11,15 +11,13 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from vaco_curate.batches import Rows
 from vaco_curate.training.draws import BLOCK, Draws
 from vaco_curate.training.settings import MEASURE_EVERY
 from vaco_curate.training.settling import LOOKS_TO_SETTLE, Settling
 
 Metrics = dict[str, Any]
-Update = Callable[[Rows, Tensor, Tensor, bool], dict[str, Tensor]]
-"""One update from its minibatches, the numbers of their rows (K, batch) and noise (K, batch, width); gives
-metrics of (K,) each if asked."""
+Update = Callable[[int, bool], dict[str, Tensor]]
+"""The update of this number within the block that is drawn; gives metrics of (K,) each if asked."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +52,19 @@ class Updates:
     short that launching them one by one would take longer than running them.
 
     Args:
+        drawn: called when a block is drawn, before its updates.
         before: called with the first update of what is run next, at least once for every block.
     """
 
     def __init__(
-        self, update: Update, draws: Draws, before: Callable[[int], None] = lambda update: None
+        self,
+        update: Update,
+        draws: Draws,
+        *,
+        drawn: Callable[[], None] = lambda: None,
+        before: Callable[[int], None] = lambda update: None,
     ) -> None:
-        self.update, self.draws, self.before = update, draws, before
+        self.update, self.draws, self.drawn, self.before = update, draws, drawn, before
         self.names: list[str] = []
         self.sums: Tensor | None = None
         self.graph: torch.cuda.CUDAGraph | None = None
@@ -72,6 +76,7 @@ class Updates:
             end = min(BLOCK, begin + last - first)
             self.before(first)
             self.draws.fill(block)
+            self.drawn()
             if self.draws.rows.is_cuda and end - begin == BLOCK:
                 self._replay()
             else:
@@ -91,8 +96,7 @@ class Updates:
     def _run_block(self, begin: int, end: int) -> None:
         for number in range(begin, end):
             measure = number % MEASURE_EVERY == 0
-            draws = self.draws
-            metrics = self.update(draws.batch(number), draws.rows[number], draws.noise[number], measure)
+            metrics = self.update(number, measure)
             if not measure:
                 continue
             values = list(metrics.values())

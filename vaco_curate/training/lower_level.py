@@ -39,6 +39,6 @@ class CloningUpdate:
         torch.div(weight, weight.shape[-1], out=self.share).clamp_min_(SMALLEST_SHARE)
         derivative = cloning_errors_gradient(predicted, action).mul_(tanh_gradient(predicted))
         torch.mul(derivative, self.share.unsqueeze(-1), out=self.policy.derivatives[-1])
-        self.policy.backward(observation, self.optimizer.gradients[0])
+        self.policy.backward(self.optimizer.gradients[0])
         self.optimizer.step()
         return predicted

@@ -10,7 +10,7 @@ from torch import Tensor
 from vaco_curate.batches import Rows
 from vaco_curate.gradients import expectile_loss_gradient
 from vaco_curate.losses import bellman_target, expectile_loss
-from vaco_curate.passes import backward_rows, forward_only, new_pass
+from vaco_curate.passes import forward_only, new_pass
 from vaco_curate.stacked import StackedMLP
 from vaco_curate.training.optim import Adam
 from vaco_curate.training.settings import ValueSettings
@@ -41,9 +41,8 @@ def create_value_state(value: StackedMLP, critic: StackedMLP, settings: ValueSet
 class ValueUpdate:
     """One IQL update of all members: V towards an expectile of Q, then Q towards r + discount * V(s').
 
-    The same numbers as ``reference.value_step``, without its repetitions: V sees s and s' in one
-    pass, both critics share every product, and Q's own forward pass does not wait for V's update, which it
-    does not depend on. Buffers are made once.
+    The same numbers as ``reference.value_step``: both critics share every product, and buffers are made
+    once.
 
     Attributes:
         advantage: (K, batch), min Q(s, a) of the target critics less V(s), before the last update.
@@ -52,39 +51,35 @@ class ValueUpdate:
     def __init__(self, state: ValueState, settings: ValueSettings) -> None:
         self.state, self.settings = state, settings
         batch, members = settings.batch_size, state.value.members
-        self.states = state.value.flat.new_zeros(members, 2 * batch, state.value.sizes[0])
-        self.pairs = state.critic.flat.new_zeros(2 * members, batch, state.critic.sizes[0])
         self.target_critic = forward_only(state.target_critic, batch)
+        self.next_value = forward_only(state.value, batch)
         self.critic = new_pass(state.critic, batch)
         # V is done before the critics begin: they take turns in the same memory.
-        derivatives = self.critic.derivatives
-        layers = [layer.view(members, 2 * batch, -1) for layer in self.critic.layers]
-        self.both_values = new_pass(state.value, 2 * batch, layers=layers, derivatives=())
-        own = [derivative[:members] for derivative in derivatives]
-        self.value = backward_rows(self.both_values, slice(batch, None), own)
+        layers = [layer[:members] for layer in self.critic.layers]
+        self.value = new_pass(
+            state.value, batch, layers=layers, derivatives=[d[:members] for d in self.critic.derivatives]
+        )
 
     def __call__(self, batch: Rows, *, measure: bool = True) -> dict[str, Tensor]:
         """Update the state; metrics, if ``measure``, are (K,) each."""
         state, settings = self.state, self.settings
-        size, members = settings.batch_size, state.value.members
-        self.states[:, :size] = batch.next_observation
-        self.states[:, size:] = batch.observation
-        self.pairs.view(2, members, size, -1).copy_(batch.pair)
-
-        q_value = self.target_critic.forward(self.pairs).view(2, members, size).amin(dim=0)
-        values = self.both_values.forward(self.states)[..., 0]
-        next_value, value = values[:, :size].clone(), values[:, size:]
-        error = self.advantage = q_value - value
-        mean_value = value.mean(dim=-1) if measure else value
-
         value_gradient, critic_gradient = state.optimizer.gradients
-        self.value.derivatives[-1][..., 0] = expectile_loss_gradient(error, settings.expectile)
-        self.value.backward(self.states[:, size:], value_gradient)
 
+        q_value = torch.minimum(*self.target_critic.forward(batch.pair)[..., 0].chunk(2))
+        next_value = self.next_value.forward(batch.next_observation)[..., 0]
         target = bellman_target(batch.reward, settings.discount, batch.terminated, next_value)
-        q_error = self.critic.forward(self.pairs).view(2, members, size) - target
-        torch.mul(q_error, 2.0 / size, out=self.critic.derivatives[-1].view(2, members, size))
-        self.critic.backward(self.pairs, critic_gradient)
+
+        value = self.value.forward(batch.observation)[..., 0]
+        mean_value = value.mean(dim=-1) if measure else value
+        error = self.advantage = q_value - value
+        self.value.derivatives[-1][..., 0] = expectile_loss_gradient(error, settings.expectile)
+        self.value.backward(value_gradient)
+
+        predictions = self.critic.forward(batch.pair)[..., 0].view(2, *target.shape)
+        q_error = predictions - target
+        derivative = self.critic.derivatives[-1].view_as(q_error)
+        torch.mul(q_error, 2.0 / settings.batch_size, out=derivative)
+        self.critic.backward(critic_gradient)
 
         state.optimizer.step()
         state.target_critic.flat.lerp_(state.critic.flat, settings.polyak)
