@@ -51,7 +51,6 @@ class Pass:
             if buffers and [tuple(buffer.shape) for buffer in buffers] != shapes:
                 raise ValueError(f"buffers of shapes {[tuple(b.shape) for b in buffers]}, not {shapes}")
         self.layers, self.derivatives = list(layers), list(derivatives)
-        self.transposed = [derivative.transpose(1, 2) for derivative in self.derivatives]
         self.inputs = self.layers[0][..., :0]
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -87,9 +86,9 @@ class Pass:
         """``backpropagate``, and fill the gradient by the parameters, summed over the batch."""
         self.backpropagate()
         inputs = self.inputs
-        for number, transposed in enumerate(self.transposed):
-            self._multiply(number, transposed, inputs, gradient.weight[number])
-            torch.sum(self.derivatives[number], dim=1, keepdim=True, out=gradient.bias[number])
+        for number, derivative in enumerate(self.derivatives):
+            self._multiply(number, *self._weight_factors(number, inputs), _in_rows(gradient, number))
+            torch.sum(derivative, dim=1, keepdim=True, out=gradient.bias[number])
             inputs = self.layers[number]
 
     def input_gradient(self, columns: slice) -> Tensor:
@@ -112,6 +111,13 @@ class Pass:
             inputs = self.layers[number]
         return total
 
+    def _weight_factors(self, number: int, below: Tensor) -> tuple[Tensor, Tensor]:
+        """Whose product is the gradient by a layer's weights as they lie, summed over the batch."""
+        derivative = self.derivatives[number]
+        if number == len(self.layers) - 1:
+            return derivative.transpose(1, 2), below
+        return below.transpose(1, 2), derivative
+
     def _is_hidden(self, number: int) -> bool:
         """Whether a layer's product is between hidden layers, and may use the lower precision."""
         return 0 < number < len(self.layers) - 1
@@ -125,6 +131,11 @@ class Pass:
             torch.sum(left * right.transpose(1, 2), dim=-1, keepdim=True, out=out)
         else:
             torch.bmm(left, right, out=out)
+
+
+def _in_rows(stack: StackedMLP, number: int) -> Tensor:
+    """A layer's weights as they lie."""
+    return (stack.weight if number == len(stack.weight) - 1 else stack.weight_transposed)[number]
 
 
 _where_active = torch.ops.aten.threshold_backward.grad_input
@@ -163,7 +174,7 @@ class NativePass(Pass):
         if program is None:
             operations = self._backward_operations() + self._gradient_operations(gradient)
             program = self._remember("backward", id(gradient), operations, gradient)
-        native.point_right(program.operations[len(self.layers) - 1], self.inputs)
+        native.point_left(program.operations[len(self.layers) - 1], self.inputs.transpose(1, 2))
         program()
 
     def input_gradient(self, columns: slice) -> Tensor:
@@ -235,9 +246,8 @@ class NativePass(Pass):
     def _gradient_operations(self, gradient: StackedMLP) -> list[native.Operation]:
         weights = [
             native.product(
-                self.transposed[number],
-                below,
-                gradient.weight[number],
+                *self._weight_factors(number, below),
+                _in_rows(gradient, number),
                 native.STORE,
                 needs=native.NOTHING if number else native.EVERYTHING,
                 bfloat16=self._lower(number),

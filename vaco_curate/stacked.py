@@ -26,7 +26,8 @@ class StackedMLP:
 
     Attributes:
         flat: every parameter, (count,).
-        weight: views of ``flat``, (M, outputs, inputs) for each layer, as in ``nn.Linear``.
+        weight: views of ``flat``, (M, outputs, inputs) for each layer, as in ``nn.Linear``. All but the last
+            lie there transposed, in the rows in which a forward product reads them.
         bias: likewise, (M, 1, outputs).
         weight_transposed: views, (M, inputs, outputs).
     """
@@ -51,7 +52,10 @@ class StackedMLP:
         rest = self.flat
         for fan_in, fan_out in shapes:
             weights, both = members * fan_out * fan_in, members * fan_out * (fan_in + 1)
-            self.weight.append(rest[:weights].view(members, fan_out, fan_in))
+            if len(self.weight) < len(shapes) - 1:
+                self.weight.append(rest[:weights].view(members, fan_in, fan_out).transpose(1, 2))
+            else:
+                self.weight.append(rest[:weights].view(members, fan_out, fan_in))
             self.bias.append(rest[weights:both].view(members, 1, fan_out))
             rest = rest[both:]
         self.weight_transposed = [weight.transpose(1, 2) for weight in self.weight]
@@ -83,7 +87,7 @@ class StackedMLP:
         members = sum(stack.members for stack in stacks)
         result = cls(members, first.sizes, device=first.flat.device, dtype=first.flat.dtype)
         for into, *parts in zip(result.weight, *(stack.weight for stack in stacks), strict=True):
-            torch.cat(parts, out=into)
+            into.copy_(torch.cat(parts))
         for into, *parts in zip(result.bias, *(stack.bias for stack in stacks), strict=True):
             torch.cat(parts, out=into)
         return result

@@ -17,7 +17,7 @@ from vaco_curate.networks import TwinCritic
 from vaco_curate.paths import LONGEST_PATH, Paths
 from vaco_curate.scaling import fit_scaling
 from vaco_curate.stacked import StackedMLP
-from vaco_curate.training import train
+from vaco_curate.training import checkpoint, train
 from vaco_curate.training.bilevel_phase import noise_at
 from vaco_curate.training.checkpoint import load_checkpoint, save_checkpoint
 from vaco_curate.training.group import Group, create_states
@@ -162,6 +162,16 @@ def test_a_checkpoint_holds_every_field_of_a_state(tmp_path):
         for field in dataclasses.fields(state):
             mine, loaded = (tensors_of(getattr(s, field.name)) for s in (state, fresh[name]))
             assert all(torch.equal(a, b) for a, b in zip(mine, loaded, strict=True)), field.name
+
+
+def test_a_checkpoint_of_other_parameter_vectors_is_refused(tmp_path, monkeypatch):
+    kept = states(5, tiny_settings())
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "LAYOUT", "1")
+        save_checkpoint(tmp_path / "c.safetensors", kept, {})
+    with pytest.raises(RunError, match="cannot be used") as raised:
+        load_checkpoint(tmp_path / "c.safetensors", kept)
+    assert "another version" in str(raised.value)
 
 
 def tensors_of(value):

@@ -77,6 +77,7 @@ typedef float lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias
 typedef int32_t lanes_mask __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 #define COLUMNS (VECTORS * LANES)
+#define DIRECT 64                 /* columns, at least, that are read where they lie */
 #define FEW 4                     /* columns that are computed as products of rows */
 #define TILE 32                   /* rows and columns of a bfloat16 block, and its depth */
 
@@ -214,7 +215,8 @@ static inline __attribute__((always_inline)) void block(int finish, int rows, in
     }
 
 /* How a float32 product is cut: registers and columns of a panel, rows that are done at once, and whether B is
- * read where it lies, since it lies as it should and is read a few times only. */
+ * read where it lies: its columns lie one after the other, and its rows are read in whole pieces of a size
+ * that the cache keeps beside each other, or a few times only. */
 struct cut {
     int vectors, rows, direct;
     int64_t width;
@@ -225,7 +227,7 @@ static struct cut cut_of(const struct operation *op)
     struct cut cut = {.vectors = op->n <= LANES ? 1 : VECTORS};
     cut.rows = cut.vectors == 1 ? NARROW_ROWS : ROWS;
     cut.width = cut.vectors * LANES;
-    cut.direct = op->b_col == 1 && op->n % cut.width == 0 && op->m <= cut.rows;
+    cut.direct = op->b_col == 1 && op->n % cut.width == 0 && (cut.width >= DIRECT || op->m <= cut.rows);
     return cut;
 }
 

@@ -18,6 +18,9 @@ from vaco_curate.files import write_atomically
 from vaco_curate.stacked import StackedMLP
 from vaco_curate.training.optim import Adam
 
+LAYOUT = "2"
+"""How parameters lie in their vectors (``StackedMLP``); raised when that changes."""
+
 
 def save_checkpoint(path: Path, states: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
     """Write all states and JSON-able facts to ``path`` in one atomic replacement."""
@@ -32,7 +35,7 @@ def save_checkpoint(path: Path, states: Mapping[str, Any], facts: Mapping[str, A
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     # Written by Python rather than by safetensors, so that a full disk shows as an OSError.
-    write_atomically(path, to_bytes(tensors, metadata={"facts": json.dumps(facts)}))
+    write_atomically(path, to_bytes(tensors, metadata={"facts": json.dumps(facts), "layout": LAYOUT}))
 
 
 def load_checkpoint(path: Path, states: Mapping[str, Any]) -> dict[str, Any]:
@@ -69,7 +72,10 @@ def read_facts(path: Path) -> dict[str, Any]:
 
 def _facts(path: Path) -> dict[str, Any]:
     with safe_open(path, framework="pt") as file:
-        facts: dict[str, Any] = json.loads(file.metadata()["facts"])
+        metadata = file.metadata()
+    if metadata.get("layout") != LAYOUT:
+        raise ValueError("another version of vaco-curate wrote it")
+    facts: dict[str, Any] = json.loads(metadata["facts"])
     return facts
 
 
