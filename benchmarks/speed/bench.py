@@ -23,7 +23,9 @@ ROOT = HERE.parents[1]
 RESULTS = HERE.parent / "results" / "bench.json"
 PAGE = ROOT / "docs" / "performance.md"
 PHASES = ("value", "bilevel")
+PRECISIONS = {"medium": "default precision", "highest": "float32 everywhere"}
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+COUNTS = sorted({1, CORES})
 MEMBERS = (2, 4, 8)
 
 
@@ -44,64 +46,37 @@ def measure(name: str, cores: int, **options: Any) -> dict[str, float]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def best(rounds: list[dict[str, float]]) -> float:
-    return max(result["updates_per_second"] for result in rounds)
+Key = tuple[str, str, int]
+"""What was measured: a name, the precision, and on how many cores."""
 
 
 def phase_facts(phase: str, rounds: int, seconds: float, console: Console) -> dict[str, Any]:
-    """Everything measured about one phase."""
-    jobs: dict[str, tuple[str, int, dict[str, Any]]] = {
-        "ours": ("ours", 1, {"precision": "medium", "members": 1, "threads": 1}),
-        "ours_float32": ("ours", 1, {"precision": "highest", "members": 1, "threads": 1}),
-        "eager_one_core": ("eager", 1, {"threads": 1, "precision": "highest"}),
-        "eager_all_cores": ("eager", CORES, {"threads": CORES, "precision": "highest"}),
-        "eager_bfloat16": ("eager", CORES, {"threads": CORES, "precision": "medium"}),
-        "jax_one_core": ("jax", 1, {}),
-        "jax_all_cores": ("jax", CORES, {}),
-    }
-    jobs |= {
-        f"members_{count}": ("ours", 1, {"precision": "medium", "members": count, "threads": 1})
-        for count in MEMBERS
-    }
-    jobs["members_4_all_cores"] = ("ours", CORES, {"precision": "medium", "members": 4, "threads": CORES})
-    results: dict[str, list[dict[str, float]]] = {name: [] for name in jobs}
-    limits: dict[str, list[dict[str, float]]] = {"medium": [], "highest": []}
+    """Rates of one phase: each way to compute it in either precision, on one core and on all."""
+    jobs: dict[Key, tuple[str, dict[str, Any]]] = {}
+    for precision in PRECISIONS:
+        options: dict[str, Any] = {"phase": phase, "precision": precision}
+        for cores in COUNTS:
+            jobs["limit", precision, cores] = ("limit", options | {"threads": cores})
+            timed = options | {"seconds": seconds}
+            jobs["JAX", precision, cores] = ("jax", timed)
+            threads = timed | {"threads": cores}
+            jobs["eager torch", precision, cores] = ("eager", threads)
+            jobs["ours", precision, cores] = ("ours", threads | {"members": 1})
+            if precision == "medium":
+                for count in MEMBERS:
+                    jobs[f"{count} members", precision, cores] = ("ours", threads | {"members": count})
+    rate: dict[Key, float] = {}
     for number in range(rounds):
-        for name, (worker, cores, options) in jobs.items():
-            console.print(f"round {number + 1}/{rounds}, {phase} phase: {name}", style="dim")
-            results[name].append(measure(worker, cores, phase=phase, seconds=seconds, **options))
-        for precision, found in limits.items():
-            found.append(measure("limit", 1, phase=phase, threads=1, precision=precision))
-    rate = {name: best(found) for name, found in results.items()}
-    eager = max(rate["eager_one_core"], rate["eager_all_cores"])
-    jax = max(rate["jax_one_core"], rate["jax_all_cores"])
-    limit = {precision: best(found) for precision, found in limits.items()}
-    return {
-        "updates_per_second": rate["ours"],
-        "ratio_to_eager": rate["ours"] / eager,
-        "ratio_to_eager_one_core": rate["ours"] / rate["eager_one_core"],
-        "ratio_to_eager_bfloat16": rate["ours"] / rate["eager_bfloat16"],
-        "ratio_to_jax": rate["ours"] / jax,
-        "ratio_to_jax_one_core": rate["ours"] / rate["jax_one_core"],
-        "fraction_of_limit": rate["ours"] / limit["medium"],
-        "operations_per_update": limits["medium"][0]["operations"],
-        "float32": {
-            "updates_per_second": rate["ours_float32"],
-            "ratio_to_eager": rate["ours_float32"] / eager,
-            "ratio_to_jax": rate["ours_float32"] / jax,
-            "ratio_to_eager_one_core": rate["ours_float32"] / rate["eager_one_core"],
-            "ratio_to_jax_one_core": rate["ours_float32"] / rate["jax_one_core"],
-            "fraction_of_limit": rate["ours_float32"] / limit["highest"],
-        },
-        "cost_of_members": {str(count): rate["ours"] / (count * rate[f"members_{count}"]) for count in MEMBERS}
-        | {"4, all cores": rate["ours"] / (4 * rate["members_4_all_cores"])},
-        "all": {"rates": rate, "limits": limit},
-    }
+        for key, (worker, options) in jobs.items():
+            console.print(f"round {number + 1}/{rounds}, {phase} phase: {key}", style="dim")
+            found = measure(worker, key[2], **options)["updates_per_second"]
+            rate[key] = max(found, rate.get(key, 0.0))
+    return {", ".join(map(str, key)): found for key, found in rate.items()}
 
 
 def machine() -> dict[str, Any]:
-    facts = Path("/proc/cpuinfo")
-    names = [line.split(":")[1].strip() for line in facts.read_text().splitlines() if "model name" in line]
+    info = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.split(":")[1].strip() for line in info if "model name" in line]
     from vaco_curate import native
 
     return {
@@ -110,35 +85,43 @@ def machine() -> dict[str, Any]:
         "torch": torch.__version__,
         "native_library": native.load() is not None,
         "bfloat16": native.multiplies_bfloat16(),
+        "features": _features(info),
     }
+
+
+def _features(info: list[str]) -> list[str]:
+    """What decides the speed of products, of what the processor says it has."""
+    flags = [line.split(":")[1] for line in info if line.startswith("flags")]
+    known = ("avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16")
+    return [name for name in known if flags and name in flags[0].split()]
 
 
 def tables(facts: dict[str, Any]) -> str:
     """The results as Markdown."""
-    phases = [facts[f"{phase}_phase"] for phase in PHASES]
-    rows = [
-        ("updates/s", "updates_per_second", "{:,.0f}"),
-        ("over eager torch in float32, the faster of one and all cores", "ratio_to_eager", "{:.2f}x"),
-        ("over eager torch in float32, one core", "ratio_to_eager_one_core", "{:.2f}x"),
-        ("over eager torch with bfloat16 products, all cores", "ratio_to_eager_bfloat16", "{:.2f}x"),
-        ("over JAX in float32, the faster of one and all cores", "ratio_to_jax", "{:.2f}x"),
-        ("over JAX in float32, one core", "ratio_to_jax_one_core", "{:.2f}x"),
-        ("of the matrix-product limit", "fraction_of_limit", "{:.0%}"),
-    ]
-    head = "| {} | value phase | bi-level phase |"
-    lines = [head.format("**default precision**, one training on one core"), "|---|---|---|"]
-    for label, key, form in rows:
-        lines.append(f"| {label} | " + " | ".join(form.format(phase[key]) for phase in phases) + " |")
-    lines += ["", head.format("**float32 everywhere**, one training on one core"), "|---|---|---|"]
-    for label, key, form in rows:
-        if key in phases[0]["float32"]:
-            cells = (form.format(phase["float32"][key]) for phase in phases)
-            lines.append(f"| {label} | " + " | ".join(cells) + " |")
-    lines += ["", "| K members, cost over K single trainings | value phase | bi-level phase |", "|---|---|---|"]
-    lines += [
-        f"| {count} | " + " | ".join(f"{phase['cost_of_members'][count]:.2f}" for phase in phases) + " |"
-        for count in phases[0]["cost_of_members"]
-    ]
+    columns = [(phase, cores) for phase in PHASES for cores in COUNTS]
+    names = {"value": "value phase", "bilevel": "bi-level phase"}
+    heads = [f"{names[phase]}, {'one core' if cores == 1 else f'{cores} cores'}" for phase, cores in columns]
+    lines = []
+    for precision, words in PRECISIONS.items():
+        lines += [_row(f"**{words}**, one training", heads), "|---" * (len(columns) + 1) + "|"]
+        ours = [facts[phase][f"ours, {precision}, {cores}"] for phase, cores in columns]
+        lines.append(_row("updates/s", [f"{rate:,.0f}" for rate in ours]))
+        for name, label, form in (
+            ("JAX", "over JAX", "{:.2f}x"),
+            ("eager torch", "over eager torch", "{:.2f}x"),
+            ("limit", "of the matrix-product limit", "{:.0%}"),
+        ):
+            others = [facts[phase][f"{name}, {precision}, {cores}"] for phase, cores in columns]
+            ratios = (own / other for own, other in zip(ours, others, strict=True))
+            lines.append(_row(label, [form.format(ratio) for ratio in ratios]))
+        lines.append("")
+    lines += [_row("K members, cost over K single trainings", heads), "|---" * (len(columns) + 1) + "|"]
+    for count in MEMBERS:
+        costs = (
+            facts[phase][f"ours, medium, {cores}"] / (count * facts[phase][f"{count} members, medium, {cores}"])
+            for phase, cores in columns
+        )
+        lines.append(_row(str(count), [f"{cost:.2f}" for cost in costs]))
     scoring = facts["scoring"]
     lines += ["", "| applying a scorer, all cores | rows/s | of the matrix-product limit |", "|---|---|---|"]
     lines += [
@@ -150,6 +133,10 @@ def tables(facts: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _row(label: str, cells: list[str]) -> str:
+    return f"| {label} | " + " | ".join(cells) + " |"
+
+
 def write_page(text: str, facts: dict[str, Any]) -> None:
     """Put the tables between the page's markers."""
     begin, end = "<!-- bench: begin -->", "<!-- bench: end -->"
@@ -157,10 +144,8 @@ def write_page(text: str, facts: dict[str, Any]) -> None:
     before, rest = page.split(begin)
     after = rest.split(end)[1]
     where = facts["machine"]
-    bfloat16 = "with" if where["bfloat16"] else "without"
-    caption = (
-        f"*{where['processor']}, {where['cores']} cores, {bfloat16} bfloat16 products; torch {where['torch']}.*"
-    )
+    has = ", ".join(where["features"]) or "no features known"
+    caption = f"*{where['processor']}, {where['cores']} cores ({has}); torch {where['torch']}.*"
     PAGE.write_text(f"{before}{begin}\n{caption}\n\n{text}\n{end}{after}")
 
 
@@ -173,7 +158,7 @@ def main(rounds: int, seconds: float, page: bool) -> None:
     console = Console(stderr=True)
     measure("check", 1)
     facts: dict[str, Any] = {"machine": machine()}
-    facts |= {f"{phase}_phase": phase_facts(phase, rounds, seconds, console) for phase in PHASES}
+    facts |= {phase: phase_facts(phase, rounds, seconds, console) for phase in PHASES}
     scored = [measure("scoring", CORES, threads=CORES) for _ in range(rounds)]
     facts["scoring"] = {
         kind: max((found[kind] for found in scored), key=lambda result: result["fraction_of_limit"])
