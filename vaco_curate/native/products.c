@@ -232,7 +232,8 @@ static struct cut cut_of(const struct operation *op)
 }
 
 /* Rows `from` to `to`. */
-static void float32_rows(const struct operation *op, int64_t member, const float *packed, int64_t from, int64_t to)
+static void float32_rows(const struct operation *op, int64_t member, const float *packed, int64_t from,
+                         int64_t to)
 {
     const float *a = a_of(op, member), *b = b_of(op, member);
     struct cut cut = cut_of(op);
@@ -526,10 +527,25 @@ static void *help(void *number)
     return NULL;
 }
 
+/* A forked process has none of the threads, and perhaps a lock that one of them held. */
+static void forget_helpers(void)
+{
+    pool.lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+    pool.wake = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
+    atomic_store(&pool.in_use, 0);
+    atomic_store(&pool.sleeping, 0);
+    atomic_store(&pool.wanted, 0);
+    pool.started = 0;
+}
+
+static void watch_forks(void) { pthread_atfork(NULL, NULL, forget_helpers); }
+
 /* Let this many threads, the caller's included, share the rows from now on. */
 void use_threads(int threads)
 {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
     int wanted = threads > MOST_THREADS ? MOST_THREADS - 1 : threads - 1;
+    pthread_once(&once, watch_forks);
     pthread_mutex_lock(&pool.lock);
     while (pool.started < wanted) {
         pthread_t thread;
@@ -725,6 +741,7 @@ static void stage_item(void *context, int64_t item, int thread)
 {
     const struct stage *stage = context;
     int chain = 0;
+    (void)thread; /* for bfloat16 alone */
     while (item >= stage->item[chain + 1]) chain++;
     int64_t from = (item - stage->item[chain]) * stage->height[chain];
 #ifdef HAVE_TILES
