@@ -148,7 +148,7 @@ class NativePass(Pass):
     def __init__(self, stack: StackedMLP, batch: int, **buffers: Sequence[Tensor] | None) -> None:
         super().__init__(stack, batch, **buffers)
         self.lower = stack.hidden_precision == "medium" and native.multiplies_bfloat16()
-        self._programs: dict[tuple[str, int], native.Program] = {}
+        self._programs: dict[tuple[str, object], native.Program] = {}
         self._total = torch.zeros_like(self.layers[-1][..., :1])
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -179,7 +179,7 @@ class NativePass(Pass):
 
     def input_gradient(self, columns: slice) -> Tensor:
         """As ``Pass.input_gradient``; the result is valid until the next call."""
-        key = columns.start or 0
+        key = columns.start or 0, columns.stop
         program = self._programs.get(("inputs", key))
         if program is None:
             weight = self.stack.weight[0][:, :, columns]
@@ -202,7 +202,7 @@ class NativePass(Pass):
         return total[..., 0].clone()
 
     def _remember(
-        self, kind: str, key: int, operations: list[native.Operation], tensors: object = None
+        self, kind: str, key: object, operations: list[native.Operation], tensors: object = None
     ) -> native.Program:
         program = self._programs[kind, key] = native.Program(operations, self.stack.members, tensors)
         return program
