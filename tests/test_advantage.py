@@ -20,9 +20,16 @@ def switching(segment: int, *, noise: float, paths: int = 40, length: int = 1000
     return paths_of(*[length] * paths), errors, actors
 
 
-def smoothed(paths, errors, known=None):
+def ends(paths, count=None):
+    """Rows of paths of which the first ``count``, or all, end truly."""
+    terminated = np.zeros(paths.length.sum(), bool)
+    terminated[paths.last[:count]] = True
+    return terminated
+
+
+def smoothed(paths, errors, known=None, ended=None):
     known = np.ones(len(errors), bool) if known is None else known
-    found = Persistence.fit(paths, errors, known)
+    found = Persistence.fit(paths, errors, known, ends(paths, ended))
     return found, found.smoothed(paths, errors, known)
 
 
@@ -34,31 +41,39 @@ def test_td_errors_by_hand():
         np.array([[np.nan, 50.0], [7.0, 6.0]]),
         np.array([False, False, True, False]),
         paths_of(3, 1),
-        0.5,
     )
-    by_hand = [1.0 + 10.0 - 10.0, 2.0 + 15.0 - 20.0, 3.0 - 30.0, 4.0 + 25.0 - 40.0]
-    assert errors.tolist() == [by_hand, [1.0, 2.0, 3.0, 4.0 + 3.0]]
+    by_hand = [1.0 + 20.0 - 10.0, 2.0 + 30.0 - 20.0, 3.0 - 30.0, 4.0 + 50.0 - 40.0]
+    assert errors.tolist() == [by_hand, [1.0, 2.0, 3.0, 4.0 + 6.0]]
 
 
-def test_values_that_predict_every_reward_leave_no_error():
-    reward, value = np.random.default_rng(0).standard_normal(8), np.zeros(9)
-    for t in reversed(range(8)):
-        value[t] = reward[t] + 0.9 * value[t + 1]
-    errors = td_errors(reward, value[None, :-1], np.zeros((1, 1)), np.arange(8) == 7, paths_of(8), 0.9)
-    assert errors[0] == pytest.approx(np.zeros(8))
+@given(st.integers(0, 1000))
+def test_td_errors_sum_to_what_a_stretch_earns_and_what_its_end_is_worth_more_than_its_begin(seed):
+    generator = np.random.default_rng(seed)
+    reward, value = generator.standard_normal(8), generator.standard_normal(9)
+    errors = td_errors(reward, value[None, :-1], value[None, -1:], np.zeros(8, bool), paths_of(8))[0]
+    begin, end = sorted(generator.choice(9, 2, replace=False))
+    assert errors[begin:end].sum() == pytest.approx(reward[begin:end].sum() + value[end] - value[begin])
+
+
+def test_values_that_know_each_behavior_do_not_hide_which_is_better():
+    """Two actors that stay among states of their own, where V has learned what each earns for ever."""
+    reward = np.repeat([1.0, 2.0], 5)
+    value = reward / (1.0 - 0.99)
+    errors = td_errors(reward, value[None], np.array([[100.0, 200.0]]), np.zeros(10, bool), paths_of(5, 5))
+    assert errors[0] == pytest.approx(reward)
 
 
 def test_smoothing_equals_its_definition():
     generator = np.random.default_rng(0)
     paths, errors, known = paths_of(7, 1, 12), generator.standard_normal(20), generator.random(20) < 0.8
-    one = Persistence(scale=2.5, shrinkage=4.0, low=-1.0, high=1.5, predicted=0.5)
+    one = Persistence(scale=2.5, shrinkage=4.0, low=-1.0, high=1.5, expected=0.25, predicted=0.5)
     ours = one.smoothed(paths, errors, known)
     for start, length in zip(paths.start, paths.length, strict=True):
         for row in range(start, start + length):
             others = np.arange(start, start + length)
             weight = np.exp(-np.abs(others - row) / 2.5) * known[others]
             total = (weight * np.clip(errors[others], -1.0, 1.5)).sum()
-            assert ours[row] == pytest.approx(total / (weight.sum() + 4.0), abs=1e-7)
+            assert ours[row] == pytest.approx((total + 4.0 * 0.25) / (weight.sum() + 4.0), abs=1e-7)
 
 
 @pytest.mark.parametrize(
@@ -115,11 +130,23 @@ def test_rows_of_whole_paths_tie_and_short_paths_say_little():
     assert constant[-1] < 0.5 * constant[: lengths[0]].min()
 
 
-def test_a_row_of_which_nothing_is_known_keeps_what_was_promised():
-    paths, errors, known = paths_of(30, 1), np.ones(31), np.arange(31) < 30
-    _, advantage = smoothed(paths, errors, known)
-    assert advantage[-1] == 0.0
-    assert (advantage[:-1] > 0.0).all()
+@pytest.mark.parametrize(("ended", "expected"), [(0, 2.0), (1, 1.0), (2, 0.0)])
+def test_a_row_of_which_nothing_is_known_is_as_the_mean_and_as_nothing_after_a_true_end(ended, expected):
+    paths, errors, known = paths_of(30, 1), np.repeat([1.0, 3.0, 9.0], (15, 15, 1)), np.arange(31) < 30
+    found, advantage = smoothed(paths, errors, known, ended)
+    assert found.expected == pytest.approx(expected, rel=1e-2)  # clipped at quantiles between the rows
+    assert advantage[-1] == found.expected
+
+
+@given(st.floats(-100.0, 100.0))
+def test_where_no_path_ends_truly_a_constant_reward_changes_no_order(reward):
+    """Nor does it make long paths better or worse than short ones."""
+    generator = np.random.default_rng(0)
+    lengths = generator.integers(5, 200, 100)
+    level = np.repeat(generator.standard_normal(100), lengths)
+    paths, errors = paths_of(*lengths), level + 3.0 * generator.standard_normal(lengths.sum())
+    (_, before), (_, after) = smoothed(paths, errors, ended=0), smoothed(paths, errors + reward, ended=0)
+    assert after == pytest.approx(before + reward, abs=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -151,13 +178,14 @@ def test_persistence_is_measured_on_drawn_paths_where_there_are_many(monkeypatch
 def test_one_enormous_error_does_not_decide_over_how_many_steps_behavior_persists():
     paths, errors, _ = switching(60, noise=3.0)
     known = np.ones(len(errors), bool)
-    before = Persistence.fit(paths, errors, known)
+    before = Persistence.fit(paths, errors, known, ends(paths))
     errors[12_345] = 1e6
-    after = Persistence.fit(paths, errors, known)
+    after = Persistence.fit(paths, errors, known, ends(paths))
     assert (after.scale, after.shrinkage) == (before.scale, before.shrinkage)
     assert after.smoothed(paths, errors, known).max() < 10.0
 
 
 def test_errors_that_cancel_ahead_of_every_row_predict_nothing():
-    found = Persistence.fit(paths_of(3), np.array([1.0, -1.0, 0.0]), np.ones(3, bool))
+    paths = paths_of(3)
+    found = Persistence.fit(paths, np.array([1.0, -1.0, 0.0]), np.ones(3, bool), ends(paths))
     assert math.isnan(found.predicted)

@@ -74,7 +74,7 @@ def test_the_score_is_that_of_the_trajectorys_td_errors_and_the_networks_is_besi
         output = network(observation, action, (q_value - scorer.meta.q_mean) / scorer.meta.q_std)
     # no successor is known at a time limit of these data: its row counts for nothing
     following = np.where(data.terminated, 0.0, np.append(state_value[1:], 0.0))
-    errors = scorer.scaling.reward(data.reward) + scorer.discount * following - state_value.numpy()
+    errors = scorer.scaling.reward(data.reward) + following - state_value.numpy()
     (score_of,) = scorer.trajectory
     expected = score_of(Paths.of(data, LONGEST_PATH), errors, data.is_learnable)
     assert expected.std() > 0.1, "the test needs paths that differ"
@@ -94,16 +94,16 @@ def test_a_path_that_a_time_limit_cuts_goes_on_to_its_stored_successor():
     stored = dataclasses.replace(data, next_observation=after, has_successor=np.ones(10, bool))
     scorer = train(make_transitions(), tiny_settings()).scorer
     paths = Paths.of(stored, LONGEST_PATH)
-    value, errors = values_and_td_errors(scorer.values, scorer.scaling, 0.9, stored, paths)
+    value, errors = values_and_td_errors(scorer.values, scorer.scaling, stored, paths)
     (reached,) = values_of(scorer.values, scorer.scaling, after)
     following = np.where(stored.terminated, 0.0, reached)
-    expected = scorer.scaling.reward(stored.reward) + 0.9 * following - value[0]
+    expected = scorer.scaling.reward(stored.reward) + following - value[0]
     assert errors[0] == pytest.approx(expected, abs=1e-5)
     assert abs(following[9]) > 1e-3, "the test needs a successor that matters"
 
 
 def test_a_long_episode_is_scored_in_pieces(scorer):
-    whole_paths = Persistence(scale=np.inf, shrinkage=1.0, low=-9.0, high=9.0, predicted=0.5)
+    whole_paths = Persistence(scale=np.inf, shrinkage=1.0, low=-9.0, high=9.0, expected=0.0, predicted=0.5)
     temperature = dataclasses.replace(scorer.trajectory[0].temperature, inverse=1.0, lowest=-99.0, highest=99.0)
     scorer = dataclasses.replace(scorer, trajectory=(TrajectoryScore(whole_paths, temperature),))
     score = scorer.score(make_transitions(episodes=1, length=2500)).score

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from test_advantage import ends
 from test_paths import paths_of
 
 from vaco_curate.curation import effective_sample_share
@@ -26,7 +27,7 @@ def fitted(level, sample_size=0.3, lengths=None):
     lengths = np.full(len(level), LENGTH) if lengths is None else lengths
     paths = paths_of(*lengths)
     errors, known = np.repeat(level, lengths), np.ones(sum(lengths), bool)
-    score_of = TrajectoryScore.fit(paths, errors, known, sample_size=sample_size)
+    score_of = TrajectoryScore.fit(paths, errors, known, ends(paths), sample_size=sample_size)
     assert math.isinf(score_of.persistence.scale), "the test is of whole paths"
     return score_of, score_of(paths, errors, known)[paths.start]
 
@@ -153,7 +154,7 @@ def test_neighbors_change_no_bit_of_a_path():
     lengths = np.random.default_rng(0).integers(1, 40, 60)
     paths, errors = paths_of(*lengths), np.random.default_rng(1).standard_normal(lengths.sum())
     known = np.random.default_rng(2).random(lengths.sum()) < 0.9
-    score_of = TrajectoryScore.fit(paths, errors, known, sample_size=0.3)
+    score_of = TrajectoryScore.fit(paths, errors, known, ends(paths), sample_size=0.3)
     whole = score_of(paths, errors, known)
     for part in (np.arange(1), np.arange(13, 16), np.arange(7, 50)):
         some = paths.take(part)
@@ -185,7 +186,7 @@ def test_the_tail_of_what_is_smoothed_over_a_few_steps_is_no_rare_best():
     actors = np.repeat(generator.standard_normal(400), 50)
     errors = actors + np.where(np.repeat(np.arange(400) % 25 == 0, 50), 30.0, 0.0)
     paths, known = paths_of(*[1000] * 20), np.ones(20_000, bool)
-    score_of = TrajectoryScore.fit(paths, errors, known, sample_size=0.15)
+    score_of = TrajectoryScore.fit(paths, errors, known, ends(paths), sample_size=0.15)
     assert math.isfinite(score_of.persistence.scale), "the test is of a few steps"
     advantage = score_of.persistence.smoothed(paths, errors, known)
     found, other = (Temperature.fit(paths, advantage, 0.15, plateau=plateau) for plateau in (False, True))

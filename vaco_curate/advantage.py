@@ -1,13 +1,14 @@
 """The advantage of a trajectory around each of its rows: TD errors, smoothed as far as behavior persists.
 
-TD errors are unbiased estimates of the advantages of single actions, and noisy. Behavior persists: what an
-actor did before and does after a row tells how good it is there. For how long it persists, and how much of a
-TD error is noise, shows in the data without any label: by how well what lies behind a row predicts what lies
-ahead of it.
+The sum of undiscounted TD errors over a stretch of a path is what it earned there, plus what its end is
+worth more than its begin. A single one is noisy. But behavior persists: what an actor did before and does
+after a row tells how good it is there. For how long it persists, and how much of a TD error is noise, shows in
+the data without any label: by how well what lies behind a row predicts what lies ahead of it.
 
-Source: ours (docs/method.md). Smoothing is Nadaraya and Watson's kernel estimate along the path, shrinkage
-towards zero that of random-effects models; over whole paths it is of the family of trajectory weighting (Hong,
-Agrawal, Tachet des Combes, Laroche, ICLR 2023, arXiv:2306.13085).
+Source: ours (docs/method.md). TD errors without a discount are rewards shaped by the potential V (Ng, Harada,
+Russell, ICML 1999). Smoothing is Nadaraya and Watson's kernel estimate along the path, shrinkage that of
+random-effects models; over whole paths it is of the family of trajectory weighting (Hong, Agrawal, Tachet des
+Combes, Laroche, ICLR 2023, arXiv:2306.13085).
 """
 
 from __future__ import annotations
@@ -37,10 +38,11 @@ FITTED_ROWS = 1 << 18
 """Rows that persistence is measured on, of paths drawn at random where there are more."""
 
 
-def td_errors(
-    reward: Array, value: Array, last_value: Array, terminated: Array, paths: Paths, discount: float
-) -> Array:
-    """delta_t = r_t + discount V(s_{t+1}) - V(s_t), with V = 0 after a true end, of the rows of paths.
+def td_errors(reward: Array, value: Array, last_value: Array, terminated: Array, paths: Paths) -> Array:
+    """delta_t = r_t + V(s_{t+1}) - V(s_t), with V = 0 after a true end, of the rows of paths.
+
+    Without V's discount: with it, each step would lose (1 - discount) V(s_{t+1}), and a path would seem the
+    worse, the better the states that it comes to.
 
     Args:
         reward, terminated: (n,), rewards as V has learned them.
@@ -53,7 +55,7 @@ def td_errors(
     """
     next_value = np.roll(value, -1, axis=-1)
     next_value[..., paths.last] = last_value
-    return np.asarray(reward.astype(np.float64) + discount * np.where(terminated, 0.0, next_value) - value)
+    return np.asarray(reward.astype(np.float64) + np.where(terminated, 0.0, next_value) - value)
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ class Persistence:
         scale: steps over which behavior persists; infinite for whole paths.
         shrinkage: rows at which evidence counts half.
         low, high: bounds that TD errors are clipped at.
+        expected: TD error of a step of which nothing is known: the mean, times the share of paths that go on
+            after their last row. After a true end nothing is earned.
         predicted: share of the variance of what lies ahead of a row that what lies behind it predicts, at this
             scale; nan where no row has both.
     """
@@ -72,10 +76,11 @@ class Persistence:
     shrinkage: float
     low: float
     high: float
+    expected: float
     predicted: float
 
     @classmethod
-    def fit(cls, paths: Paths, errors: Array, known: Array) -> Persistence:
+    def fit(cls, paths: Paths, errors: Array, known: Array, terminated: Array) -> Persistence:
         """Measured on a dataset.
 
         At each scale, TD errors behind a row, shrunk, predict those ahead of it:
@@ -83,31 +88,35 @@ class Persistence:
             (sum_k w_k (delta_{t-k} - mean)) / (sum_k w_k + shrinkage),   w_k = exp(-k / scale),
 
         against the mean of what lies ahead, weighted by how many rows that stands for. Errors are taken from
-        their mean here, for a V that is too high or too low everywhere says nothing of behavior.
+        their mean here, for what all rows have in common says nothing of behavior.
 
         Args:
             errors: (n,) TD errors.
             known: (n,) bool, rows whose error is one.
+            terminated: (n,) bool, rows that end truly.
         """
         some = paths.drawn(FITTED_ROWS)
         rows, packed = some.rows(), some.packed()
         errors, known = errors[rows], known[rows]
         if not known.any():
-            return cls(math.inf, SHRINKAGES[0], 0.0, 0.0, math.nan)
+            return cls(math.inf, SHRINKAGES[0], 0.0, 0.0, 0.0, math.nan)
         low, high = np.quantile(errors[known], USUAL)
         clipped = np.clip(errors, low, high)
-        centered = np.where(known, clipped - clipped[known].mean(), 0.0)
+        mean = clipped[known].mean()
+        expected = mean * (1.0 - terminated[rows[packed.last]].mean())
+        centered = np.where(known, clipped - mean, 0.0)
         found = [(scale, *_prediction(packed, centered, known, scale)) for scale in SCALES]
         most = max((predicted for *_, predicted in found if not math.isnan(predicted)), default=math.nan)
         good = [each for each in found if each[2] >= NEARLY_AS_GOOD * most] if most > 0.0 else found
-        return cls(*good[-1][:2], float(low), float(high), good[-1][2])
+        scale, shrinkage, predicted = good[-1]
+        return cls(scale, shrinkage, float(low), float(high), float(expected), predicted)
 
     def smoothed(self, paths: Paths, errors: Array, known: Array) -> Array:
         """The advantage of the trajectory around each row.
 
-            (sum_k w_k delta_{t+k}) / (sum_k w_k + shrinkage),   w_k = exp(-|k| / scale),
+            (sum_k w_k delta_{t+k} + shrinkage expected) / (sum_k w_k + shrinkage),   w_k = exp(-|k| / scale),
 
-        over the known rows of its path. A row about which nothing is known has 0, what V promised.
+        over the known rows of its path.
 
         Args:
             errors, known: (n,), as for ``fit``.
@@ -118,7 +127,7 @@ class Persistence:
         packed = paths.packed()
         clipped = np.where(known, np.clip(errors, self.low, self.high), 0.0)
         total, count = (_around(packed, values, self.scale) for values in (clipped, known.astype(np.float64)))
-        return total / (count + self.shrinkage)
+        return (total + self.shrinkage * self.expected) / (count + self.shrinkage)
 
 
 def _around(paths: Paths, values: Array, scale: float) -> Array:

@@ -82,12 +82,12 @@ def values_of(values: StackedMLP, scaling: Scaling, observation: Array) -> Array
 
 
 def values_and_td_errors(
-    values: StackedMLP, scaling: Scaling, discount: float, data: Transitions, paths: Paths
+    values: StackedMLP, scaling: Scaling, data: Transitions, paths: Paths
 ) -> tuple[Array, Array]:
     """V(s) and TD errors of the rows of paths by every member, (K, rows) each, in scaled reward units."""
     rows = slice(None) if paths.length.sum() == len(data) else paths.rows()
     value = values_of(values, scaling, data.observation[rows])
     last_value = values_of(values, scaling, data.next_observation[paths.last])
     reward = scaling.reward(data.reward[rows])
-    errors = td_errors(reward, value, last_value, data.terminated[rows], paths.packed(), discount)
+    errors = td_errors(reward, value, last_value, data.terminated[rows], paths.packed())
     return value, errors

@@ -83,15 +83,16 @@ class TrajectoryScore:
     temperature: Temperature
 
     @classmethod
-    def fit(cls, paths: Paths, errors: Array, known: Array, *, sample_size: float) -> TrajectoryScore:
+    def fit(
+        cls, paths: Paths, errors: Array, known: Array, terminated: Array, *, sample_size: float
+    ) -> TrajectoryScore:
         """Measured on a dataset.
 
         Args:
-            errors: (n,) TD errors.
-            known: (n,) bool, rows whose error is one.
+            errors, known, terminated: of ``Persistence.fit``.
             sample_size: of ``inverse_temperature_for``.
         """
-        persistence = Persistence.fit(paths, errors, known)
+        persistence = Persistence.fit(paths, errors, known, terminated)
         advantage = persistence.smoothed(paths, errors, known)
         plateau = math.isinf(persistence.scale)
         return cls(persistence, Temperature.fit(paths, advantage, sample_size, plateau=plateau))

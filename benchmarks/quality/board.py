@@ -25,6 +25,7 @@ from vaco_curate import PRESETS, TrainSettings
 from vaco_curate.evaluation import normalized_return, reference_returns, rollout_returns
 from vaco_curate.policy import TrainedPolicy
 from vaco_curate.scaling import fit_scaling
+from vaco_curate.scorer import SCHEMA_VERSION as SCORER_VERSION
 from vaco_curate.scorer import RowScores
 from vaco_curate.training import train
 from vaco_curate.transitions import Array
@@ -85,7 +86,7 @@ class Setup:
         """Of all settings that a result depends on."""
         facts: list[Any] = [VERSION, learner and self.updates(learner), EPISODES]
         if column in NEED_SCORES or not column:
-            facts.append(self.settings.to_json())
+            facts += [SCORER_VERSION, self.settings.to_json()]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]
 
 

@@ -101,7 +101,7 @@ class Results:
     def kind(self, dataset: str) -> Kind | None:
         """Over what behavior was found to persist in a dataset; None where that was not measured."""
         scale, predicted = self.median(dataset, "scale"), self.median(dataset, "predicted")
-        return kind_of([Persistence(scale, 0.0, 0.0, 0.0, predicted)])
+        return kind_of([Persistence(scale, 0.0, 0.0, 0.0, 0.0, predicted)])
 
     def harm(self, dataset: str, learner: str) -> bool:
         """Whether the weights earn less than all rows by more than the intervals."""

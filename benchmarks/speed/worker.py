@@ -325,13 +325,13 @@ def random_scorer(d: int, k: int) -> Scorer:
     values = StackedMLP.of([ValueNetwork(d, HIDDEN).layers])
     paths = Paths(np.arange(0, 100_000, 1000), np.full(100, 1000))
     errors, known = np.random.default_rng(1).standard_normal(100_000), np.ones(100_000, bool)
+    terminated = np.zeros(100_000, bool)
     networks = StackedMLP.of([ScorerNetwork(d, k, HIDDEN).layers])
     return Scorer(
         critics=StackedMLP.of([critic.first, critic.second]),
         values=values,
         scaling=Scaling(np.zeros(d), np.ones(d), -np.ones(k), np.ones(k), "action space", 0.0, 1.0),
-        discount=0.99,
-        trajectory=(TrajectoryScore.fit(paths, errors, known, sample_size=0.15),),
+        trajectory=(TrajectoryScore.fit(paths, errors, known, terminated, sample_size=0.15),),
         meta=MetaScorer(networks, torch.zeros(1), torch.ones(1)),
         provenance={},
     )

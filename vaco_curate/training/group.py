@@ -119,12 +119,12 @@ class Group:
         """
         q_value = smaller_of_twins(self.value_state.critic, self.rows.take(self._watched).pair)
         paths = self._watched_paths
-        packed, known = paths.packed(), self.data.is_learnable[paths.rows()]
-        _, errors = values_and_td_errors(
-            self.value_state.value, self.scaling, self.settings.value.discount, self.data, paths
-        )
+        packed, rows = paths.packed(), paths.rows()
+        known, terminated = self.data.is_learnable[rows], self.data.terminated[rows]
+        _, errors = values_and_td_errors(self.value_state.value, self.scaling, self.data, paths)
         smoothed = [
-            Persistence.fit(packed, of_member, known).smoothed(packed, of_member, known) for of_member in errors
+            Persistence.fit(packed, of_member, known, terminated).smoothed(packed, of_member, known)
+            for of_member in errors
         ]
         return torch.stack([q_value, torch.from_numpy(np.stack(smoothed)).to(q_value)], dim=1)
 
