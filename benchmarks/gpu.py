@@ -1,8 +1,9 @@
 """Everything about the GPU in one command: ``python benchmarks/gpu.py DATASET.hdf5 [--out results.json]``.
 
-Compares the CUDA path with the CPU path and with its own CUDA graphs, measures updates/s, trains on the
-dataset, and scores many rows by the GPU and by the cores, in one process and by workers of Ray where it is
-installed. On a machine without a GPU, ``--device cpu`` runs all but the comparisons.
+Compares the CUDA path with the CPU path and with its own CUDA graphs, measures updates/s (beside JAX's where
+that is installed: ``pip install 'jax[cuda12]'``), trains on the dataset, and scores many rows by the GPU and by
+the cores, in one process and by workers of Ray where it is installed. On a machine without a GPU, ``--device
+cpu`` runs all but the comparisons.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -35,6 +38,7 @@ from vaco_curate.transitions import Transitions
 
 D, K, ROWS, STEPS = 11, 3, 200_000, 20
 PHASES = ("value", "bilevel")
+JAX_PLUGINS = ("jax_cuda12_plugin", "jax_cuda13_plugin")
 TOLERANCES = {torch.float64: 1e-9, torch.float32: 3e-5}
 """Mean difference of a parameter after ``STEPS`` updates, by precision. Adam moves one by up to ``STEPS`` times
 3e-4 = 6e-3; in float32 devices round differently, and the sign of a gradient near zero makes a whole step."""
@@ -134,14 +138,30 @@ def updates_per_second(updates: Updates, device: str, seconds: float) -> float:
     return max(count / run(count) for _ in range(3))
 
 
-def measure(device: str, seconds: float, members: tuple[int, ...]) -> dict[str, Any]:
-    rates: dict[str, Any] = {}
-    for count in members:
-        made = group(device, torch.float32, count, "medium")
-        rates[str(count)] = {
-            phase: updates_per_second(part_of(phase, made).updates, device, seconds) for phase in PHASES
-        }
-    return rates
+def measure(device: str, seconds: float, members: tuple[int, ...]) -> list[dict[str, Any]]:
+    """Updates/s of all members side by side: ours, and on a GPU JAX's by ``vmap`` where it is installed."""
+    found = []
+    for precision in ("medium", "highest"):
+        for count in members:
+            made = group(device, torch.float32, count, precision)
+            for phase in PHASES:
+                facts = {"phase": phase, "precision": precision, "members": count}
+                ours = updates_per_second(part_of(phase, made).updates, device, seconds)
+                found.append(facts | {"ours": ours, "JAX": jax_rate(device, facts, seconds)})
+    return found
+
+
+def jax_rate(device: str, facts: dict[str, Any], seconds: float) -> float | None:
+    """What ``speed/worker.py`` measures of JAX, in a process of its own; None without JAX for CUDA."""
+    if device == "cpu" or not any(importlib.util.find_spec(plugin) for plugin in JAX_PLUGINS):
+        return None
+    worker = Path(__file__).parent / "speed" / "worker.py"
+    command = [sys.executable, str(worker), "jax", json.dumps(facts | {"seconds": seconds})]
+    platform = {"JAX_PLATFORMS": device, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    done = subprocess.run(command, env=os.environ | platform, capture_output=True, text=True)
+    if done.returncode:
+        raise click.ClickException(f"JAX, {facts}:\n{done.stderr[-2000:]}")
+    return float(json.loads(done.stdout.splitlines()[-1])["updates_per_second"])
 
 
 def _wait(device: str) -> None:
@@ -249,9 +269,12 @@ def main(
         if device == "cuda":
             facts["checks"] = checks(console)
         facts["updates_per_second"] = measure(device, seconds, members)
-    table = Table("members", *PHASES, title="updates/s")
-    for count, rates in facts["updates_per_second"].items():
-        table.add_row(count, *(f"{rates[phase]:,.0f}" for phase in PHASES))
+    table = Table("phase", "precision", "members", "ours", "JAX", "ours over JAX", title="updates/s")
+    for found in facts["updates_per_second"]:
+        ours, other = found["ours"], found["JAX"]
+        beside = ("not measured", "") if other is None else (f"{other:,.0f}", f"{ours / other:.2f}x")
+        names = (found["phase"], found["precision"], str(found["members"]))
+        table.add_row(*names, f"{ours:,.0f}", *beside)
     console.print(table)
     if dataset is not None:
         facts["training"] = [

@@ -144,6 +144,23 @@ def run_value(state, key, data, updates, batch_size):
     return jax.lax.scan(step, (state, key), None, length=updates)
 
 
+def of_members(run, members, updates, batch_size):
+    """The same for states and keys of several members, stacked, side by side by ``vmap``.
+
+    Args:
+        run: one of the two runs.
+    """
+    alone = partial(run, updates=updates, batch_size=batch_size)
+    if members == 1:
+        return alone
+
+    @partial(jax.jit, donate_argnums=0)
+    def side_by_side(states, keys, *shared):
+        return jax.vmap(lambda state, key: alone(state, key, *shared))(states, keys)
+
+    return side_by_side
+
+
 @partial(jax.jit, static_argnames=("updates", "batch_size"), donate_argnames=("state",))
 def run_bilevel(state, key, twins, data, updates, batch_size):
     """``updates`` bi-level updates in one compiled loop."""

@@ -56,12 +56,17 @@ def random_rows(count: int = ROWS) -> Rows:
     )
 
 
-def rate(run: Callable[[int], Any], seconds: float) -> float:
-    """Updates/s of ``run(updates)``: the best of five stretches that fill the time."""
-    run(100)
+def rate(run: Callable[[int], Any], seconds: float, unit: int = 50) -> float:
+    """Updates/s of ``run(updates)``: the best of five stretches that fill the time.
+
+    Args:
+        unit: of which the numbers of updates are multiples.
+    """
+    run(2 * unit)
     started = time.perf_counter()
-    run(100)
-    updates = max(100, int(seconds / 5 * 100 / (time.perf_counter() - started)) // 50 * 50)
+    run(2 * unit)
+    each = (time.perf_counter() - started) / (2 * unit)
+    updates = max(2 * unit, int(seconds / 5 / each) // unit * unit)
     stretches = []
     for _ in range(5):
         started = time.perf_counter()
@@ -121,13 +126,18 @@ def eager(phase: str, seconds: float, threads: int, precision: str) -> dict[str,
     return {"updates_per_second": rate(run, seconds)}
 
 
-def jax(phase: str, seconds: float, precision: str) -> dict[str, float]:
-    """``jax_reference.py``, compiled whole, on all cores that it finds."""
+def jax(phase: str, seconds: float, precision: str, members: int = 1) -> dict[str, float]:
+    """``jax_reference.py``, compiled whole, on the GPU or all cores that it finds; members by ``vmap``.
+
+    Precision "medium" is bfloat16 between hidden layers on CPUs, of one member, and TF32 on GPUs, as ours.
+    """
     import jax as jax_library
     import jax_reference
     from jax_check import jax_networks, jax_state
 
-    jax_reference.LOWER = precision == "medium"
+    on_cpu = jax_library.default_backend() == "cpu"
+    jax_reference.LOWER = precision == "medium" and on_cpu
+    jax_library.config.update("jax_default_matmul_precision", "highest" if precision == "highest" else None)
     networks = jax_networks(D, K, HIDDEN)
     state = jax_state(networks, phase)
     rows = random_rows()
@@ -135,19 +145,22 @@ def jax(phase: str, seconds: float, precision: str) -> dict[str, float]:
     if phase == "bilevel":
         columns = [rows.observation, rows.action, torch.randn(ROWS)]
     data = [jax_library.numpy.asarray(column.contiguous().numpy()) for column in columns]
+    shared = [data] if phase == "value" else [networks["critic"], data]
     key = jax_library.random.key(0)
+    if members > 1:
+        state = jax_library.tree.map(lambda leaf: jax_library.numpy.stack([leaf] * members), state)
+        key = jax_library.random.split(key, members)
+    length = 50 if on_cpu else 1000
+    one_run = jax_reference.run_value if phase == "value" else jax_reference.run_bilevel
+    compiled = jax_reference.of_members(one_run, members, length, BATCH)
 
     def run(updates: int) -> None:
         nonlocal state, key
-        for _ in range(updates // 50):
-            if phase == "value":
-                (state, key), losses = jax_reference.run_value(state, key, data, 50, BATCH)
-            else:
-                twins = networks["critic"]
-                (state, key), losses = jax_reference.run_bilevel(state, key, twins, data, 50, BATCH)
+        for _ in range(updates // length):
+            (state, key), losses = compiled(state, key, *shared)
         losses.block_until_ready()
 
-    return {"updates_per_second": rate(run, seconds)}
+    return {"updates_per_second": rate(run, seconds, length)}
 
 
 def value_products() -> list[tuple[int, int, int, int, int]]:
