@@ -15,7 +15,7 @@ from vaco_curate.advantage import Persistence
 from vaco_curate.curation import Candidates, Cut, select
 from vaco_curate.errors import DatasetError, RunError
 from vaco_curate.formats import Target, dataset, parquet
-from vaco_curate.forward import CHUNK, values_and_td_errors, values_of
+from vaco_curate.forward import CPU_HEIGHT, height_for, values_and_td_errors, values_of
 from vaco_curate.networks import ScorerNetwork, TwinCritic, ValueNetwork
 from vaco_curate.paths import LONGEST_PATH, Paths
 from vaco_curate.scaling import Scaling, fit_scaling
@@ -48,13 +48,26 @@ def episodes_of(data, first, last):
 
 
 def test_scores_do_not_depend_on_the_episodes_beside_them(scorer):
-    data = make_transitions(episodes=2 * CHUNK // 20 + 3, seed=1)
+    data = make_transitions(episodes=2 * CPU_HEIGHT // 20 + 3, seed=1)
     whole = scorer.score(data)
     for first, last in ((0, 1), (5, 8), (3, 60), (100, 105)):
         part, rows = episodes_of(data, first, last)
         alone = scorer.score(part)
         assert (alone.score == whole.score[rows]).all()
         assert (alone.q_value == whole.q_value[rows]).all()
+
+
+def test_passes_of_another_height_give_the_same_scores(scorer, monkeypatch):
+    """As on a GPU, whose passes are of more rows, and of fewer where there are more networks."""
+    data = make_transitions(episodes=70, seed=1)
+    before = scorer.score(data)
+    monkeypatch.setattr("vaco_curate.forward.CPU_HEIGHT", 100)
+    after = scorer.score(data)
+    for field in dataclasses.fields(RowScores):
+        given, expected = (getattr(scores, field.name) for scores in (after, before))
+        assert given == pytest.approx(expected, abs=1e-4, nan_ok=True)
+    cuda = torch.device("cuda")
+    assert height_for(cuda, 2) == 16 * height_for(cuda, 32)
 
 
 def test_the_score_is_that_of_the_trajectorys_td_errors_and_the_networks_is_beside_it():

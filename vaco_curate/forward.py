@@ -18,35 +18,44 @@ from vaco_curate.scaling import Scaling
 from vaco_curate.stacked import StackedMLP, float32_products
 from vaco_curate.transitions import Array, Transitions
 
-CHUNK = 1024
-"""Rows per forward pass. Fixed, and the last chunk is padded to it: a matrix product of another
-height may round differently, and what a row gives must not depend on its neighbors. So chosen that
-the activations of a pass stay in the processor's cache (docs/performance.md)."""
+CPU_HEIGHT, CUDA_HEIGHT = 1 << 10, 1 << 16
+"""Rows per forward pass of one network: on a CPU the activations stay in the processor's cache
+(docs/performance.md), on a GPU launching a pass takes less time than the pass."""
 
 ChunkPass = Callable[[slice], Tensor]
-"""Of the rows of a slice of no more than ``CHUNK``: (..., ``CHUNK``), of which the first are theirs; good until
+"""Of the rows of a slice of no more than the height: (..., height), of which the first are theirs; good until
 the next call."""
 
 
-def by_chunks(rows: int, prepare: Callable[[], ChunkPass], like: Tensor) -> Array:
+def height_for(device: torch.device, networks: int) -> int:
+    """Rows per forward pass of as many networks.
+
+    Fixed, and the last chunk is padded to it: a matrix product of another height may round differently, and
+    what a row gives must not depend on its neighbors.
+    """
+    return CPU_HEIGHT if device.type == "cpu" else max(CPU_HEIGHT, CUDA_HEIGHT // networks)
+
+
+def by_chunks(rows: int, height: int, prepare: Callable[[], ChunkPass], like: Tensor) -> Array:
     """What a pass gives for each row, (..., rows) float32; on all of torch's threads by the native library.
 
     Args:
+        height: of ``height_for``.
         prepare: makes a pass with buffers of its own, one for each thread.
         like: a tensor where the networks lie.
     """
     of_torch = torch.get_num_threads()
     by_library = native.usable(like)
     threads = of_torch if by_library else 1
-    share = max(1, -(-rows // (CHUNK * threads))) * CHUNK
+    share = max(1, -(-rows // (height * threads))) * height
     pieces = [slice(start, min(start + share, rows)) for start in range(0, rows, share)] or [slice(0, 0)]
 
     def work(piece: slice) -> Array:
         one_pass = prepare()
-        starts = range(piece.start, piece.stop, CHUNK) or [piece.start]  # no rows: one pass, for the shape
+        starts = range(piece.start, piece.stop, height) or [piece.start]  # no rows: one pass, for the shape
         parts = []
         for start in starts:
-            part = slice(start, min(start + CHUNK, piece.stop))
+            part = slice(start, min(start + height, piece.stop))
             parts.append(one_pass(part)[..., : part.stop - part.start].cpu().numpy().copy())
         return np.concatenate(parts, axis=-1)
 
@@ -67,10 +76,11 @@ def values_of(values: StackedMLP, scaling: Scaling, observation: Array) -> Array
     Returns:
         (K, n) float32, in scaled reward units.
     """
+    height = height_for(values.flat.device, values.members)
 
     def prepare() -> ChunkPass:
-        states = values.flat.new_zeros(values.members, CHUNK, values.sizes[0])
-        network = forward_only(values, CHUNK)
+        states = values.flat.new_zeros(values.members, height, values.sizes[0])
+        network = forward_only(values, height)
 
         def one_pass(rows: slice) -> Tensor:
             states[:, : rows.stop - rows.start] = torch.from_numpy(scaling.observation(observation[rows]))
@@ -78,7 +88,7 @@ def values_of(values: StackedMLP, scaling: Scaling, observation: Array) -> Array
 
         return one_pass
 
-    return by_chunks(len(observation), prepare, values.flat)
+    return by_chunks(len(observation), height, prepare, values.flat)
 
 
 def values_and_td_errors(

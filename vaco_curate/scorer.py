@@ -15,7 +15,7 @@ from torch.nn.functional import logsigmoid
 from vaco_curate.advantage import Persistence
 from vaco_curate.artifacts import load_facts, load_tensors, save_artifact
 from vaco_curate.errors import DatasetError
-from vaco_curate.forward import CHUNK, ChunkPass, by_chunks, values_and_td_errors
+from vaco_curate.forward import ChunkPass, by_chunks, height_for, values_and_td_errors
 from vaco_curate.passes import forward_only
 from vaco_curate.paths import LONGEST_PATH, Paths
 from vaco_curate.scaling import Scaling
@@ -142,13 +142,14 @@ class Scorer:
         """Q(s, a), and the log weight by the meta-scoring network or NaN, by every member: (2, K, n)."""
         d, members = self.observation_size, self.members
         flat, meta = self.critics.flat, self.meta
+        height = height_for(flat.device, self.critics.members)
 
         def prepare() -> ChunkPass:
-            pairs = flat.new_zeros(members, CHUNK, self.critics.sizes[0])
-            twins = flat.new_zeros(2, members, CHUNK, self.critics.sizes[0])
-            found = flat.new_full((2, members, CHUNK), torch.nan)
-            critics = forward_only(self.critics, CHUNK)
-            networks = None if meta is None else forward_only(meta.networks, CHUNK)
+            pairs = flat.new_zeros(members, height, self.critics.sizes[0])
+            twins = flat.new_zeros(2, members, height, self.critics.sizes[0])
+            found = flat.new_full((2, members, height), torch.nan)
+            critics = forward_only(self.critics, height)
+            networks = None if meta is None else forward_only(meta.networks, height)
 
             def one_pass(rows: slice) -> Tensor:
                 count = rows.stop - rows.start
@@ -165,7 +166,7 @@ class Scorer:
 
             return one_pass
 
-        return by_chunks(len(data), prepare, flat)
+        return by_chunks(len(data), height, prepare, flat)
 
     def _check_sizes(self, data: Transitions) -> None:
         given = (data.observation_size, data.action_size)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vaco_curate.advantage import Persistence
 from vaco_curate.batches import Rows
-from vaco_curate.forward import values_and_td_errors
+from vaco_curate.forward import ChunkPass, by_chunks, height_for, values_and_td_errors
 from vaco_curate.networks import Policy, ScorerNetwork, TwinCritic, ValueNetwork
 from vaco_curate.passes import forward_only, outputs, smaller_of_twins
 from vaco_curate.paths import LONGEST_PATH, Paths
@@ -30,9 +30,6 @@ from vaco_curate.training.settings import TrainSettings
 from vaco_curate.training.settling import SAMPLE_ROWS, Settling
 from vaco_curate.training.value_phase import ValueState, ValueUpdate, create_value_state
 from vaco_curate.transitions import Transitions
-
-CHUNK = 4096
-"""Rows per forward pass over the whole dataset."""
 
 VALUE, BILEVEL = 0, 1
 """The phases' numbers among the draws."""
@@ -155,13 +152,20 @@ class Group:
 
     def _q_values(self) -> Tensor:
         """Q(s, a) of every row by every member, (K, n), on the training device."""
-        critics, parts = self.value_state.critic, []
-        chunk_pass, height = None, 0
-        for chunk in torch.split(self.rows.pair, CHUNK):
-            if chunk_pass is None or len(chunk) != height:
-                chunk_pass, height = forward_only(critics, len(chunk)), len(chunk)
-            parts.append(torch.minimum(*chunk_pass.forward(chunk.to(self._device)[None])[..., 0].chunk(2)))
-        return torch.cat(parts, dim=-1)
+        critics, pair = self.value_state.critic, self.rows.pair
+        height = height_for(self._device, critics.members)
+
+        def prepare() -> ChunkPass:
+            pairs = pair.new_zeros(1, height, pair.shape[-1], device=self._device)
+            network = forward_only(critics, height)
+
+            def one_pass(rows: slice) -> Tensor:
+                pairs[:, : rows.stop - rows.start] = pair[rows]
+                return torch.minimum(*network.forward(pairs)[..., 0].chunk(2))
+
+            return one_pass
+
+        return torch.from_numpy(by_chunks(len(self), height, prepare, critics.flat)).to(self._device)
 
 
 def create_states(
