@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_paths import paths_of
 
-from vaco_curate.advantage import SCALES, Persistence, td_errors
+from vaco_curate.advantage import SCALES, Persistence, TDErrors
 
 
 def switching(segment: int, *, noise: float, paths: int = 40, length: int = 1000, seed: int = 0):
@@ -27,47 +27,84 @@ def ends(paths, count=None):
     return terminated
 
 
+def both(errors):
+    """TD errors that are the same with and without a discount."""
+    return TDErrors(errors, errors)
+
+
 def smoothed(paths, errors, known=None, ended=None):
-    known = np.ones(len(errors), bool) if known is None else known
+    errors = errors if isinstance(errors, TDErrors) else both(errors)
+    known = np.ones(len(errors.discounted), bool) if known is None else known
     found = Persistence.fit(paths, errors, known, ends(paths, ended))
     return found, found.smoothed(paths, errors, known)
 
 
 def test_td_errors_by_hand():
     """Two paths, of two members: one that ends truly after three rows, and one of a row, which goes on."""
-    errors = td_errors(
+    errors = TDErrors.of(
         np.array([1.0, 2.0, 3.0, 4.0]),
         np.array([[10.0, 20.0, 30.0, 40.0], [0.0, 0.0, 0.0, 0.0]]),
         np.array([[np.nan, 50.0], [7.0, 6.0]]),
         np.array([False, False, True, False]),
         paths_of(3, 1),
+        0.5,
     )
     by_hand = [1.0 + 20.0 - 10.0, 2.0 + 30.0 - 20.0, 3.0 - 30.0, 4.0 + 50.0 - 40.0]
-    assert errors.tolist() == [by_hand, [1.0, 2.0, 3.0, 4.0 + 6.0]]
+    assert errors.undiscounted.tolist() == [by_hand, [1.0, 2.0, 3.0, 4.0 + 6.0]]
+    by_hand = [1.0 + 10.0 - 10.0, 2.0 + 15.0 - 20.0, 3.0 - 30.0, 4.0 + 25.0 - 40.0]
+    assert errors.discounted.tolist() == [by_hand, [1.0, 2.0, 3.0, 4.0 + 3.0]]
+    assert [member.discounted.tolist() for member in errors.members()] == errors.discounted.tolist()
+
+
+def test_values_that_predict_every_reward_leave_no_discounted_error():
+    reward, value = np.random.default_rng(0).standard_normal(8), np.zeros(9)
+    for t in reversed(range(8)):
+        value[t] = reward[t] + 0.9 * value[t + 1]
+    errors = TDErrors.of(reward, value[None, :-1], np.zeros((1, 1)), np.arange(8) == 7, paths_of(8), 0.9)
+    assert errors.discounted[0] == pytest.approx(np.zeros(8))
 
 
 @given(st.integers(0, 1000))
-def test_td_errors_sum_to_what_a_stretch_earns_and_what_its_end_is_worth_more_than_its_begin(seed):
+def test_undiscounted_errors_sum_to_what_a_stretch_earns_and_what_its_end_is_worth_more_than_its_begin(seed):
     generator = np.random.default_rng(seed)
     reward, value = generator.standard_normal(8), generator.standard_normal(9)
-    errors = td_errors(reward, value[None, :-1], value[None, -1:], np.zeros(8, bool), paths_of(8))[0]
+    errors = TDErrors.of(reward, value[None, :-1], value[None, -1:], np.zeros(8, bool), paths_of(8), 0.9)
     begin, end = sorted(generator.choice(9, 2, replace=False))
-    assert errors[begin:end].sum() == pytest.approx(reward[begin:end].sum() + value[end] - value[begin])
+    found = errors.undiscounted[0, begin:end].sum()
+    assert found == pytest.approx(reward[begin:end].sum() + value[end] - value[begin])
 
 
 def test_values_that_know_each_behavior_do_not_hide_which_is_better():
-    """Two actors that stay among states of their own, where V has learned what each earns for ever."""
-    reward = np.repeat([1.0, 2.0], 5)
-    value = reward / (1.0 - 0.99)
-    errors = td_errors(reward, value[None], np.array([[100.0, 200.0]]), np.zeros(10, bool), paths_of(5, 5))
-    assert errors[0] == pytest.approx(reward)
+    """Actors of whole paths among states of their own, where V has learned what each earns for ever."""
+    generator, lengths = np.random.default_rng(0), [50] * 40
+    level = np.repeat(generator.permutation(np.arange(40.0)), 50)
+    value, paths = level / (1.0 - 0.99), paths_of(*lengths)
+    reward = level + generator.standard_normal(2000)
+    last, going_on = value[None, paths.last], np.zeros(2000, bool)
+    (errors,) = TDErrors.of(reward, value[None], last, going_on, paths, 0.99).members()
+    assert np.corrcoef(errors.discounted, level)[0, 1] < 0.1
+    found, advantage = smoothed(paths, errors, ended=0)
+    assert found.scale == math.inf
+    assert np.corrcoef(advantage, level)[0, 1] > 0.99
+
+
+def test_below_whole_paths_an_actor_is_compared_with_what_the_data_do_in_its_state():
+    """Actors take turns, and rewards are larger in some states, whoever comes there."""
+    paths, discounted, good = switching(60, noise=3.0)
+    state = np.repeat(np.random.default_rng(1).normal(0.0, 5.0, 400), 100)
+    found, advantage = smoothed(paths, TDErrors(discounted, discounted + state))
+    alone, expected = smoothed(paths, discounted)
+    assert (found.scale, found.shrinkage) == (alone.scale, alone.shrinkage)
+    assert math.isfinite(found.scale)
+    assert (advantage == expected).all()
+    assert np.corrcoef(advantage, good)[0, 1] > 0.5
 
 
 def test_smoothing_equals_its_definition():
     generator = np.random.default_rng(0)
     paths, errors, known = paths_of(7, 1, 12), generator.standard_normal(20), generator.random(20) < 0.8
     one = Persistence(scale=2.5, shrinkage=4.0, low=-1.0, high=1.5, expected=0.25, predicted=0.5)
-    ours = one.smoothed(paths, errors, known)
+    ours = one.smoothed(paths, both(errors), known)
     for start, length in zip(paths.start, paths.length, strict=True):
         for row in range(start, start + length):
             others = np.arange(start, start + length)
@@ -126,7 +163,7 @@ def test_rows_of_whole_paths_tie_and_short_paths_say_little():
     spread = [np.ptp(advantage[a : b + 1]) for a, b in zip(paths.start, paths.last, strict=True)]
     assert max(spread) == 0.0
     errors = np.repeat(1.0, len(level))
-    constant = found.smoothed(paths, errors, np.ones(len(level), bool))
+    constant = found.smoothed(paths, both(errors), np.ones(len(level), bool))
     assert constant[-1] < 0.5 * constant[: lengths[0]].min()
 
 
@@ -178,14 +215,14 @@ def test_persistence_is_measured_on_drawn_paths_where_there_are_many(monkeypatch
 def test_one_enormous_error_does_not_decide_over_how_many_steps_behavior_persists():
     paths, errors, _ = switching(60, noise=3.0)
     known = np.ones(len(errors), bool)
-    before = Persistence.fit(paths, errors, known, ends(paths))
+    before = Persistence.fit(paths, both(errors), known, ends(paths))
     errors[12_345] = 1e6
-    after = Persistence.fit(paths, errors, known, ends(paths))
+    after = Persistence.fit(paths, both(errors), known, ends(paths))
     assert (after.scale, after.shrinkage) == (before.scale, before.shrinkage)
-    assert after.smoothed(paths, errors, known).max() < 10.0
+    assert after.smoothed(paths, both(errors), known).max() < 10.0
 
 
 def test_errors_that_cancel_ahead_of_every_row_predict_nothing():
     paths = paths_of(3)
-    found = Persistence.fit(paths, np.array([1.0, -1.0, 0.0]), np.ones(3, bool), ends(paths))
+    found = Persistence.fit(paths, both(np.array([1.0, -1.0, 0.0])), np.ones(3, bool), ends(paths))
     assert math.isnan(found.predicted)

@@ -11,7 +11,7 @@ import torch
 from helpers import make_transitions, tiny_settings
 
 from vaco_curate import score_stream
-from vaco_curate.advantage import Persistence
+from vaco_curate.advantage import Persistence, TDErrors
 from vaco_curate.curation import Candidates, Cut, select
 from vaco_curate.errors import DatasetError, RunError
 from vaco_curate.formats import Target, dataset, parquet
@@ -87,7 +87,8 @@ def test_the_score_is_that_of_the_trajectorys_td_errors_and_the_networks_is_besi
         output = network(observation, action, (q_value - scorer.meta.q_mean) / scorer.meta.q_std)
     # no successor is known at a time limit of these data: its row counts for nothing
     following = np.where(data.terminated, 0.0, np.append(state_value[1:], 0.0))
-    errors = scorer.scaling.reward(data.reward) + following - state_value.numpy()
+    without_discount = scorer.scaling.reward(data.reward) + following - state_value.numpy()
+    errors = TDErrors(without_discount - (1.0 - scorer.discount) * following, without_discount)
     (score_of,) = scorer.trajectory
     expected = score_of(Paths.of(data, LONGEST_PATH), errors, data.is_learnable)
     assert expected.std() > 0.1, "the test needs paths that differ"
@@ -107,11 +108,12 @@ def test_a_path_that_a_time_limit_cuts_goes_on_to_its_stored_successor():
     stored = dataclasses.replace(data, next_observation=after, has_successor=np.ones(10, bool))
     scorer = train(make_transitions(), tiny_settings()).scorer
     paths = Paths.of(stored, LONGEST_PATH)
-    value, errors = values_and_td_errors(scorer.values, scorer.scaling, stored, paths)
+    value, errors = values_and_td_errors(scorer.values, scorer.scaling, 0.9, stored, paths)
     (reached,) = values_of(scorer.values, scorer.scaling, after)
     following = np.where(stored.terminated, 0.0, reached)
-    expected = scorer.scaling.reward(stored.reward) + following - value[0]
-    assert errors[0] == pytest.approx(expected, abs=1e-5)
+    for discount, found in ((0.9, errors.discounted), (1.0, errors.undiscounted)):
+        expected = scorer.scaling.reward(stored.reward) + discount * following - value[0]
+        assert found[0] == pytest.approx(expected, abs=1e-5)
     assert abs(following[9]) > 1e-3, "the test needs a successor that matters"
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_advantage import ends
+from test_advantage import both, ends
 from test_paths import paths_of
 
 from vaco_curate.curation import effective_sample_share
@@ -26,7 +26,7 @@ def fitted(level, sample_size=0.3, lengths=None):
     """The score over paths whose TD errors are all of one size, and that of each path."""
     lengths = np.full(len(level), LENGTH) if lengths is None else lengths
     paths = paths_of(*lengths)
-    errors, known = np.repeat(level, lengths), np.ones(sum(lengths), bool)
+    errors, known = both(np.repeat(level, lengths)), np.ones(sum(lengths), bool)
     score_of = TrajectoryScore.fit(paths, errors, known, ends(paths), sample_size=sample_size)
     assert math.isinf(score_of.persistence.scale), "the test is of whole paths"
     return score_of, score_of(paths, errors, known)[paths.start]
@@ -152,21 +152,21 @@ def test_a_constant_advantage_gives_equal_scores(level):
 
 def test_neighbors_change_no_bit_of_a_path():
     lengths = np.random.default_rng(0).integers(1, 40, 60)
-    paths, errors = paths_of(*lengths), np.random.default_rng(1).standard_normal(lengths.sum())
+    paths, errors = paths_of(*lengths), both(np.random.default_rng(1).standard_normal(lengths.sum()))
     known = np.random.default_rng(2).random(lengths.sum()) < 0.9
     score_of = TrajectoryScore.fit(paths, errors, known, ends(paths), sample_size=0.3)
     whole = score_of(paths, errors, known)
     for part in (np.arange(1), np.arange(13, 16), np.arange(7, 50)):
         some = paths.take(part)
         rows = some.rows()
-        assert (score_of(some.packed(), errors[rows], known[rows]) == whole[rows]).all()
+        assert (score_of(some.packed(), both(errors.discounted[rows]), known[rows]) == whole[rows]).all()
 
 
 def test_rows_that_were_not_trained_on_stay_within_the_fitted_range():
     level = np.random.default_rng(0).standard_normal(50)
     score_of, score = fitted(level)
     paths, known = paths_of(*[LENGTH] * 50), np.ones(50 * LENGTH, bool)
-    far = score_of(paths, np.repeat(1e6 * level, LENGTH), known)
+    far = score_of(paths, both(np.repeat(1e6 * level, LENGTH)), known)
     assert score.min() <= far.min() < far.max() <= score.max()
 
 
@@ -184,7 +184,7 @@ def test_the_tail_of_what_is_smoothed_over_a_few_steps_is_no_rare_best():
     """Actors take turns, and a few rows are far better: no plateau is looked for below whole paths."""
     generator = np.random.default_rng(0)
     actors = np.repeat(generator.standard_normal(400), 50)
-    errors = actors + np.where(np.repeat(np.arange(400) % 25 == 0, 50), 30.0, 0.0)
+    errors = both(actors + np.where(np.repeat(np.arange(400) % 25 == 0, 50), 30.0, 0.0))
     paths, known = paths_of(*[1000] * 20), np.ones(20_000, bool)
     score_of = TrajectoryScore.fit(paths, errors, known, ends(paths), sample_size=0.15)
     assert math.isfinite(score_of.persistence.scale), "the test is of a few steps"

@@ -1,9 +1,13 @@
 """The advantage of a trajectory around each of its rows: TD errors, smoothed as far as behavior persists.
 
-The sum of undiscounted TD errors over a stretch of a path is what it earned there, plus what its end is
-worth more than its begin. A single one is noisy. But behavior persists: what an actor did before and does
-after a row tells how good it is there. For how long it persists, and how much of a TD error is noise, shows in
-the data without any label: by how well what lies behind a row predicts what lies ahead of it.
+A TD error estimates the advantage of one action over what the data do in its state, and is noisy. Behavior
+persists: what an actor did before and does after a row tells how good it is there. For how long it persists,
+and how much of a TD error is noise, shows in the data without any label: by how well what lies behind a row
+predicts what lies ahead of it.
+
+Where an actor has whole paths, it has states of its own, and to come to good ones is a part of what it does
+well. There TD errors are summed without V's discount, which gives what the path earned, plus what its end is
+worth more than its begin.
 
 Source: ours (docs/method.md). TD errors without a discount are rewards shaped by the potential V (Ng, Harada,
 Russell, ICML 1999). Smoothing is Nadaraya and Watson's kernel estimate along the path, shrinkage that of
@@ -14,6 +18,7 @@ Combes, Laroche, ICLR 2023, arXiv:2306.13085).
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,24 +43,44 @@ FITTED_ROWS = 1 << 18
 """Rows that persistence is measured on, of paths drawn at random where there are more."""
 
 
-def td_errors(reward: Array, value: Array, last_value: Array, terminated: Array, paths: Paths) -> Array:
-    """delta_t = r_t + V(s_{t+1}) - V(s_t), with V = 0 after a true end, of the rows of paths.
+@dataclass(frozen=True)
+class TDErrors:
+    """TD errors of rows with and without the discount of V, (n,) or (K, n) float64 in scaled reward units.
 
-    Without V's discount: with it, each step would lose (1 - discount) V(s_{t+1}), and a path would seem the
-    worse, the better the states that it comes to.
-
-    Args:
-        reward, terminated: (n,), rewards as V has learned them.
-        value: (K, n) V of the rows' states.
-        last_value: (K, paths) V of the state after each path.
-        paths: ``packed``.
-
-    Returns:
-        (K, n) float64, in the unit of ``reward``.
+    Attributes:
+        discounted: r_t + discount V(s_{t+1}) - V(s_t), whose mean in any state is 0 if V is that of the data.
+        undiscounted: r_t + V(s_{t+1}) - V(s_t).
     """
-    next_value = np.roll(value, -1, axis=-1)
-    next_value[..., paths.last] = last_value
-    return np.asarray(reward.astype(np.float64) + np.where(terminated, 0.0, next_value) - value)
+
+    discounted: Array
+    undiscounted: Array
+
+    @classmethod
+    def of(
+        cls, reward: Array, value: Array, last_value: Array, terminated: Array, paths: Paths, discount: float
+    ) -> TDErrors:
+        """Of the rows of paths, by the values of K members, with V = 0 after a true end.
+
+        Args:
+            reward, terminated: (n,), rewards as V has learned them.
+            value: (K, n) V of the rows' states.
+            last_value: (K, paths) V of the state after each path.
+            paths: ``packed``.
+            discount: of V.
+        """
+        next_value = np.roll(value, -1, axis=-1)
+        next_value[..., paths.last] = last_value
+        next_value = np.where(terminated, 0.0, next_value)
+        undiscounted = reward.astype(np.float64) + next_value - value
+        return cls(undiscounted - (1.0 - discount) * next_value, undiscounted)
+
+    def members(self) -> Iterator[TDErrors]:
+        """Those of each of K members."""
+        return map(TDErrors, self.discounted, self.undiscounted)
+
+    def over(self, scale: float) -> Array:
+        """Those that are smoothed over a scale."""
+        return self.undiscounted if math.isinf(scale) else self.discounted
 
 
 @dataclass(frozen=True)
@@ -80,43 +105,43 @@ class Persistence:
     predicted: float
 
     @classmethod
-    def fit(cls, paths: Paths, errors: Array, known: Array, terminated: Array) -> Persistence:
+    def fit(cls, paths: Paths, errors: TDErrors, known: Array, terminated: Array) -> Persistence:
         """Measured on a dataset.
 
         At each scale, TD errors behind a row, shrunk, predict those ahead of it:
 
             (sum_k w_k (delta_{t-k} - mean)) / (sum_k w_k + shrinkage),   w_k = exp(-k / scale),
 
-        against the mean of what lies ahead, weighted by how many rows that stands for. Errors are taken from
-        their mean here, for what all rows have in common says nothing of behavior.
+        against the mean of what lies ahead, weighted by how many rows that stands for. These are discounted
+        ones: undiscounted ones persist as V does, since states that follow each other are alike. They are taken
+        from their mean, for what all rows have in common says nothing of behavior.
 
         Args:
-            errors: (n,) TD errors.
+            errors: (n,).
             known: (n,) bool, rows whose error is one.
             terminated: (n,) bool, rows that end truly.
         """
         some = paths.drawn(FITTED_ROWS)
         rows, packed = some.rows(), some.packed()
-        errors, known = errors[rows], known[rows]
+        known = known[rows]
         if not known.any():
             return cls(math.inf, SHRINKAGES[0], 0.0, 0.0, 0.0, math.nan)
-        low, high = np.quantile(errors[known], USUAL)
-        clipped = np.clip(errors, low, high)
-        mean = clipped[known].mean()
-        expected = mean * (1.0 - terminated[rows[packed.last]].mean())
-        centered = np.where(known, clipped - mean, 0.0)
+        clipped, *_ = _clipped(errors.discounted[rows], known)
+        centered = np.where(known, clipped - clipped[known].mean(), 0.0)
         found = [(scale, *_prediction(packed, centered, known, scale)) for scale in SCALES]
         most = max((predicted for *_, predicted in found if not math.isnan(predicted)), default=math.nan)
         good = [each for each in found if each[2] >= NEARLY_AS_GOOD * most] if most > 0.0 else found
         scale, shrinkage, predicted = good[-1]
-        return cls(scale, shrinkage, float(low), float(high), float(expected), predicted)
+        clipped, low, high = _clipped(errors.over(scale)[rows], known)
+        expected = clipped[known].mean() * (1.0 - terminated[rows[packed.last]].mean())
+        return cls(scale, shrinkage, low, high, float(expected), predicted)
 
-    def smoothed(self, paths: Paths, errors: Array, known: Array) -> Array:
+    def smoothed(self, paths: Paths, errors: TDErrors, known: Array) -> Array:
         """The advantage of the trajectory around each row.
 
             (sum_k w_k delta_{t+k} + shrinkage expected) / (sum_k w_k + shrinkage),   w_k = exp(-|k| / scale),
 
-        over the known rows of its path.
+        over the known rows of its path: of discounted errors, and of undiscounted ones over whole paths.
 
         Args:
             errors, known: (n,), as for ``fit``.
@@ -125,9 +150,15 @@ class Persistence:
             (n,) float64, in scaled reward units a step.
         """
         packed = paths.packed()
-        clipped = np.where(known, np.clip(errors, self.low, self.high), 0.0)
+        clipped = np.where(known, np.clip(errors.over(self.scale), self.low, self.high), 0.0)
         total, count = (_around(packed, values, self.scale) for values in (clipped, known.astype(np.float64)))
         return (total + self.shrinkage * self.expected) / (count + self.shrinkage)
+
+
+def _clipped(errors: Array, known: Array) -> tuple[Array, float, float]:
+    """Errors within the usual ones of known rows, and the bounds."""
+    low, high = np.quantile(errors[known], USUAL)
+    return np.clip(errors, low, high), float(low), float(high)
 
 
 def _around(paths: Paths, values: Array, scale: float) -> Array:

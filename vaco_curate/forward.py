@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vaco_curate import native
-from vaco_curate.advantage import td_errors
+from vaco_curate.advantage import TDErrors
 from vaco_curate.passes import forward_only
 from vaco_curate.paths import Paths
 from vaco_curate.scaling import Scaling
@@ -92,12 +92,11 @@ def values_of(values: StackedMLP, scaling: Scaling, observation: Array) -> Array
 
 
 def values_and_td_errors(
-    values: StackedMLP, scaling: Scaling, data: Transitions, paths: Paths
-) -> tuple[Array, Array]:
+    values: StackedMLP, scaling: Scaling, discount: float, data: Transitions, paths: Paths
+) -> tuple[Array, TDErrors]:
     """V(s) and TD errors of the rows of paths by every member, (K, rows) each, in scaled reward units."""
     rows = slice(None) if paths.length.sum() == len(data) else paths.rows()
     value = values_of(values, scaling, data.observation[rows])
     last_value = values_of(values, scaling, data.next_observation[paths.last])
     reward = scaling.reward(data.reward[rows])
-    errors = td_errors(reward, value, last_value, data.terminated[rows], paths.packed())
-    return value, errors
+    return value, TDErrors.of(reward, value, last_value, data.terminated[rows], paths.packed(), discount)

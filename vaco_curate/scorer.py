@@ -70,6 +70,7 @@ class Scorer:
         critics, values: the networks of the value phase, frozen: 2 K (the first critic of every of K members,
             then the second) and K.
         scaling: raw units to network units.
+        discount: of V.
         trajectory: how TD errors make scores, one for each member.
         meta: of the bi-level phase; None where training left it out.
         provenance: dataset, settings, seed, versions; for readers, not used.
@@ -78,6 +79,7 @@ class Scorer:
     critics: StackedMLP
     values: StackedMLP
     scaling: Scaling
+    discount: float
     trajectory: tuple[TrajectoryScore, ...]
     meta: MetaScorer | None
     provenance: dict[str, Any]
@@ -113,11 +115,11 @@ class Scorer:
         """
         self._check_sizes(data)
         paths = Paths.of(data, LONGEST_PATH)
-        value, errors = values_and_td_errors(self.values, self.scaling, data, paths)
+        value, errors = values_and_td_errors(self.values, self.scaling, self.discount, data, paths)
         scores = np.stack(
             [
                 score_of(paths, of_member, data.is_learnable)
-                for score_of, of_member in zip(self.trajectory, errors, strict=True)
+                for score_of, of_member in zip(self.trajectory, errors.members(), strict=True)
             ]
         )
         q_value, meta_score = self._of_pairs(data)
@@ -192,6 +194,7 @@ class Scorer:
                 "meta": self.meta and self.meta.networks.sizes[1:-1],
             },
             "scaling": self.scaling.to_json(),
+            "discount": self.discount,
             "provenance": self.provenance,
         }
         save_artifact(folder, "scorer", self._tensors() | _columns_of(self.trajectory), facts)
@@ -214,6 +217,7 @@ class Scorer:
             critics=StackedMLP(2 * members, (d + k, *hidden["values"], 1), device=device),
             values=StackedMLP(members, (d, *hidden["values"], 1), device=device),
             scaling=scaling,
+            discount=facts["discount"],
             trajectory=(),
             meta=meta,
             provenance=facts["provenance"],

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vaco_curate.advantage import FITTED_ROWS, Persistence
+from vaco_curate.advantage import FITTED_ROWS, Persistence, TDErrors
 from vaco_curate.paths import Paths
 from vaco_curate.transitions import Array
 
@@ -84,7 +84,7 @@ class TrajectoryScore:
 
     @classmethod
     def fit(
-        cls, paths: Paths, errors: Array, known: Array, terminated: Array, *, sample_size: float
+        cls, paths: Paths, errors: TDErrors, known: Array, terminated: Array, *, sample_size: float
     ) -> TrajectoryScore:
         """Measured on a dataset.
 
@@ -97,7 +97,7 @@ class TrajectoryScore:
         plateau = math.isinf(persistence.scale)
         return cls(persistence, Temperature.fit(paths, advantage, sample_size, plateau=plateau))
 
-    def __call__(self, paths: Paths, errors: Array, known: Array) -> Array:
+    def __call__(self, paths: Paths, errors: TDErrors, known: Array) -> Array:
         """Scores, (n,) float64, of the rows of paths with the given TD errors."""
         return self.temperature(self.persistence.smoothed(paths, errors, known))
 

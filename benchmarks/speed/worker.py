@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 import torch
 
 from vaco_curate import score_stream
+from vaco_curate.advantage import TDErrors
 from vaco_curate.batches import Rows
 from vaco_curate.columns import transitions_from_columns
 from vaco_curate.formats.tables import write_table
@@ -337,13 +338,14 @@ def random_scorer(d: int, k: int) -> Scorer:
     critic = TwinCritic(d, k, HIDDEN)
     values = StackedMLP.of([ValueNetwork(d, HIDDEN).layers])
     paths = Paths(np.arange(0, 100_000, 1000), np.full(100, 1000))
-    errors, known = np.random.default_rng(1).standard_normal(100_000), np.ones(100_000, bool)
-    terminated = np.zeros(100_000, bool)
+    errors = TDErrors(*np.random.default_rng(1).standard_normal((2, 100_000)))
+    known, terminated = np.ones(100_000, bool), np.zeros(100_000, bool)
     networks = StackedMLP.of([ScorerNetwork(d, k, HIDDEN).layers])
     return Scorer(
         critics=StackedMLP.of([critic.first, critic.second]),
         values=values,
         scaling=Scaling(np.zeros(d), np.ones(d), -np.ones(k), np.ones(k), "action space", 0.0, 1.0),
+        discount=0.99,
         trajectory=(TrajectoryScore.fit(paths, errors, known, terminated, sample_size=0.15),),
         meta=MetaScorer(networks, torch.zeros(1), torch.ones(1)),
         provenance={},

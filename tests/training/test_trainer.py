@@ -347,11 +347,12 @@ def test_the_value_phase_watches_q_and_the_advantage_of_the_trajectory():
     group = Group(data, network_rows(data, scaling, torch.device("cpu")), scaling, settings, [3, 4])
     q_value, advantage = group.value_signals().unbind(dim=1)
     paths = Paths.of(data, LONGEST_PATH)
-    _, errors = values_and_td_errors(group.value_state.value, scaling, data, paths)
+    _, errors = values_and_td_errors(group.value_state.value, scaling, settings.value.discount, data, paths)
     assert advantage.shape == q_value.shape == (2, len(data))
     for member in range(2):
-        persistence = Persistence.fit(paths, errors[member], data.is_learnable, data.terminated)
-        expected = persistence.smoothed(paths, errors[member], data.is_learnable)
+        of_member = list(errors.members())[member]
+        persistence = Persistence.fit(paths, of_member, data.is_learnable, data.terminated)
+        expected = persistence.smoothed(paths, of_member, data.is_learnable)
         assert advantage[member].numpy() == pytest.approx(expected, abs=1e-5)
         critic = TwinCritic(4, 2, (32, 32))
         group.value_state.critic.write_to(member, critic.first)

@@ -118,10 +118,12 @@ class Group:
         paths = self._watched_paths
         packed, rows = paths.packed(), paths.rows()
         known, terminated = self.data.is_learnable[rows], self.data.terminated[rows]
-        _, errors = values_and_td_errors(self.value_state.value, self.scaling, self.data, paths)
+        _, errors = values_and_td_errors(
+            self.value_state.value, self.scaling, self.settings.value.discount, self.data, paths
+        )
         smoothed = [
             Persistence.fit(packed, of_member, known, terminated).smoothed(packed, of_member, known)
-            for of_member in errors
+            for of_member in errors.members()
         ]
         return torch.stack([q_value, torch.from_numpy(np.stack(smoothed)).to(q_value)], dim=1)
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from vaco_curate import native
+from vaco_curate.advantage import TDErrors
 from vaco_curate.batches import Rows
 from vaco_curate.errors import DatasetError
 from vaco_curate.forward import values_and_td_errors
@@ -178,19 +179,20 @@ def _export_scorer(
 ) -> Scorer:
     values = [group.value_state for group in groups]
     critics = StackedMLP.joined([state.critic.half(twin) for twin in (0, 1) for state in values])
-    joined = StackedMLP.joined([state.value for state in values])
+    joined, discount = StackedMLP.joined([state.value for state in values]), settings.value.discount
     paths, known = Paths.of(data, LONGEST_PATH), data.is_learnable
-    _, errors = values_and_td_errors(joined, scaling, data, paths)
+    _, errors = values_and_td_errors(joined, scaling, discount, data, paths)
     if not _rewards_tell(data):
-        errors = np.zeros_like(errors)  # V is nothing but noise
+        errors = TDErrors(*np.zeros((2, *errors.discounted.shape)))  # V is nothing but noise
     trajectory = tuple(
         TrajectoryScore.fit(paths, of_member, known, data.terminated, sample_size=settings.sample_size)
-        for of_member in errors
+        for of_member in errors.members()
     )
     return Scorer(
         critics=critics,
         values=joined,
         scaling=scaling,
+        discount=discount,
         trajectory=trajectory,
         meta=_export_meta([group.bilevel_state for group in groups]) if settings.bilevel.updates else None,
         provenance={"settings": settings.to_json()},
