@@ -1,13 +1,9 @@
 """The advantage of a trajectory around each of its rows: TD errors, smoothed as far as behavior persists.
 
-A TD error estimates the advantage of one action over what the data do in its state, and is noisy. Behavior
-persists: what an actor did before and does after a row tells how good it is there. For how long it persists,
-and how much of a TD error is noise, shows in the data without any label: by how well what lies behind a row
-predicts what lies ahead of it.
-
-Where an actor has whole paths, it has states of its own, and to come to good ones is a part of what it does
-well. There TD errors are summed without V's discount, which gives what the path earned, plus what its end is
-worth more than its begin.
+The sum of undiscounted TD errors over a stretch of a path is what it earned there, plus what its end is
+worth more than its begin. A single one is noisy. But behavior persists: what an actor did before and does
+after a row tells how good it is there. For how long it persists, and how much of a TD error is noise, shows in
+the data without any label: by how well what lies behind a row predicts what lies ahead of it.
 
 Source: ours (docs/method.md). TD errors without a discount are rewards shaped by the potential V (Ng, Harada,
 Russell, ICML 1999). Smoothing is Nadaraya and Watson's kernel estimate along the path, shrinkage that of
@@ -48,8 +44,11 @@ class TDErrors:
     """TD errors of rows with and without the discount of V, (n,) or (K, n) float64 in scaled reward units.
 
     Attributes:
-        discounted: r_t + discount V(s_{t+1}) - V(s_t), whose mean in any state is 0 if V is that of the data.
-        undiscounted: r_t + V(s_{t+1}) - V(s_t).
+        discounted: r_t + discount V(s_{t+1}) - V(s_t), which tell what an action is beside what the data do in
+            its state, and nothing of the state. Persistence is measured on them.
+        undiscounted: r_t + V(s_{t+1}) - V(s_t), which count for an actor that it comes to good states. Scores
+            are made of them: with the discount, an actor that has its states for itself would lose by every
+            step what V has learned that it earns there.
     """
 
     discounted: Array
@@ -78,10 +77,6 @@ class TDErrors:
         """Those of each of K members."""
         return map(TDErrors, self.discounted, self.undiscounted)
 
-    def over(self, scale: float) -> Array:
-        """Those that are smoothed over a scale."""
-        return self.undiscounted if math.isinf(scale) else self.discounted
-
 
 @dataclass(frozen=True)
 class Persistence:
@@ -90,9 +85,9 @@ class Persistence:
     Attributes:
         scale: steps over which behavior persists; infinite for whole paths.
         shrinkage: rows at which evidence counts half.
-        low, high: bounds that TD errors are clipped at.
-        expected: TD error of a step of which nothing is known: the mean, times the share of paths that go on
-            after their last row. After a true end nothing is earned.
+        low, high: bounds that undiscounted TD errors are clipped at.
+        expected: undiscounted TD error of a step of which nothing is known: the mean, times the share of paths
+            that go on after their last row. After a true end nothing is earned.
         predicted: share of the variance of what lies ahead of a row that what lies behind it predicts, at this
             scale; nan where no row has both.
     """
@@ -113,7 +108,7 @@ class Persistence:
             (sum_k w_k (delta_{t-k} - mean)) / (sum_k w_k + shrinkage),   w_k = exp(-k / scale),
 
         against the mean of what lies ahead, weighted by how many rows that stands for. These are discounted
-        ones: undiscounted ones persist as V does, since states that follow each other are alike. They are taken
+        ones: undiscounted ones also persist because states that follow each other are alike. They are taken
         from their mean, for what all rows have in common says nothing of behavior.
 
         Args:
@@ -132,7 +127,7 @@ class Persistence:
         most = max((predicted for *_, predicted in found if not math.isnan(predicted)), default=math.nan)
         good = [each for each in found if each[2] >= NEARLY_AS_GOOD * most] if most > 0.0 else found
         scale, shrinkage, predicted = good[-1]
-        clipped, low, high = _clipped(errors.over(scale)[rows], known)
+        clipped, low, high = _clipped(errors.undiscounted[rows], known)
         expected = clipped[known].mean() * (1.0 - terminated[rows[packed.last]].mean())
         return cls(scale, shrinkage, low, high, float(expected), predicted)
 
@@ -141,7 +136,7 @@ class Persistence:
 
             (sum_k w_k delta_{t+k} + shrinkage expected) / (sum_k w_k + shrinkage),   w_k = exp(-|k| / scale),
 
-        over the known rows of its path: of discounted errors, and of undiscounted ones over whole paths.
+        over the known rows of its path.
 
         Args:
             errors, known: (n,), as for ``fit``.
@@ -150,7 +145,7 @@ class Persistence:
             (n,) float64, in scaled reward units a step.
         """
         packed = paths.packed()
-        clipped = np.where(known, np.clip(errors.over(self.scale), self.low, self.high), 0.0)
+        clipped = np.where(known, np.clip(errors.undiscounted, self.low, self.high), 0.0)
         total, count = (_around(packed, values, self.scale) for values in (clipped, known.astype(np.float64)))
         return (total + self.shrinkage * self.expected) / (count + self.shrinkage)
 

@@ -10,7 +10,7 @@ import torch
 from helpers import make_transitions, tiny_settings
 
 from vaco_curate import native, transitions
-from vaco_curate.advantage import Persistence
+from vaco_curate.advantage import Persistence, TDErrors
 from vaco_curate.errors import DatasetError, RunError
 from vaco_curate.forward import values_and_td_errors
 from vaco_curate.networks import TwinCritic
@@ -340,7 +340,7 @@ def test_equal_rewards_tell_paths_apart_by_how_long_they_last_alone(lengths, tel
     assert bool(np.ptp(score.score)) is tell
 
 
-def test_the_value_phase_watches_q_and_the_advantage_of_the_trajectory():
+def test_the_value_phase_watches_q_and_smoothed_discounted_td_errors():
     settings = dataclasses.replace(tiny_settings(), matmul_precision="highest")
     data = make_transitions(episodes=8)
     scaling = fit_scaling(data, reward_shift=0.0)
@@ -350,7 +350,7 @@ def test_the_value_phase_watches_q_and_the_advantage_of_the_trajectory():
     _, errors = values_and_td_errors(group.value_state.value, scaling, settings.value.discount, data, paths)
     assert advantage.shape == q_value.shape == (2, len(data))
     for member in range(2):
-        of_member = list(errors.members())[member]
+        of_member = TDErrors(*[errors.discounted[member]] * 2)
         persistence = Persistence.fit(paths, of_member, data.is_learnable, data.terminated)
         expected = persistence.smoothed(paths, of_member, data.is_learnable)
         assert advantage[member].numpy() == pytest.approx(expected, abs=1e-5)

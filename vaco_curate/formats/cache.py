@@ -25,7 +25,7 @@ VERSION = 2
 
 FINDINGS_FILE = "findings.json"
 
-TRAINING_BYTES, MEMBER_BYTES = 72, 24
+TRAINING_BYTES, MEMBER_BYTES = 72, 32
 """Bytes a row that training holds beside the columns: row numbers, sums along
 paths; and by every member, values and TD errors."""
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vaco_curate.advantage import Persistence
+from vaco_curate.advantage import Persistence, TDErrors
 from vaco_curate.batches import Rows
 from vaco_curate.forward import ChunkPass, by_chunks, height_for, values_and_td_errors
 from vaco_curate.networks import Policy, ScorerNetwork, TwinCritic, ValueNetwork
@@ -109,7 +109,9 @@ class Group:
         return Part(state, updates, self.bilevel_settling, self.bilevel_signals)
 
     def value_signals(self) -> Tensor:
-        """What the value phase hands on, for watched rows: Q(s, a) and the advantage of the trajectory.
+        """What tells whether the values have settled: Q(s, a) of watched rows, and their smoothed TD errors.
+
+        Those with the discount: the order of those without it settles before V is learned.
 
         Returns:
             (K, signals, rows).
@@ -121,10 +123,11 @@ class Group:
         _, errors = values_and_td_errors(
             self.value_state.value, self.scaling, self.settings.value.discount, self.data, paths
         )
-        smoothed = [
-            Persistence.fit(packed, of_member, known, terminated).smoothed(packed, of_member, known)
-            for of_member in errors.members()
-        ]
+        smoothed = []
+        for discounted in errors.discounted:
+            of_member = TDErrors(discounted, discounted)
+            found = Persistence.fit(packed, of_member, known, terminated)
+            smoothed.append(found.smoothed(packed, of_member, known))
         return torch.stack([q_value, torch.from_numpy(np.stack(smoothed)).to(q_value)], dim=1)
 
     def bilevel_signals(self) -> Tensor:
