@@ -20,13 +20,14 @@ def run_shards(
     folders: Sequence[Path],
     *,
     device: str = "cpu",
+    threads: int = 1,
 ) -> list[Facts]:
     """Do all jobs; then remove what they have left to say that they were done.
 
     Args:
-        device: as for ``run_jobs``.
+        device, threads: as for ``run_jobs``.
     """
-    facts = list(run_jobs(engine, make_worker, count, device=device))
+    facts = list(run_jobs(engine, make_worker, count, device=device, threads=threads))
     for folder in folders:
         for mark in list(folder.glob(".unit-*.json")):
             mark.unlink()
