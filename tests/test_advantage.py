@@ -65,7 +65,7 @@ def test_values_that_predict_every_reward_leave_no_discounted_error():
 
 
 @given(st.integers(0, 1000))
-def test_undiscounted_errors_sum_to_what_a_stretch_earns_and_what_its_end_is_worth_more_than_its_begin(seed):
+def test_undiscounted_errors_sum_to_what_a_stretch_earns_and_how_much_more_its_end_is_worth(seed):
     generator = np.random.default_rng(seed)
     reward, value = generator.standard_normal(8), generator.standard_normal(9)
     errors = TDErrors.of(reward, value[None, :-1], value[None, -1:], np.zeros(8, bool), paths_of(8), 0.9)
@@ -206,19 +206,21 @@ def test_persistence_is_measured_on_drawn_paths_where_there_are_many(monkeypatch
     paths, errors, _ = switching(60, noise=3.0)
     whole, _ = smoothed(paths, errors)
     monkeypatch.setattr("vaco_curate.advantage.FITTED_ROWS", 20_000)
-    part, _ = smoothed(paths, errors)
+    part, _ = smoothed(paths, errors, ended=20)
+    assert part.expected == pytest.approx(errors.mean() / 2, abs=0.1), "of the drawn ones, half end truly"
     assert part != whole
     assert part.scale == whole.scale
     assert part.shrinkage == pytest.approx(whole.shrinkage, rel=1.0)
 
 
-def test_one_enormous_error_does_not_decide_over_how_many_steps_behavior_persists():
+def test_one_enormous_error_decides_nothing():
     paths, errors, _ = switching(60, noise=3.0)
     known = np.ones(len(errors), bool)
-    before = Persistence.fit(paths, both(errors), known, ends(paths))
+    before = Persistence.fit(paths, both(errors), known, ends(paths, 0))
     errors[12_345] = 1e6
-    after = Persistence.fit(paths, both(errors), known, ends(paths))
+    after = Persistence.fit(paths, both(errors), known, ends(paths, 0))
     assert (after.scale, after.shrinkage) == (before.scale, before.shrinkage)
+    assert after.expected == pytest.approx(before.expected, abs=1e-2)
     assert after.smoothed(paths, both(errors), known).max() < 10.0
 
 

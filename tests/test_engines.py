@@ -70,8 +70,8 @@ class KilledOnce:
 def kill_a_worker(monkeypatch, mark: Path) -> None:
     real = shards.run_jobs
 
-    def with_a_killing(engine, make_worker, count, *, device, threads):
-        return real(engine, lambda: KilledOnce(make_worker(), 3, mark), count, device=device, threads=threads)
+    def with_a_killing(engine, make_worker, count, *, device):
+        return real(engine, lambda: KilledOnce(make_worker(), 3, mark), count, device=device)
 
     monkeypatch.setattr(shards, "run_jobs", with_a_killing)
 
@@ -140,7 +140,7 @@ def test_what_is_complete_is_not_done_again(folder, monkeypatch):
     """Without Ray: the jobs are the same, and so is the folder that is kept."""
     done: list[int] = []
 
-    def until_the_fourth(engine, make_worker, count, *, device, threads):
+    def until_the_fourth(engine, make_worker, count, *, device):
         worker = make_worker()
         for number in range(count):
             if len(done) == 4 and number == 4:
@@ -171,7 +171,7 @@ def test_what_is_complete_is_not_done_again(folder, monkeypatch):
 
 
 def test_something_else_that_was_begun_is_not_mixed_with_it(folder, monkeypatch):
-    def nothing(engine, make_worker, count, *, device, threads):
+    def nothing(engine, make_worker, count, *, device):
         raise Stop
         yield
 
@@ -183,7 +183,7 @@ def test_something_else_that_was_begun_is_not_mixed_with_it(folder, monkeypatch)
     with pytest.raises(CurateError, match="something else that was begun"):
         filter_dataset(run, Cut(rows=50), out=out, engine="ray")
     monkeypatch.setattr(
-        shards, "run_jobs", lambda engine, make, count, **options: run_jobs("local", make, count)
+        shards, "run_jobs", lambda engine, make, count, *, device: run_jobs("local", make, count)
     )
     filter_dataset(run, Cut(rows=50), out=out, engine="ray", force=True)
     assert read_manifest(out)["rows"]["kept"] == 50

@@ -84,7 +84,7 @@ def test_what_is_not_finished_in_a_store_is_not_read_and_is_gone_on_with(folder,
 
     real = shards.run_jobs
 
-    def two_units(engine, make_worker, count, *, device, threads):
+    def two_units(engine, make_worker, count, *, device):
         yield from real("local", make_worker, 2)
         raise Stop
 

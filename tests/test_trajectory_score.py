@@ -150,6 +150,14 @@ def test_a_constant_advantage_gives_equal_scores(level):
     assert fitted(level)[1] == pytest.approx(np.zeros(len(level)), abs=1e-9)
 
 
+def test_errors_that_are_all_the_same_give_equal_scores_whatever_rounding_makes_of_them():
+    lengths = np.arange(1, 40)
+    paths, errors, known = paths_of(*lengths), both(np.full(lengths.sum(), 0.1)), np.ones(lengths.sum(), bool)
+    going_on = np.zeros(lengths.sum(), bool)
+    score_of = TrajectoryScore.fit(paths, errors, known, going_on, sample_size=0.3)
+    assert np.ptp(score_of(paths, errors, known)) < 1e-9
+
+
 def test_neighbors_change_no_bit_of_a_path():
     lengths = np.random.default_rng(0).integers(1, 40, 60)
     paths, errors = paths_of(*lengths), both(np.random.default_rng(1).standard_normal(lengths.sum()))

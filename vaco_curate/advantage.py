@@ -1,7 +1,7 @@
 """The advantage of a trajectory around each of its rows: TD errors, smoothed as far as behavior persists.
 
-The sum of undiscounted TD errors over a stretch of a path is what it earned there, plus what its end is
-worth more than its begin. A single one is noisy. But behavior persists: what an actor did before and does
+The sum of undiscounted TD errors over a stretch of a path is what it earned there, plus how much more its
+end is worth than its start. A single one is noisy. But behavior persists: what an actor did before and does
 after a row tells how good it is there. For how long it persists, and how much of a TD error is noise, shows in
 the data without any label: by how well what lies behind a row predicts what lies ahead of it.
 
@@ -44,11 +44,11 @@ class TDErrors:
     """TD errors of rows with and without the discount of V, (n,) or (K, n) float64 in scaled reward units.
 
     Attributes:
-        discounted: r_t + discount V(s_{t+1}) - V(s_t), which tell what an action is beside what the data do in
-            its state, and nothing of the state. Persistence is measured on them.
-        undiscounted: r_t + V(s_{t+1}) - V(s_t), which count for an actor that it comes to good states. Scores
-            are made of them: with the discount, an actor that has its states for itself would lose by every
-            step what V has learned that it earns there.
+        discounted: r_t + discount V(s_{t+1}) - V(s_t), which compare an action with what the data do in the
+            same state. Persistence is measured on them.
+        undiscounted: r_t + V(s_{t+1}) - V(s_t), which credit an actor for reaching good states. Scores are made
+            of them: where only one actor visits a state, V has learned what that actor earns, and the discount
+            takes it away again at every step.
     """
 
     discounted: Array

@@ -1,4 +1,4 @@
-"""Independent jobs, done by threads of this process, or by the workers of a Ray cluster."""
+"""Independent jobs, done here one after the other, or by the workers of a Ray cluster."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import json
 import logging
 import warnings
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, get_args
 
 from vaco_curate.errors import CurateError, SettingsError
@@ -46,7 +45,7 @@ def check_engine(engine: Engine, device: str = "cpu") -> None:
 
 
 def run_jobs(
-    engine: Engine, make_worker: Callable[[], Worker], count: int, *, device: str = "cpu", threads: int = 1
+    engine: Engine, make_worker: Callable[[], Worker], count: int, *, device: str = "cpu"
 ) -> Iterator[Facts]:
     """Do jobs 0 to ``count - 1``, in any order, and give the facts of each when it is done.
 
@@ -55,27 +54,16 @@ def run_jobs(
             For Ray it must be picklable.
         device: whether Ray gives every worker a GPU of its own: "cpu" for none, "cuda", or "auto" for one if
             the cluster has any. What a worker computes on is its own choice.
-        threads: of this process that share a worker.
 
     Raises:
         CurateError: what a job raises; as ``check_engine``.
     """
     check_engine(engine, device)
     if engine == "local":
-        yield from _run_here(make_worker(), count, min(threads, count))
+        worker = make_worker()
+        yield from (worker(number) for number in range(count))
     else:
         yield from _run_on_ray(make_worker, count, device)
-
-
-def _run_here(worker: Worker, count: int, threads: int) -> Iterator[Facts]:
-    if threads <= 1:  # in this thread, which gets the interrupts
-        yield from map(worker, range(count))
-        return
-    pool = ThreadPoolExecutor(threads)
-    try:
-        yield from pool.map(worker, range(count))
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 class _Actor:

@@ -18,9 +18,9 @@ from vaco_curate.scaling import Scaling
 from vaco_curate.stacked import StackedMLP, float32_products
 from vaco_curate.transitions import Array, Transitions
 
-CPU_HEIGHT, CUDA_HEIGHT = 1 << 10, 1 << 16
-"""Rows per forward pass of one network: on a CPU the activations stay in the processor's cache
-(docs/performance.md), on a GPU launching a pass takes less time than the pass."""
+CPU_HEIGHT, CUDA_HEIGHT = 1 << 10, 1 << 14
+"""Rows per forward pass of one network. On a CPU activations stay in the processor's cache
+(docs/performance.md); on a GPU, where launching a pass costs as much as many rows, there are more."""
 
 ChunkPass = Callable[[slice], Tensor]
 """Of the rows of a slice of no more than the height: (..., height), of which the first are theirs; good until
@@ -28,7 +28,7 @@ the next call."""
 
 
 def height_for(device: torch.device, networks: int) -> int:
-    """Rows per forward pass of as many networks.
+    """Rows per forward pass of this many networks.
 
     Fixed, and the last chunk is padded to it: a matrix product of another height may round differently, and
     what a row gives must not depend on its neighbors.
@@ -37,7 +37,7 @@ def height_for(device: torch.device, networks: int) -> int:
 
 
 def by_chunks(rows: int, height: int, prepare: Callable[[], ChunkPass], like: Tensor) -> Array:
-    """What a pass gives for each row, (..., rows) float32; on all of torch's threads by the native library.
+    """What a pass gives for each row, (..., rows); on all of torch's threads by the native library.
 
     Args:
         height: of ``height_for``.

@@ -149,7 +149,7 @@ def inverse_temperature_for(signal: Array, sample_size: float, *, plateau: bool)
     """
     centered = signal - signal.max()
     span = -centered.min()
-    if span == 0.0:
+    if span <= 1e-9 * np.abs(signal).max():  # rounding
         return 0.0
 
     def share(inverse_temperature: float) -> float:

@@ -145,18 +145,19 @@ def run_value(state, key, data, updates, batch_size):
 
 
 def of_members(run, members, updates, batch_size):
-    """The same for states and keys of several members, stacked, side by side by ``vmap``.
+    """A run of several members at once by ``vmap``: of stacked states, keys and critics, on the same data.
 
     Args:
-        run: one of the two runs.
+        run: ``run_value`` or ``run_bilevel``.
     """
     alone = partial(run, updates=updates, batch_size=batch_size)
     if members == 1:
         return alone
 
     @partial(jax.jit, donate_argnums=0)
-    def side_by_side(states, keys, *shared):
-        return jax.vmap(lambda state, key: alone(state, key, *shared))(states, keys)
+    def side_by_side(states, keys, *rest):
+        *critics, data = rest
+        return jax.vmap(lambda *own: alone(*own, data))(states, keys, *critics)
 
     return side_by_side
 

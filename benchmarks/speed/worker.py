@@ -130,7 +130,8 @@ def eager(phase: str, seconds: float, threads: int, precision: str) -> dict[str,
 def jax(phase: str, seconds: float, precision: str, members: int = 1) -> dict[str, float]:
     """``jax_reference.py``, compiled whole, on the GPU or all cores that it finds; members by ``vmap``.
 
-    Precision "medium" is bfloat16 between hidden layers on CPUs, of one member, and TF32 on GPUs, as ours.
+    Precision "medium" is bfloat16 between hidden layers on CPUs, of one member, as ours, and TF32 in all
+    products on GPUs, where ours has it between hidden layers.
     """
     import jax as jax_library
     import jax_reference
@@ -146,10 +147,10 @@ def jax(phase: str, seconds: float, precision: str, members: int = 1) -> dict[st
     if phase == "bilevel":
         columns = [rows.observation, rows.action, torch.randn(ROWS)]
     data = [jax_library.numpy.asarray(column.contiguous().numpy()) for column in columns]
-    shared = [data] if phase == "value" else [networks["critic"], data]
+    own = [] if phase == "value" else [networks["critic"]]
     key = jax_library.random.key(0)
     if members > 1:
-        state = jax_library.tree.map(lambda leaf: jax_library.numpy.stack([leaf] * members), state)
+        state, own = jax_library.tree.map(lambda leaf: jax_library.numpy.stack([leaf] * members), (state, own))
         key = jax_library.random.split(key, members)
     length = 50 if on_cpu else 1000
     one_run = jax_reference.run_value if phase == "value" else jax_reference.run_bilevel
@@ -158,7 +159,7 @@ def jax(phase: str, seconds: float, precision: str, members: int = 1) -> dict[st
     def run(updates: int) -> None:
         nonlocal state, key
         for _ in range(updates // length):
-            (state, key), losses = compiled(state, key, *shared)
+            (state, key), losses = compiled(state, key, *own, data)
         losses.block_until_ready()
 
     return {"updates_per_second": rate(run, seconds, length)}

@@ -327,38 +327,57 @@ def test_rewards_that_tell_nothing_give_equal_scores():
 
 
 @pytest.mark.parametrize(
-    ("lengths", "tell"), [([1001, 1001, 1001], False), ([20, 20, 20], False), ([20, 30, 40], True)]
+    ("lengths", "flag", "tell"),
+    [
+        ([1001, 1001, 1001], "terminated", False),  # paths are cut, into pieces of other lengths
+        ([20, 20, 20], "terminated", False),
+        ([20, 30, 40], "terminated", True),
+        ([20, 30, 40], "truncated", False),
+    ],
 )
-def test_equal_rewards_tell_paths_apart_by_how_long_they_last_alone(lengths, tell):
-    """Also where paths are cut, into pieces of other lengths."""
+def test_equal_rewards_tell_paths_apart_by_how_long_they_last_until_they_end_truly(lengths, flag, tell):
     count, last = sum(lengths), np.cumsum(lengths) - 1
-    columns = {"reward": np.ones(count, np.float32), "terminated": np.isin(np.arange(count), last)}
+    columns = {"reward": np.ones(count, np.float32), "terminated": np.zeros(count, bool)}
     columns["truncated"] = np.zeros(count, bool)
+    columns[flag] = np.isin(np.arange(count), last)
     score = train(make_transitions(1, count, columns=columns), tiny_settings(updates=0)).scorer.score(
         make_transitions(1, count, columns=columns)
     )
     assert bool(np.ptp(score.score)) is tell
 
 
-def test_the_value_phase_watches_q_and_smoothed_discounted_td_errors():
+def test_true_ends_of_the_data_are_those_of_the_score():
+    """``expected`` is 0 where all paths end truly, and the mean where none does."""
+    flags = np.zeros(120, bool), np.arange(120) % 20 == 19
+    for terminated, truncated in (flags, flags[::-1]):
+        data = make_transitions(columns={"terminated": terminated, "truncated": truncated})
+        (score_of,) = train(data, tiny_settings(updates=0)).scorer.trajectory
+        assert (score_of.persistence.expected == 0.0) is bool(terminated.any())
+
+
+def test_the_value_phase_watches_q_and_smoothed_discounted_td_errors(monkeypatch):
     settings = dataclasses.replace(tiny_settings(), matmul_precision="highest")
     data = make_transitions(episodes=8)
     scaling = fit_scaling(data, reward_shift=0.0)
+    monkeypatch.setattr("vaco_curate.training.group.SAMPLE_ROWS", 100)
+    paths = Paths.of(data, LONGEST_PATH).drawn(100)
+    rows, packed = paths.rows(), paths.packed()
+    assert rows[0] > 0, "the test needs watched rows that are not the first ones"
     group = Group(data, network_rows(data, scaling, torch.device("cpu")), scaling, settings, [3, 4])
     q_value, advantage = group.value_signals().unbind(dim=1)
-    paths = Paths.of(data, LONGEST_PATH)
     _, errors = values_and_td_errors(group.value_state.value, scaling, settings.value.discount, data, paths)
-    assert advantage.shape == q_value.shape == (2, len(data))
+    known, terminated = data.is_learnable[rows], data.terminated[rows]
+    assert advantage.shape == q_value.shape == (2, len(rows))
     for member in range(2):
         of_member = TDErrors(*[errors.discounted[member]] * 2)
-        persistence = Persistence.fit(paths, of_member, data.is_learnable, data.terminated)
-        expected = persistence.smoothed(paths, of_member, data.is_learnable)
+        persistence = Persistence.fit(packed, of_member, known, terminated)
+        expected = persistence.smoothed(packed, of_member, known)
         assert advantage[member].numpy() == pytest.approx(expected, abs=1e-5)
         critic = TwinCritic(4, 2, (32, 32))
         group.value_state.critic.write_to(member, critic.first)
         group.value_state.critic.write_to(2 + member, critic.second)
         pair = (
-            torch.from_numpy(scaling.observation(data.observation)),
-            torch.from_numpy(scaling.action(data.action)),
+            torch.from_numpy(scaling.observation(data.observation[rows])),
+            torch.from_numpy(scaling.action(data.action[rows])),
         )
         assert torch.allclose(q_value[member], critic(*pair).amin(dim=0), atol=1e-5)

@@ -20,14 +20,13 @@ def run_shards(
     folders: Sequence[Path],
     *,
     device: str = "cpu",
-    threads: int = 1,
 ) -> list[Facts]:
     """Do all jobs; then remove what they have left to say that they were done.
 
     Args:
-        device, threads: as for ``run_jobs``.
+        device: as for ``run_jobs``.
     """
-    facts = list(run_jobs(engine, make_worker, count, device=device, threads=threads))
+    facts = list(run_jobs(engine, make_worker, count, device=device))
     for folder in folders:
         for mark in list(folder.glob(".unit-*.json")):
             mark.unlink()

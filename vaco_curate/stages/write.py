@@ -27,9 +27,6 @@ from vaco_curate.stages.shards import once, run_shards
 from vaco_curate.successors import Findings
 from vaco_curate.transitions import Array, Fingerprint
 
-MOST_THREADS = 8
-"""That write files side by side; each holds a quarter of a gigabyte."""
-
 
 @dataclass(frozen=True)
 class Decision:
@@ -157,8 +154,7 @@ def _write_rows(
     )
     folders = [folder / DATA_FOLDER, *([excluded] if excluded is not None else [])]
     fingerprint, findings, notes = Fingerprint(), Findings(), dict[str, None]()
-    threads = min(pa.cpu_count(), MOST_THREADS)
-    for facts in run_shards(output.engine, worker, len(units), folders, threads=threads):
+    for facts in run_shards(output.engine, worker, len(units), folders):
         fingerprint.add_json(facts["fingerprint"])
         findings.add(Findings(**facts["findings"]))
         notes |= dict.fromkeys(facts["notes"])

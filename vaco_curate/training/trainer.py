@@ -200,9 +200,9 @@ def _export_scorer(
 
 
 def _rewards_tell(data: Transitions) -> bool:
-    """Whether rewards, or how long paths earn them, differ."""
+    """Whether rewards differ, or how long paths earn them until they end truly."""
     lengths = np.diff(data.path_start, append=len(data))
-    return bool(np.ptp(data.reward) or (data.reward.any() and np.ptp(lengths)))
+    return bool(np.ptp(data.reward) or (data.reward.any() and data.terminated.any() and np.ptp(lengths)))
 
 
 def _export_meta(states: Sequence[BilevelState]) -> MetaScorer:

@@ -79,9 +79,9 @@ def score_command(
 ) -> None:
     """Learn the values of DATASET and score every row.
 
-    The score says by how much the trajectory around a row did better than its states promised. Writes a run
-    folder with the scorer, the scores and the training metrics. Training can be interrupted with Ctrl-C and
-    continued with --resume.
+    The score says how much the trajectory around a row earned, and how much better the states are that it led
+    to. Writes a run folder with the scorer, the scores and the training metrics. Training can be interrupted
+    with Ctrl-C and continued with --resume.
 
     \b
     Examples:
