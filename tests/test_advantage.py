@@ -206,8 +206,8 @@ def test_persistence_is_measured_on_drawn_paths_where_there_are_many(monkeypatch
     paths, errors, _ = switching(60, noise=3.0)
     whole, _ = smoothed(paths, errors)
     monkeypatch.setattr("vaco_curate.advantage.FITTED_ROWS", 20_000)
-    part, _ = smoothed(paths, errors, ended=20)
-    assert part.expected == pytest.approx(errors.mean() / 2, abs=0.1), "of the drawn ones, half end truly"
+    part, _ = smoothed(paths, errors + 5.0, ended=20)
+    assert 1.0 < part.expected < 4.0, "of the drawn ones, some half end truly"
     assert part != whole
     assert part.scale == whole.scale
     assert part.shrinkage == pytest.approx(whole.shrinkage, rel=1.0)

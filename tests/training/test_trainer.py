@@ -357,12 +357,14 @@ def test_true_ends_of_the_data_are_those_of_the_score():
 
 def test_the_value_phase_watches_q_and_smoothed_discounted_td_errors(monkeypatch):
     settings = dataclasses.replace(tiny_settings(), matmul_precision="highest")
-    data = make_transitions(episodes=8)
+    last = np.arange(160) % 20 == 19
+    columns = {"terminated": last & (np.arange(160) < 60), "truncated": last & (np.arange(160) >= 60)}
+    data = make_transitions(episodes=8, columns=columns)
     scaling = fit_scaling(data, reward_shift=0.0)
     monkeypatch.setattr("vaco_curate.training.group.SAMPLE_ROWS", 100)
     paths = Paths.of(data, LONGEST_PATH).drawn(100)
     rows, packed = paths.rows(), paths.packed()
-    assert rows[0] > 0, "the test needs watched rows that are not the first ones"
+    assert 0 < data.terminated[rows].sum() < data.terminated[: len(rows)].sum(), "the test needs other rows"
     group = Group(data, network_rows(data, scaling, torch.device("cpu")), scaling, settings, [3, 4])
     q_value, advantage = group.value_signals().unbind(dim=1)
     _, errors = values_and_td_errors(group.value_state.value, scaling, settings.value.discount, data, paths)
