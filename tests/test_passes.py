@@ -11,9 +11,11 @@ import torch
 from torch.func import functional_call, grad, vmap
 
 from vaco_curate import native
+from vaco_curate.native_passes import NativePass
 from vaco_curate.networks import mlp
-from vaco_curate.passes import NativePass, Pass, forward_only, new_pass, outputs, smaller_of_twins
+from vaco_curate.passes import forward_only, new_pass, outputs, smaller_of_twins
 from vaco_curate.stacked import StackedMLP
+from vaco_curate.torch_passes import Pass
 
 SIZES = {
     "two hidden": (5, 16, 12, 3),
@@ -158,7 +160,7 @@ FORKED = """
 import os, torch
 from vaco_curate import native
 from vaco_curate.networks import mlp
-from vaco_curate.passes import NativePass
+from vaco_curate.native_passes import NativePass
 from vaco_curate.stacked import StackedMLP
 torch.set_num_threads(1)
 stack, inputs = StackedMLP.of([mlp(9, (64, 64), 2)]), torch.randn(1, 256, 9)
@@ -255,7 +257,9 @@ def test_buffers_of_another_shape_are_refused_before_an_address_is_taken():
 WITHOUT = """
 import os, torch
 from vaco_curate import native
-from vaco_curate.passes import NativePass, Pass, new_pass
+from vaco_curate.native_passes import NativePass
+from vaco_curate.passes import new_pass
+from vaco_curate.torch_passes import Pass
 from vaco_curate.stacked import StackedMLP
 assert native.load() is None
 assert type(new_pass(StackedMLP(1, (2, 3, 1)), 4)) is Pass

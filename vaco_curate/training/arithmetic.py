@@ -11,6 +11,7 @@ import torch
 
 from vaco_curate import native
 from vaco_curate.errors import SettingsError
+from vaco_curate.passes import has_triton
 from vaco_curate.stacked import float32_products
 
 Work = Callable[[], None]
@@ -59,9 +60,9 @@ def device_name(device: torch.device) -> str:
 
 def arithmetic(device: torch.device, matmul_precision: str) -> str:
     """How a training computes, for the manifest; only within one way are results equal to the last bit."""
-    if device.type != "cpu":
-        return f"torch kernels, precision {matmul_precision}"
-    if native.load() is None:
+    if device.type != "cpu" and has_triton():
+        return f"Triton and torch kernels, precision {matmul_precision}"
+    if device.type != "cpu" or native.load() is None:
         return f"torch kernels, precision {matmul_precision}"
     if matmul_precision == "medium" and native.multiplies_bfloat16():
         return "native library, bfloat16 between hidden layers"
