@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from columns import COLUMNS, NEED_SCORES, Scored
+from columns import COLUMNS, NEED_SCORES, Scored, columns_of
 from datasets import Labelled, load
 from figures import figures, rank_correlation
 from learners import learn
@@ -113,7 +113,7 @@ def cells(datasets: list[str], learners: list[str], seeds: int) -> Iterator[Cell
         yield from (Cell(dataset, seed) for dataset in datasets)
         for learner in learners:
             for dataset in datasets:
-                yield from (Cell(dataset, seed, learner, column) for column in COLUMNS)
+                yield from (Cell(dataset, seed, learner, column) for column in columns_of(learner))
 
 
 @lru_cache(maxsize=1)

@@ -101,5 +101,13 @@ COLUMNS: dict[str, Callable[[Scored], Array]] = {
 OURS = ("weights", "top 10 %", "top 25 %")
 LEADING = OURS[:2]
 """The columns that regret is measured of."""
+WITH_VALUES = ("all rows", *OURS, "return, top 10 %", "AW")
+"""What learners of values get: their policies take ten times as long, so that of the baselines there are the
+one that ours is to beat on whole episodes, and AW."""
 NEED_SCORES = (*OURS, "AWR", "VACO")
 """Columns that differ from seed to seed of the scorer."""
+
+
+def columns_of(learner: str) -> tuple[str, ...]:
+    """What a learner is given."""
+    return tuple(COLUMNS) if learner == "BC" else WITH_VALUES

@@ -11,7 +11,7 @@ from typing import get_args
 import numpy as np
 import polars as pl
 from board import UPDATES, Cell, Setup, agreement, scores_file
-from columns import COLUMNS, LEADING, OURS
+from columns import LEADING, OURS, columns_of
 from datasets import SOURCES
 from learners import LEARNERS
 
@@ -76,7 +76,7 @@ class Results:
         return Earned.of(np.array([by_seed[seed] for seed in common])) if by_seed and common else None
 
     def _common_seeds(self, dataset: str, learner: str) -> list[int]:
-        found = [self.rows.get((dataset, learner, column, "return"), {}) for column in COLUMNS]
+        found = [self.rows.get((dataset, learner, column, "return"), {}) for column in columns_of(learner)]
         measured = [set(by_seed) for by_seed in found if by_seed]
         return sorted(set.intersection(*measured)) if measured else []
 
@@ -87,15 +87,15 @@ class Results:
 
     def regret(self, dataset: str, learner: str) -> float:
         """The best column less the best of ours; nan unless all columns were measured."""
-        found = {column: self.earned(dataset, learner, column) for column in COLUMNS}
+        found = {column: self.earned(dataset, learner, column) for column in columns_of(learner)}
         means = {column: earned.mean for column, earned in found.items() if earned is not None}
-        if len(means) < len(COLUMNS):
+        if len(means) < len(found):
             return math.nan
         return max(means.values()) - max(means[column] for column in LEADING)
 
     def is_complete(self, cell: tuple[str, str]) -> bool:
         """Whether all columns of a dataset and a learner were measured with all seeds."""
-        found = [self.earned(*cell, column) for column in COLUMNS]
+        found = [self.earned(*cell, column) for column in columns_of(cell[1])]
         return all(earned is not None and earned.seeds >= WANTED_SEEDS for earned in found)
 
     def kind(self, dataset: str) -> Kind | None:
@@ -184,7 +184,7 @@ def regrets(results: Results) -> str:
 
 def board(results: Results, learner: str) -> str:
     """What the policies of a learner earn."""
-    others = [column for column in COLUMNS if column not in OURS and column != "all rows"]
+    others = [column for column in columns_of(learner) if column not in OURS and column != "all rows"]
     columns = ["all rows", *OURS, *others]
     rows = []
     for dataset in results.datasets:
