@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from field.episodes import Truth, episodes, truth_of
 
-from vaco_curate.columns import transitions_from_columns
+from vaco_curate.data.columns import transitions_from_columns
 
 SEEDS, SIZES = 300, (2, 3, 6, 17)
 READ = ("observation", "action", "reward", "terminated", "truncated", "next_observation")

@@ -26,15 +26,15 @@ from rich.console import Console
 from rich.table import Table
 from scale import command, train_scorer, write_rows
 
-from vaco_curate.batches import Rows
-from vaco_curate.columns import transitions_from_columns
-from vaco_curate.formats import read_dataset
-from vaco_curate.scaling import fit_scaling
-from vaco_curate.training import PRESETS, TrainSettings, train
-from vaco_curate.training.arithmetic import training_arithmetic
-from vaco_curate.training.group import Group
-from vaco_curate.training.loop import Part, Updates
-from vaco_curate.transitions import Transitions
+from vaco_curate.core.batches import Rows
+from vaco_curate.core.scaling import fit_scaling
+from vaco_curate.core.training import PRESETS, TrainSettings, train
+from vaco_curate.core.training.arithmetic import training_arithmetic
+from vaco_curate.core.training.group import Group
+from vaco_curate.core.training.loop import Part, Updates
+from vaco_curate.core.transitions import Transitions
+from vaco_curate.data.columns import transitions_from_columns
+from vaco_curate.data.formats import read_dataset
 
 D, K, ROWS, STEPS = 11, 3, 200_000, 20
 PHASES = ("value", "bilevel")

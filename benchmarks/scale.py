@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 
 from vaco_curate import Cut, filter_dataset
-from vaco_curate.formats.tables import ROWS_PER_GROUP, write_table
+from vaco_curate.data.formats.tables import ROWS_PER_GROUP, write_table
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, PAGE = ROOT / "benchmarks" / "results" / "scale.json", ROOT / "docs" / "scaling.md"

@@ -10,13 +10,13 @@ import h5py
 import numpy as np
 import pyarrow as pa
 
-from vaco_curate.columns import transitions_from_columns
-from vaco_curate.files import place
-from vaco_curate.formats.tables import write_table
-from vaco_curate.scorer import RowScores
-from vaco_curate.scores import ScoreTable, score_batch
-from vaco_curate.training import PRESETS, BilevelSettings, TrainSettings, ValueSettings
-from vaco_curate.transitions import Transitions
+from vaco_curate.core.scorer import RowScores
+from vaco_curate.core.training import PRESETS, BilevelSettings, TrainSettings, ValueSettings
+from vaco_curate.core.transitions import Transitions
+from vaco_curate.data.columns import transitions_from_columns
+from vaco_curate.data.formats.tables import write_table
+from vaco_curate.data.scores import ScoreTable, score_batch
+from vaco_curate.store.files import place
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 PROTOCOL = Path(__file__).parents[1] / "benchmarks" / "quality"

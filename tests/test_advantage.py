@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_paths import paths_of
 
-from vaco_curate.advantage import SCALES, Persistence, TDErrors
+from vaco_curate.core.advantage import SCALES, Persistence, TDErrors
 
 
 def switching(segment: int, *, noise: float, paths: int = 40, length: int = 1000, seed: int = 0):
@@ -205,7 +205,7 @@ def test_data_without_persistence_is_smoothed_over_whole_paths(lengths, errors, 
 def test_persistence_is_measured_on_drawn_paths_where_there_are_many(monkeypatch):
     paths, errors, _ = switching(60, noise=3.0)
     whole, _ = smoothed(paths, errors)
-    monkeypatch.setattr("vaco_curate.advantage.FITTED_ROWS", 20_000)
+    monkeypatch.setattr("vaco_curate.core.advantage.FITTED_ROWS", 20_000)
     part, _ = smoothed(paths, errors + 5.0, ended=20)
     assert 1.0 < part.expected < 4.0, "of the drawn ones, some half end truly"
     assert part != whole

@@ -21,10 +21,10 @@ from vaco_curate import (
     reweight_dataset,
     score_dataset,
 )
-from vaco_curate.engines import run_jobs
 from vaco_curate.errors import CurateError, DatasetError, SettingsError
-from vaco_curate.manifest import read_manifest
 from vaco_curate.stages import scoring, shards, write
+from vaco_curate.store.engines import run_jobs
+from vaco_curate.store.manifest import read_manifest
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vaco_curate import gradients, losses
+from vaco_curate.core import gradients, losses
 
 MEMBERS, BATCH, K = 2, 9, 3
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.func import functional_call, grad
 
-from vaco_curate.losses import (
+from vaco_curate.core.losses import (
     advantage_weight,
     alignments,
     bellman_target,
@@ -19,7 +19,7 @@ from vaco_curate.losses import (
     value_alignment_loss,
     weighted_cloning_loss,
 )
-from vaco_curate.networks import Policy, ScorerNetwork, TwinCritic
+from vaco_curate.core.networks import Policy, ScorerNetwork, TwinCritic
 
 D, K, BATCH = 5, 3, 7
 

@@ -17,8 +17,8 @@ from vaco_curate import (
     verify_folder,
 )
 from vaco_curate.errors import CurateError, RunError
-from vaco_curate.files import place
 from vaco_curate.stages import scoring, shards
+from vaco_curate.store.files import place
 
 
 @pytest.fixture(scope="module")

@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch.func import functional_call, grad, vmap
 
-from vaco_curate import native
-from vaco_curate.native_passes import NativePass
-from vaco_curate.networks import mlp
-from vaco_curate.passes import forward_only, new_pass, outputs, smaller_of_twins
-from vaco_curate.stacked import StackedMLP
-from vaco_curate.torch_passes import Pass
+from vaco_curate.core.fast import native
+from vaco_curate.core.fast.native_passes import NativePass
+from vaco_curate.core.fast.passes import forward_only, new_pass, outputs, smaller_of_twins
+from vaco_curate.core.fast.stacked import StackedMLP
+from vaco_curate.core.fast.torch_passes import Pass
+from vaco_curate.core.networks import mlp
 
 SIZES = {
     "two hidden": (5, 16, 12, 3),
@@ -158,10 +158,10 @@ def test_threads_share_the_rows_without_changing_a_bit(precision):
 
 FORKED = """
 import os, torch
-from vaco_curate import native
-from vaco_curate.networks import mlp
-from vaco_curate.native_passes import NativePass
-from vaco_curate.stacked import StackedMLP
+from vaco_curate.core.fast import native
+from vaco_curate.core.networks import mlp
+from vaco_curate.core.fast.native_passes import NativePass
+from vaco_curate.core.fast.stacked import StackedMLP
 torch.set_num_threads(1)
 stack, inputs = StackedMLP.of([mlp(9, (64, 64), 2)]), torch.randn(1, 256, 9)
 native.use_threads(2)
@@ -256,11 +256,11 @@ def test_buffers_of_another_shape_are_refused_before_an_address_is_taken():
 
 WITHOUT = """
 import os, torch
-from vaco_curate import native
-from vaco_curate.native_passes import NativePass
-from vaco_curate.passes import new_pass
-from vaco_curate.torch_passes import Pass
-from vaco_curate.stacked import StackedMLP
+from vaco_curate.core.fast import native
+from vaco_curate.core.fast.native_passes import NativePass
+from vaco_curate.core.fast.passes import new_pass
+from vaco_curate.core.fast.torch_passes import Pass
+from vaco_curate.core.fast.stacked import StackedMLP
 assert native.load() is None
 assert type(new_pass(StackedMLP(1, (2, 3, 1)), 4)) is Pass
 print("fine")
@@ -271,7 +271,7 @@ print("fine")
 @pytest.mark.parametrize("environment", [{"XDG_CACHE_HOME": "/proc"}, {"CC": "cc -DUNUSED"}])
 def test_the_library_is_built_without_a_cache_and_with_options_for_the_compiler(environment):
     settings = os.environ | environment
-    script = "from vaco_curate import native; print(native.load() is not None)"
+    script = "from vaco_curate.core.fast import native; print(native.load() is not None)"
     result = subprocess.run([sys.executable, "-c", script], env=settings, capture_output=True, text=True)
     assert result.stdout.strip() == "True", result.stderr
 

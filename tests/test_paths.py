@@ -8,7 +8,7 @@ from helpers import make_transitions
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vaco_curate.paths import Paths
+from vaco_curate.core.paths import Paths
 
 
 def paths_of(*lengths: int) -> Paths:

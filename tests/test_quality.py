@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from vaco_curate import EPISODE, Choice, Cut, Environment, filter_dataset, read_dataset, score_dataset
+from vaco_curate.core.scorer import Scorer
+from vaco_curate.core.training import PRESETS
 from vaco_curate.curation import episode_means
 from vaco_curate.demo import record_pendulum
 from vaco_curate.demo.pendulum import BEHAVIORS
 from vaco_curate.evaluation import CloningSettings, clone_policies, rollout_returns
-from vaco_curate.scorer import Scorer
 from vaco_curate.stages.runs import SCORER_FOLDER, open_run
-from vaco_curate.training import PRESETS
 
 SETTINGS = dataclasses.replace(
     PRESETS["quick"],

@@ -9,10 +9,10 @@ from field.lerobot_cases import feature, write_episodes
 from helpers import make_transitions, tiny_settings
 
 from vaco_curate import apply_scorer, score_dataset
+from vaco_curate.core.rewards import FEW_VALUES, RewardUse, are_equal, magnitude
+from vaco_curate.core.scaling import fit_scaling
+from vaco_curate.data.formats import ReadOptions
 from vaco_curate.errors import DatasetError
-from vaco_curate.formats import ReadOptions
-from vaco_curate.rewards import FEW_VALUES, RewardUse, are_equal, magnitude
-from vaco_curate.scaling import fit_scaling
 
 LENGTHS = [12, 15, 20, 20, 9, 20]
 SUCCESS = [True, True, False, False, True, False]

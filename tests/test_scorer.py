@@ -11,18 +11,18 @@ import torch
 from helpers import make_transitions, tiny_settings
 
 from vaco_curate import score_stream
-from vaco_curate.advantage import Persistence, TDErrors
+from vaco_curate.core.advantage import Persistence, TDErrors
+from vaco_curate.core.forward import CPU_HEIGHT, height_for, values_and_td_errors, values_of
+from vaco_curate.core.networks import ScorerNetwork, TwinCritic, ValueNetwork
+from vaco_curate.core.paths import LONGEST_PATH, Paths
+from vaco_curate.core.scaling import Scaling, fit_scaling
+from vaco_curate.core.scorer import RowScores, Scorer
+from vaco_curate.core.training import train
+from vaco_curate.core.trajectory_score import TrajectoryScore
+from vaco_curate.core.transitions import ROW_COLUMNS
 from vaco_curate.curation import Candidates, Cut, select
+from vaco_curate.data.formats import Target, dataset, parquet
 from vaco_curate.errors import DatasetError, RunError
-from vaco_curate.formats import Target, dataset, parquet
-from vaco_curate.forward import CPU_HEIGHT, height_for, values_and_td_errors, values_of
-from vaco_curate.networks import ScorerNetwork, TwinCritic, ValueNetwork
-from vaco_curate.paths import LONGEST_PATH, Paths
-from vaco_curate.scaling import Scaling, fit_scaling
-from vaco_curate.scorer import RowScores, Scorer
-from vaco_curate.training import train
-from vaco_curate.trajectory_score import TrajectoryScore
-from vaco_curate.transitions import ROW_COLUMNS
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_passes_of_another_height_give_the_same_scores(scorer, monkeypatch):
     data = make_transitions(episodes=70, seed=1)
     before = scorer.score(data)
     with monkeypatch.context() as patch:
-        patch.setattr("vaco_curate.forward.CPU_HEIGHT", 100)
+        patch.setattr("vaco_curate.core.forward.CPU_HEIGHT", 100)
         after = scorer.score(data)
     for field in dataclasses.fields(RowScores):
         given, expected = (getattr(scores, field.name) for scores in (after, before))

@@ -8,11 +8,11 @@ from field.episodes import episodes, truth_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vaco_curate.columns import checked_columns, continuity_of, transitions_from_columns
-from vaco_curate.episodes import EpisodeNumbers, whole_episodes
+from vaco_curate.core.paths import Paths
+from vaco_curate.data.columns import checked_columns, continuity_of, transitions_from_columns
+from vaco_curate.data.episodes import EpisodeNumbers, whole_episodes
+from vaco_curate.data.successors import FEW_STEPS, SAME_STEP, Findings, StateScale
 from vaco_curate.errors import DatasetError
-from vaco_curate.paths import Paths
-from vaco_curate.successors import FEW_STEPS, SAME_STEP, Findings, StateScale
 
 COLUMNS = ("observation", "action", "reward", "terminated", "truncated", "next_observation")
 

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from test_advantage import both, ends
 from test_paths import paths_of
 
-from vaco_curate.curation import effective_sample_share
-from vaco_curate.trajectory_score import (
+from vaco_curate.core.trajectory_score import (
     LARGEST_RANGE,
     LARGEST_RISE,
     Temperature,
@@ -18,6 +17,7 @@ from vaco_curate.trajectory_score import (
     inverse_temperature_for,
     saturated,
 )
+from vaco_curate.curation import effective_sample_share
 
 LENGTH = 10
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from helpers import make_transitions
 
-from vaco_curate.columns import transitions_from_columns
+from vaco_curate.data.columns import transitions_from_columns
 from vaco_curate.errors import DatasetError
 
 

@@ -7,16 +7,16 @@ import os
 import pytest
 import torch
 
-from vaco_curate.stacked import StackedMLP
-from vaco_curate.torch_passes import Pass
+from vaco_curate.core.fast.stacked import StackedMLP
+from vaco_curate.core.fast.torch_passes import Pass
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # read when kernels are declared
 
 pytest.importorskip("triton", reason="Triton is not installed; it comes with torch for CUDA")
 
-from vaco_curate import triton_passes
-from vaco_curate.triton_passes import FEW_NETWORKS, TritonPass
+from vaco_curate.core.fast import triton_passes
+from vaco_curate.core.fast.triton_passes import FEW_NETWORKS, TritonPass
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 CASES = {

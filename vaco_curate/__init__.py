@@ -10,35 +10,35 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vaco_curate.curated import CuratedDataset, load_curated
+    from vaco_curate.adapters.curated import CuratedDataset, load_curated
+    from vaco_curate.core.policy import TrainedPolicy
+    from vaco_curate.core.scorer import Scorer
+    from vaco_curate.core.training import PRESETS, BilevelSettings, TrainSettings, ValueSettings
+    from vaco_curate.core.transitions import Transitions
     from vaco_curate.curation import EPISODE, TRANSITION, Cut, Level, Selection
+    from vaco_curate.data.formats import Dataset, ReadOptions, open_dataset, read_dataset
+    from vaco_curate.data.scores import ScoreTable
     from vaco_curate.errors import CurateError
     from vaco_curate.evaluation import CloningSettings, Environment
-    from vaco_curate.formats import Dataset, ReadOptions, open_dataset, read_dataset
-    from vaco_curate.policy import TrainedPolicy
-    from vaco_curate.scorer import Scorer
-    from vaco_curate.scores import ScoreTable
     from vaco_curate.stages.apply import apply_scorer
     from vaco_curate.stages.convert import convert_dataset
     from vaco_curate.stages.evaluate import EvaluationSettings, evaluate_policy
     from vaco_curate.stages.inspect import inspect_dataset
     from vaco_curate.stages.report import report_run
     from vaco_curate.stages.select import Choice, filter_dataset, reweight_dataset
+    from vaco_curate.stages.streaming import score_stream
     from vaco_curate.stages.train import score_dataset
     from vaco_curate.stages.verify import verify_folder
-    from vaco_curate.streaming import score_stream
-    from vaco_curate.training import PRESETS, BilevelSettings, TrainSettings, ValueSettings
-    from vaco_curate.transitions import Transitions
 
 _MODULES = {
-    "curated": ("CuratedDataset", "load_curated"),
+    "adapters.curated": ("CuratedDataset", "load_curated"),
     "curation": ("EPISODE", "TRANSITION", "Cut", "Level", "Selection"),
     "errors": ("CurateError",),
     "evaluation": ("CloningSettings", "Environment"),
-    "formats": ("Dataset", "ReadOptions", "open_dataset", "read_dataset"),
-    "policy": ("TrainedPolicy",),
-    "scorer": ("Scorer",),
-    "scores": ("ScoreTable",),
+    "data.formats": ("Dataset", "ReadOptions", "open_dataset", "read_dataset"),
+    "core.policy": ("TrainedPolicy",),
+    "core.scorer": ("Scorer",),
+    "data.scores": ("ScoreTable",),
     "stages.apply": ("apply_scorer",),
     "stages.convert": ("convert_dataset",),
     "stages.evaluate": ("EvaluationSettings", "evaluate_policy"),
@@ -47,9 +47,9 @@ _MODULES = {
     "stages.select": ("Choice", "filter_dataset", "reweight_dataset"),
     "stages.train": ("score_dataset",),
     "stages.verify": ("verify_folder",),
-    "streaming": ("score_stream",),
-    "training": ("PRESETS", "BilevelSettings", "TrainSettings", "ValueSettings"),
-    "transitions": ("Transitions",),
+    "stages.streaming": ("score_stream",),
+    "core.training": ("PRESETS", "BilevelSettings", "TrainSettings", "ValueSettings"),
+    "core.transitions": ("Transitions",),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -22,13 +22,13 @@ from figures import figures, rank_correlation
 from learners import learn
 
 from vaco_curate import PRESETS, TrainSettings
+from vaco_curate.core.policy import TrainedPolicy
+from vaco_curate.core.scaling import fit_scaling
+from vaco_curate.core.scorer import SCHEMA_VERSION as SCORER_VERSION
+from vaco_curate.core.scorer import RowScores
+from vaco_curate.core.training import train
+from vaco_curate.core.transitions import Array
 from vaco_curate.evaluation import normalized_return, reference_returns, rollout_returns
-from vaco_curate.policy import TrainedPolicy
-from vaco_curate.scaling import fit_scaling
-from vaco_curate.scorer import SCHEMA_VERSION as SCORER_VERSION
-from vaco_curate.scorer import RowScores
-from vaco_curate.training import train
-from vaco_curate.transitions import Array
 
 VERSION = 1
 """Of what decides a result and is not among its settings; raised when older results no longer hold."""

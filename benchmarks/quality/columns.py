@@ -10,13 +10,13 @@ import numpy as np
 import torch
 
 from vaco_curate import PRESETS
+from vaco_curate.core.losses import advantage_weight
+from vaco_curate.core.paths import LONGEST_PATH, Paths
+from vaco_curate.core.scorer import RowScores
+from vaco_curate.core.trajectory_score import Temperature
+from vaco_curate.core.transitions import Array, Transitions
 from vaco_curate.curation import Candidates, Cut, Level, select
 from vaco_curate.curation.weights import weights_from_scores
-from vaco_curate.losses import advantage_weight
-from vaco_curate.paths import LONGEST_PATH, Paths
-from vaco_curate.scorer import RowScores
-from vaco_curate.trajectory_score import Temperature
-from vaco_curate.transitions import Array, Transitions
 
 TRAJECTORY_TEMPERATURE = 0.1
 """Of RW and AW, on returns scaled to [0, 1]: the published one."""

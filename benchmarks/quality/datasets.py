@@ -18,8 +18,8 @@ import numpy as np
 from lander import record_lander
 
 from vaco_curate import Environment, read_dataset
+from vaco_curate.core.transitions import ROW_COLUMNS, Array, Transitions
 from vaco_curate.demo import record_pendulum
-from vaco_curate.transitions import ROW_COLUMNS, Array, Transitions
 
 STITCH = "pointmaze-umaze-stitch"
 SWITCH = "walker2d-switch"

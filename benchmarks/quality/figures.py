@@ -9,9 +9,9 @@ from datasets import Labelled
 from scipy.stats import ConstantInputWarning, pearsonr, spearmanr
 from sklearn.metrics import roc_auc_score
 
+from vaco_curate.core.transitions import Array
 from vaco_curate.curation import episode_means
 from vaco_curate.curation.weights import effective_sample_share, weights_from_scores
-from vaco_curate.transitions import Array
 
 TOP = 0.1
 

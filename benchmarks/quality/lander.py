@@ -9,7 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from vaco_curate.transitions import Array
+from vaco_curate.core.transitions import Array
 
 ENVIRONMENT = "LunarLanderContinuous-v3"
 ROWS = 40_000

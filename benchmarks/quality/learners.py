@@ -17,25 +17,25 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vaco_curate.batches import Rows
+from vaco_curate.core.batches import Rows
+from vaco_curate.core.fast.passes import forward_only, new_pass
+from vaco_curate.core.fast.stacked import StackedMLP
+from vaco_curate.core.gradients import tanh_gradient
+from vaco_curate.core.losses import advantage_weight, bellman_target
+from vaco_curate.core.networks import TwinCritic, ValueNetwork
+from vaco_curate.core.policy import TrainedPolicy
+from vaco_curate.core.scaling import Scaling
+from vaco_curate.core.training import ValueSettings
+from vaco_curate.core.training.arithmetic import training_arithmetic
+from vaco_curate.core.training.draws import Draws, cumulative_shares
+from vaco_curate.core.training.loop import Updates
+from vaco_curate.core.training.lower_level import CloningUpdate
+from vaco_curate.core.training.optim import Adam
+from vaco_curate.core.training.trainer import network_rows
+from vaco_curate.core.training.value_phase import ValueUpdate, create_value_state
+from vaco_curate.core.transitions import Array, Transitions
 from vaco_curate.evaluation import CloningSettings, clone_policies
 from vaco_curate.evaluation.cloning import falling_rate, fresh_policies, trained_policy
-from vaco_curate.gradients import tanh_gradient
-from vaco_curate.losses import advantage_weight, bellman_target
-from vaco_curate.networks import TwinCritic, ValueNetwork
-from vaco_curate.passes import forward_only, new_pass
-from vaco_curate.policy import TrainedPolicy
-from vaco_curate.scaling import Scaling
-from vaco_curate.stacked import StackedMLP
-from vaco_curate.training import ValueSettings
-from vaco_curate.training.arithmetic import training_arithmetic
-from vaco_curate.training.draws import Draws, cumulative_shares
-from vaco_curate.training.loop import Updates
-from vaco_curate.training.lower_level import CloningUpdate
-from vaco_curate.training.optim import Adam
-from vaco_curate.training.trainer import network_rows
-from vaco_curate.training.value_phase import ValueUpdate, create_value_state
-from vaco_curate.transitions import Array, Transitions
 
 HIDDEN = (256, 256)
 RATE = 3e-4

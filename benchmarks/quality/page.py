@@ -15,10 +15,10 @@ from columns import LEADING, OURS, columns_of
 from datasets import SOURCES
 from learners import LEARNERS
 
-from vaco_curate.advantage import Persistence
+from vaco_curate.core.advantage import Persistence
+from vaco_curate.core.transitions import Array
 from vaco_curate.curation.advice import Kind, kind_of
 from vaco_curate.evaluation import bootstrap_interval
-from vaco_curate.transitions import Array
 
 WANTED_SEEDS = 3
 HERE = Path(__file__).parent

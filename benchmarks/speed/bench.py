@@ -77,7 +77,7 @@ def phase_facts(phase: str, rounds: int, seconds: float, console: Console) -> di
 def machine() -> dict[str, Any]:
     info = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     names = [line.split(":")[1].strip() for line in info if "model name" in line]
-    from vaco_curate import native
+    from vaco_curate.core.fast import native
 
     return {
         "processor": names[0] if names else platform.processor(),

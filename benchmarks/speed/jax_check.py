@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import jax_reference
 import torch
 
-from vaco_curate.batches import Rows
-from vaco_curate.networks import Policy, ScorerNetwork, TwinCritic, ValueNetwork
-from vaco_curate.training import BilevelSettings, ValueSettings
-from vaco_curate.training.reference import (
+from vaco_curate.core.batches import Rows
+from vaco_curate.core.networks import Policy, ScorerNetwork, TwinCritic, ValueNetwork
+from vaco_curate.core.training import BilevelSettings, ValueSettings
+from vaco_curate.core.training.reference import (
     bilevel_step,
     reference_bilevel_state,
     reference_value_state,

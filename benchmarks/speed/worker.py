@@ -22,26 +22,26 @@ import pyarrow.parquet as pq
 import torch
 
 from vaco_curate import score_stream
-from vaco_curate.advantage import TDErrors
-from vaco_curate.batches import Rows
-from vaco_curate.columns import transitions_from_columns
-from vaco_curate.formats.tables import write_table
-from vaco_curate.networks import Policy, ScorerNetwork, TwinCritic, ValueNetwork
-from vaco_curate.paths import Paths
-from vaco_curate.scaling import Scaling, fit_scaling
-from vaco_curate.scorer import MetaScorer, Scorer
-from vaco_curate.stacked import StackedMLP
-from vaco_curate.training import BilevelSettings, TrainSettings, ValueSettings
-from vaco_curate.training.arithmetic import side_by_side, training_arithmetic
-from vaco_curate.training.group import Group
-from vaco_curate.training.reference import (
+from vaco_curate.core.advantage import TDErrors
+from vaco_curate.core.batches import Rows
+from vaco_curate.core.fast.stacked import StackedMLP
+from vaco_curate.core.networks import Policy, ScorerNetwork, TwinCritic, ValueNetwork
+from vaco_curate.core.paths import Paths
+from vaco_curate.core.scaling import Scaling, fit_scaling
+from vaco_curate.core.scorer import MetaScorer, Scorer
+from vaco_curate.core.training import BilevelSettings, TrainSettings, ValueSettings
+from vaco_curate.core.training.arithmetic import side_by_side, training_arithmetic
+from vaco_curate.core.training.group import Group
+from vaco_curate.core.training.reference import (
     bilevel_step,
     reference_bilevel_state,
     reference_value_state,
     value_step,
 )
-from vaco_curate.training.trainer import group_sizes, network_rows
-from vaco_curate.trajectory_score import TrajectoryScore
+from vaco_curate.core.training.trainer import group_sizes, network_rows
+from vaco_curate.core.trajectory_score import TrajectoryScore
+from vaco_curate.data.columns import transitions_from_columns
+from vaco_curate.data.formats.tables import write_table
 
 D, K, ROWS, BATCH, HIDDEN = 11, 3, 200_000, 256, (256, 256)
 

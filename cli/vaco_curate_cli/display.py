@@ -19,7 +19,7 @@ from rich.text import Text
 from vaco_curate.curation.summary import QUANTILES, Summary
 
 if TYPE_CHECKING:  # commands that train nothing need no torch
-    from vaco_curate.training.loop import OnProgress, Progress
+    from vaco_curate.core.training.loop import OnProgress, Progress
 
 PHASES = {"value": "value phase", "bilevel": "bi-level phase"}
 SHOWN_METRICS: Mapping[str, tuple[tuple[str, str], ...]] = {

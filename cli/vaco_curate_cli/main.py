@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from vaco_curate.errors import CurateError
-from vaco_curate.files import store_unusable
+from vaco_curate.store.files import store_unusable
 
 COMMANDS = {
     "inspect": "inspect:inspect_command",

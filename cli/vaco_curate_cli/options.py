@@ -12,11 +12,11 @@ from typing import Any, TypeVar
 
 import click
 
-from vaco_curate.engines import ENGINES
+from vaco_curate.data.formats.options import ReadOptions
 from vaco_curate.errors import SettingsError
-from vaco_curate.files import place
-from vaco_curate.folders import newest_run
-from vaco_curate.formats.options import ReadOptions
+from vaco_curate.store.engines import ENGINES
+from vaco_curate.store.files import place
+from vaco_curate.store.folders import newest_run
 from vaco_curate_cli.display import Display
 
 Command = TypeVar("Command", bound=Callable[..., Any])

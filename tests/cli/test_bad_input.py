@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from helpers import CONFIG, make_transitions, write_d4rl
 
-from vaco_curate.manifest import read_manifest
+from vaco_curate.store.manifest import read_manifest
 
 
 def nan_in_row_7(data):

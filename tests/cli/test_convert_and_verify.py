@@ -11,8 +11,8 @@ from formats.test_robomimic import write_robomimic
 from helpers import CONFIG, make_transitions, write_d4rl
 
 from vaco_curate import load_curated
+from vaco_curate.data.formats import WRITERS, open_dataset, read_dataset
 from vaco_curate.errors import CurateError
-from vaco_curate.formats import WRITERS, open_dataset, read_dataset
 
 
 @pytest.mark.parametrize("file_format", WRITERS)

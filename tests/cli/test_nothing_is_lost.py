@@ -13,8 +13,8 @@ import polars as pl
 import pytest
 from helpers import CONFIG, make_transitions, tiny_settings, write_d4rl
 
-from vaco_curate import native
-from vaco_curate.manifest import read_manifest
+from vaco_curate.core.fast import native
+from vaco_curate.store.manifest import read_manifest
 
 
 def test_an_existing_output_needs_force_and_survives_a_refusal(vaco, scored):
@@ -175,7 +175,7 @@ def test_ctrl_c_exits_with_130_and_the_run_goes_on_with_resume(vaco, start, here
 
 
 def test_resume_remembers_how_the_dataset_was_read(vaco, here, pendulum, monkeypatch):
-    from vaco_curate.formats import read_dataset
+    from vaco_curate.data.formats import read_dataset
     from vaco_curate.stages import train
 
     data = read_dataset(str(pendulum))

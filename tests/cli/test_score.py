@@ -9,11 +9,11 @@ import numpy as np
 import polars as pl
 from helpers import CONFIG, make_transitions, write_d4rl
 
-from vaco_curate import native
+from vaco_curate.core.fast import native
 from vaco_curate.curation.advice import advice
-from vaco_curate.folders import newest_run
-from vaco_curate.formats import read_dataset
-from vaco_curate.manifest import read_manifest
+from vaco_curate.data.formats import read_dataset
+from vaco_curate.store.folders import newest_run
+from vaco_curate.store.manifest import read_manifest
 
 
 def test_score_writes_a_complete_run_and_filter_uses_it_without_an_argument(vaco, here, pendulum):

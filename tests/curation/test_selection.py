@@ -10,7 +10,7 @@ from helpers import make_transitions
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vaco_curate import transitions
+from vaco_curate.core import transitions
 from vaco_curate.curation import (
     EPISODE,
     TRANSITION,

@@ -6,7 +6,7 @@ from helpers import make_transitions
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vaco_curate import transitions
+from vaco_curate.core import transitions
 from vaco_curate.curation import Candidates, effective_sample_share, reweight, summarize
 from vaco_curate.curation.health import _tied_rows, score_warnings
 from vaco_curate.curation.weights import (

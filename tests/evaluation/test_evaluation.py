@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 from helpers import make_transitions, write_scores
 
+from vaco_curate.core.policy import TrainedPolicy
+from vaco_curate.core.scaling import fit_scaling
+from vaco_curate.core.scorer import RowScores
 from vaco_curate.errors import EnvironmentUnavailableError
 from vaco_curate.evaluation import (
     COMPARISONS,
@@ -17,9 +20,6 @@ from vaco_curate.evaluation import (
     reference_returns,
     rollout_returns,
 )
-from vaco_curate.policy import TrainedPolicy
-from vaco_curate.scaling import fit_scaling
-from vaco_curate.scorer import RowScores
 
 PENDULUM = Environment("Pendulum-v1")
 SETTINGS = CloningSettings(updates=300, hidden=(32, 32), learning_rate=3e-3)

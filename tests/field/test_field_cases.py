@@ -18,8 +18,8 @@ from field.table import PAGE, with_table
 from helpers import tiny_settings
 
 from vaco_curate import load_curated
-from vaco_curate.formats import read_dataset
-from vaco_curate.formats.parquet import table_facts
+from vaco_curate.data.formats import read_dataset
+from vaco_curate.data.formats.parquet import table_facts
 
 TRUE = [case for case in CASES.values() if "refused" not in case.outcome]
 REFUSED = [case for case in CASES.values() if "refused" in case.outcome]
@@ -72,7 +72,7 @@ def test_inspect_sees_the_rows_as_they_are_and_says_what_is_odd(vaco, tmp_path, 
 
 def options_of(case):
     """``ReadOptions`` as the command line makes them."""
-    from vaco_curate.formats import ReadOptions
+    from vaco_curate.data.formats import ReadOptions
 
     given = dict(zip(case.options[::2], case.options[1::2], strict=True))
     pairs = [pair.split("=") for pair in given.get("--column", "").split(",") if pair]

@@ -4,8 +4,8 @@ import h5py
 import numpy as np
 import pytest
 
+from vaco_curate.data.formats import ReadOptions, read_dataset
 from vaco_curate.errors import DatasetError
-from vaco_curate.formats import ReadOptions, read_dataset
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from helpers import make_transitions, write_d4rl
 
+from vaco_curate.data.formats import open_dataset, read_dataset
 from vaco_curate.errors import DatasetError
-from vaco_curate.formats import open_dataset, read_dataset
 
 
 def test_the_arrays_of_the_file_are_read_bit_for_bit(tmp_path):

@@ -12,13 +12,13 @@ from helpers import make_transitions, write_d4rl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vaco_curate.columns import checked_columns, transitions_from_columns
-from vaco_curate.episodes import EpisodeNumbers, whole_episodes
+from vaco_curate.core.transitions import COLUMNS, ROW_COLUMNS, Fingerprint
+from vaco_curate.data.columns import checked_columns, transitions_from_columns
+from vaco_curate.data.episodes import EpisodeNumbers, whole_episodes
+from vaco_curate.data.formats import ReadOptions, open_dataset, read_dataset
+from vaco_curate.data.formats.cache import mapped
+from vaco_curate.data.successors import Findings
 from vaco_curate.errors import DatasetError
-from vaco_curate.formats import ReadOptions, open_dataset, read_dataset
-from vaco_curate.formats.cache import mapped
-from vaco_curate.successors import Findings
-from vaco_curate.transitions import COLUMNS, ROW_COLUMNS, Fingerprint
 
 flags = st.lists(st.sampled_from([0, 0, 0, 1]), min_size=1, max_size=60)
 
@@ -284,7 +284,7 @@ def test_a_label_without_a_value_is_refused_and_words_are_told_apart(tmp_path):
 
 def test_wide_rows_are_read_fewer_at_a_time(tmp_path, monkeypatch):
     path = write_d4rl(tmp_path / "d.hdf5", make_transitions(length=10, episodes=12))
-    monkeypatch.setattr("vaco_curate.formats.dataset.PIECE_BYTES", 1000)
+    monkeypatch.setattr("vaco_curate.data.formats.dataset.PIECE_BYTES", 1000)
     assert len(list(open_dataset(str(path)).pieces())) > 3
 
 

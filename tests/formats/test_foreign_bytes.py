@@ -15,8 +15,8 @@ from helpers import make_transitions, write_d4rl
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from vaco_curate.data.formats import ReadOptions, read_dataset
 from vaco_curate.errors import CurateError, DatasetError
-from vaco_curate.formats import ReadOptions, read_dataset
 
 NAMES = (
     *("observations", "actions", "rewards", "terminals", "timeouts", "next_observations", "infos/goal"),

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from vaco_curate.data.formats import ReadOptions, open_dataset, read_dataset
 from vaco_curate.errors import DatasetError
-from vaco_curate.formats import ReadOptions, open_dataset, read_dataset
 
 LENGTHS = (4, 6, 3, 5)
 

@@ -10,9 +10,9 @@ import pytest
 from gymnasium import spaces
 from minari.data_collector import EpisodeBuffer
 
+from vaco_curate.data.formats import ReadOptions, open_dataset, read_dataset
+from vaco_curate.data.formats import minari as minari_format
 from vaco_curate.errors import DatasetError
-from vaco_curate.formats import ReadOptions, open_dataset, read_dataset
-from vaco_curate.formats import minari as minari_format
 
 BOX = spaces.Box(-np.inf, np.inf, (3,), np.float64)
 ACTIONS = spaces.Box(-2.0, 2.0, (1,), np.float32)

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from vaco_curate.data.formats import dataset as dataset_module
+from vaco_curate.data.formats import open_dataset, read_dataset
 from vaco_curate.errors import DatasetError
-from vaco_curate.formats import dataset as dataset_module
-from vaco_curate.formats import open_dataset, read_dataset
 
 LENGTH, COUNT = 5, 4
 

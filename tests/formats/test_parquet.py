@@ -7,9 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 from helpers import make_transitions
 
+from vaco_curate.core.transitions import COLUMNS
+from vaco_curate.data.formats import ReadOptions, Target, parquet, read_dataset, tables
 from vaco_curate.errors import DatasetError
-from vaco_curate.formats import ReadOptions, Target, parquet, read_dataset, tables
-from vaco_curate.transitions import COLUMNS
 
 
 def write_all(folder, data, **extra):

@@ -9,8 +9,8 @@ import h5py
 import numpy as np
 import pytest
 
+from vaco_curate.data.formats import ReadOptions, open_dataset, read_dataset
 from vaco_curate.errors import DatasetError
-from vaco_curate.formats import ReadOptions, open_dataset, read_dataset
 
 LENGTHS = (3, 4, 2, 5, 3, 3, 3, 3, 3, 3, 6)
 

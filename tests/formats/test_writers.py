@@ -9,8 +9,8 @@ import pytest
 from formats.test_robomimic import LENGTHS, write_robomimic
 from helpers import make_transitions, write_d4rl
 
+from vaco_curate.data.formats import WRITERS, Target, open_dataset, read_dataset, robomimic
 from vaco_curate.errors import DatasetError
-from vaco_curate.formats import WRITERS, Target, open_dataset, read_dataset, robomimic
 
 SAME = ("observation", "action", "reward", "terminated", "episode_id", "step_index")
 

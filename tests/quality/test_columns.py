@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from helpers import make_transitions
 
-from vaco_curate.scorer import RowScores
+from vaco_curate.core.scorer import RowScores
 
 
 @pytest.fixture

@@ -10,13 +10,13 @@ import torch
 from helpers import make_transitions
 from torch.nn.functional import mse_loss
 
-from vaco_curate.batches import Rows
-from vaco_curate.losses import advantage_weight, cloning_errors
-from vaco_curate.networks import Policy, TwinCritic, ValueNetwork
-from vaco_curate.scaling import fit_scaling
-from vaco_curate.stacked import StackedMLP
-from vaco_curate.training.reference import adam, descend, polyak_update, reference_value_state, value_step
-from vaco_curate.training.settings import ValueSettings
+from vaco_curate.core.batches import Rows
+from vaco_curate.core.fast.stacked import StackedMLP
+from vaco_curate.core.losses import advantage_weight, cloning_errors
+from vaco_curate.core.networks import Policy, TwinCritic, ValueNetwork
+from vaco_curate.core.scaling import fit_scaling
+from vaco_curate.core.training.reference import adam, descend, polyak_update, reference_value_state, value_step
+from vaco_curate.core.training.settings import ValueSettings
 
 D, K, HIDDEN = 5, 2, (16, 16)
 
@@ -125,7 +125,7 @@ def test_a_policy_depends_on_its_weights_and_its_seed_alone(learner, quality):
 
 
 def test_rows_without_weight_are_never_drawn(quality):
-    from vaco_curate.training.draws import Draws, cumulative_shares
+    from vaco_curate.core.training.draws import Draws, cumulative_shares
 
     rows = Rows(torch.zeros(100, 9), 2, 3, torch.device("cpu"))
     weight = torch.zeros(2, 100)

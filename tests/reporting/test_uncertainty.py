@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from helpers import make_transitions, write_scores
 
+from vaco_curate.core.scorer import RowScores
 from vaco_curate.reporting.uncertainty import uncertainty
-from vaco_curate.scorer import RowScores
 
 
 @pytest.fixture

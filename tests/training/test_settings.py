@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from vaco_curate.core.training import PRESETS, TrainSettings, settings_from_json
 from vaco_curate.errors import SettingsError
-from vaco_curate.training import PRESETS, TrainSettings, settings_from_json
 
 
 @pytest.mark.parametrize("preset", PRESETS)

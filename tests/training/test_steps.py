@@ -8,23 +8,23 @@ import pytest
 import torch
 from torch.func import functional_call, grad
 
-from vaco_curate.batches import Rows
-from vaco_curate.losses import (
+from vaco_curate.core.batches import Rows
+from vaco_curate.core.fast.stacked import StackedMLP
+from vaco_curate.core.losses import (
     cloning_errors,
     policy_objective,
     weighted_cloning_loss,
 )
-from vaco_curate.networks import Policy, ScorerNetwork, TwinCritic, ValueNetwork
-from vaco_curate.stacked import StackedMLP
-from vaco_curate.training.bilevel_phase import BilevelUpdate, create_bilevel_state
-from vaco_curate.training.reference import (
+from vaco_curate.core.networks import Policy, ScorerNetwork, TwinCritic, ValueNetwork
+from vaco_curate.core.training.bilevel_phase import BilevelUpdate, create_bilevel_state
+from vaco_curate.core.training.reference import (
     bilevel_step,
     reference_bilevel_state,
     reference_value_state,
     value_step,
 )
-from vaco_curate.training.settings import BilevelSettings, ValueSettings
-from vaco_curate.training.value_phase import ValueUpdate, create_value_state
+from vaco_curate.core.training.settings import BilevelSettings, ValueSettings
+from vaco_curate.core.training.value_phase import ValueUpdate, create_value_state
 
 
 def chain() -> Rows:

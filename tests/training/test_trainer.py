@@ -9,21 +9,22 @@ import pytest
 import torch
 from helpers import make_transitions, tiny_settings
 
-from vaco_curate import native, transitions
-from vaco_curate.advantage import Persistence, TDErrors
+from vaco_curate.core import transitions
+from vaco_curate.core.advantage import Persistence, TDErrors
+from vaco_curate.core.fast import native
+from vaco_curate.core.fast.stacked import StackedMLP
+from vaco_curate.core.forward import values_and_td_errors
+from vaco_curate.core.networks import TwinCritic
+from vaco_curate.core.paths import LONGEST_PATH, Paths
+from vaco_curate.core.scaling import fit_scaling
+from vaco_curate.core.training import checkpoint, train
+from vaco_curate.core.training.bilevel_phase import noise_at
+from vaco_curate.core.training.checkpoint import load_checkpoint, save_checkpoint
+from vaco_curate.core.training.group import Group, create_states
+from vaco_curate.core.training.optim import Adam
+from vaco_curate.core.training.settings import BilevelSettings
+from vaco_curate.core.training.trainer import network_rows
 from vaco_curate.errors import DatasetError, RunError
-from vaco_curate.forward import values_and_td_errors
-from vaco_curate.networks import TwinCritic
-from vaco_curate.paths import LONGEST_PATH, Paths
-from vaco_curate.scaling import fit_scaling
-from vaco_curate.stacked import StackedMLP
-from vaco_curate.training import checkpoint, train
-from vaco_curate.training.bilevel_phase import noise_at
-from vaco_curate.training.checkpoint import load_checkpoint, save_checkpoint
-from vaco_curate.training.group import Group, create_states
-from vaco_curate.training.optim import Adam
-from vaco_curate.training.settings import BilevelSettings
-from vaco_curate.training.trainer import network_rows
 
 
 def parameters(training):
@@ -216,7 +217,7 @@ class Guard:
         if name.partition(".")[0] in FORBIDDEN:
             raise ImportError(f"the training core imported {name}")
 sys.meta_path.insert(0, Guard())
-import vaco_curate.training, vaco_curate.scorer, vaco_curate.policy
+import vaco_curate.core.training, vaco_curate.core.scorer, vaco_curate.core.policy
 print("fine")
 """
 
@@ -361,7 +362,7 @@ def test_the_value_phase_watches_q_and_smoothed_discounted_td_errors(monkeypatch
     columns = {"terminated": last & (np.arange(160) < 60), "truncated": last & (np.arange(160) >= 60)}
     data = make_transitions(episodes=8, columns=columns)
     scaling = fit_scaling(data, reward_shift=0.0)
-    monkeypatch.setattr("vaco_curate.training.group.SAMPLE_ROWS", 100)
+    monkeypatch.setattr("vaco_curate.core.training.group.SAMPLE_ROWS", 100)
     paths = Paths.of(data, LONGEST_PATH).drawn(100)
     rows, packed = paths.rows(), paths.packed()
     assert 0 < data.terminated[rows].sum() < data.terminated[: len(rows)].sum(), "the test needs other rows"

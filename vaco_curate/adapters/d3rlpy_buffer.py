@@ -18,8 +18,8 @@ from d3rlpy.dataset import (
     TransitionMiniBatch,
 )
 
+from vaco_curate.core.transitions import Array, Transitions
 from vaco_curate.errors import CurateError, DatasetError
-from vaco_curate.transitions import Array, Transitions
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from vaco_curate.advantage import Persistence
+from vaco_curate.core.advantage import Persistence
 
 Kind = Literal["whole episodes", "some steps"]
 """Over what behavior persists in a dataset: every episode has one actor, or several."""

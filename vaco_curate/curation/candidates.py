@@ -8,8 +8,8 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from vaco_curate.scores import ScoreTable
-from vaco_curate.transitions import Array, Transitions
+from vaco_curate.core.transitions import Array, Transitions
+from vaco_curate.data.scores import ScoreTable
 
 By = Literal["score", "vaco_score", "q_value", "advantage", "return", "random"]
 """What rows can be ordered by, the larger the better: scores, the return of a row's episode, or chance."""

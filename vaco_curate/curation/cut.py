@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from vaco_curate.core.transitions import Array
 from vaco_curate.errors import SettingsError
-from vaco_curate.transitions import Array
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vaco_curate.transitions import Array, blocks
+from vaco_curate.core.transitions import Array, blocks
 
 SMALLEST_SAMPLE_SHARE = 0.02
 """Of the weights; the temperature gives a little more where the best behavior has a fortieth of the rows."""

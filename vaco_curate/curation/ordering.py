@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from vaco_curate.transitions import Array, blocks
+from vaco_curate.core.transitions import Array, blocks
 
 SORTED_AT_ONCE = 1 << 22
 """Values that are sorted in memory; more are first divided by counting the digits of their bits."""

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from vaco_curate.core.transitions import Array
 from vaco_curate.curation.selection import REASONS, Selection
-from vaco_curate.formats.tables import TableWriter, write_table
-from vaco_curate.scores import ScoreTable
-from vaco_curate.transitions import Array
+from vaco_curate.data.formats.tables import TableWriter, write_table
+from vaco_curate.data.scores import ScoreTable
 
 SELECTION_FILE = "selection.parquet"
 WEIGHTS_FILE = "weights.parquet"

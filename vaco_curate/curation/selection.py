@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vaco_curate.core.transitions import BLOCK, Array, Transitions, blocks
 from vaco_curate.curation.candidates import Candidates
 from vaco_curate.curation.cut import TRANSITION, Cut, Level
 from vaco_curate.curation.ordering import count_groups, kth_smallest, kth_smallest_of_groups, ranks
 from vaco_curate.errors import SettingsError
-from vaco_curate.transitions import BLOCK, Array, Transitions, blocks
 
 REASONS = (
     "",

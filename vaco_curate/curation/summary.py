@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vaco_curate.core.transitions import Array
 from vaco_curate.curation.candidates import Candidates
 from vaco_curate.curation.selection import Selection, means_of
 from vaco_curate.curation.weights import effective_sample_share
-from vaco_curate.transitions import Array
 
 QUANTILES = (0.1, 0.5, 0.9)
 

@@ -7,11 +7,11 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from vaco_curate.core.transitions import Array, blocks
 from vaco_curate.curation.candidates import Candidates
 from vaco_curate.curation.ordering import ranks
 from vaco_curate.curation.selection import Selection
 from vaco_curate.errors import SettingsError
-from vaco_curate.transitions import Array, blocks
 
 SMALLEST = 1e-30
 """Smallest weight relative to the largest: above zero also as float32, for a weight of zero drops a row."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from vaco_curate.transitions import Array
+from vaco_curate.core.transitions import Array
 
 ENV_ID = "Pendulum-v1"
 STEPS = 200

@@ -10,18 +10,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaco_curate.batches import Rows
-from vaco_curate.networks import Policy
-from vaco_curate.policy import TrainedPolicy
-from vaco_curate.scaling import Scaling
-from vaco_curate.stacked import StackedMLP
-from vaco_curate.training.arithmetic import training_arithmetic
-from vaco_curate.training.draws import Draws, cumulative_shares
-from vaco_curate.training.loop import Updates
-from vaco_curate.training.lower_level import CloningUpdate
-from vaco_curate.training.optim import Adam
-from vaco_curate.training.trainer import network_rows
-from vaco_curate.transitions import Array, Transitions
+from vaco_curate.core.batches import Rows
+from vaco_curate.core.fast.stacked import StackedMLP
+from vaco_curate.core.networks import Policy
+from vaco_curate.core.policy import TrainedPolicy
+from vaco_curate.core.scaling import Scaling
+from vaco_curate.core.training.arithmetic import training_arithmetic
+from vaco_curate.core.training.draws import Draws, cumulative_shares
+from vaco_curate.core.training.loop import Updates
+from vaco_curate.core.training.lower_level import CloningUpdate
+from vaco_curate.core.training.optim import Adam
+from vaco_curate.core.training.trainer import network_rows
+from vaco_curate.core.transitions import Array, Transitions
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from vaco_curate.core.losses import advantage_weight
+from vaco_curate.core.transitions import Array, Transitions
 from vaco_curate.curation import EPISODE, Candidates, Cut, select
-from vaco_curate.losses import advantage_weight
-from vaco_curate.scores import ScoreTable
-from vaco_curate.transitions import Array, Transitions
+from vaco_curate.data.scores import ScoreTable
 
 
 @dataclass(frozen=True)

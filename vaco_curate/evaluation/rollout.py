@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from vaco_curate.core.policy import TrainedPolicy
+from vaco_curate.core.transitions import Array
+from vaco_curate.data.formats.environment import quiet_simulators, register_extra_environments
+from vaco_curate.data.formats.parts import leaves
 from vaco_curate.errors import EnvironmentUnavailableError
-from vaco_curate.formats.environment import quiet_simulators, register_extra_environments
-from vaco_curate.formats.parts import leaves
-from vaco_curate.policy import TrainedPolicy
-from vaco_curate.transitions import Array
 
 
 @dataclass(frozen=True)

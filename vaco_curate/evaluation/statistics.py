@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vaco_curate.transitions import Array
+from vaco_curate.core.transitions import Array
 
 REFERENCE_RETURNS = {
     "Hopper": (-20.272305, 3234.3),

@@ -10,6 +10,9 @@ import numpy as np
 import polars as pl
 import torch
 
+from vaco_curate.core.losses import advantage_weight
+from vaco_curate.core.rewards import EQUAL
+from vaco_curate.core.transitions import Array, Transitions
 from vaco_curate.curation import (
     EPISODE,
     TRANSITION,
@@ -22,12 +25,9 @@ from vaco_curate.curation import (
     select,
     summarize,
 )
+from vaco_curate.data.scores import ScoreTable
 from vaco_curate.errors import SettingsError
-from vaco_curate.losses import advantage_weight
 from vaco_curate.reporting.uncertainty import Uncertainty, uncertainty
-from vaco_curate.rewards import EQUAL
-from vaco_curate.scores import ScoreTable
-from vaco_curate.transitions import Array, Transitions
 
 SHARES = (10, 25, 50)
 FEW_EPISODES = 20

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vaco_curate.core.transitions import Array, Transitions
 from vaco_curate.curation import episode_means
-from vaco_curate.scores import ScoreTable
-from vaco_curate.transitions import Array, Transitions
+from vaco_curate.data.scores import ScoreTable
 
 SHARES = (10, 25, 50)
 BINS = 20

@@ -6,14 +6,14 @@ import time
 from functools import partial
 from pathlib import Path
 
-from vaco_curate.engines import Engine, check_engine
-from vaco_curate.files import place
-from vaco_curate.folders import RUN, refuse_overlap, run_folder_for, work_folder
-from vaco_curate.formats import ReadOptions
-from vaco_curate.scorer import Scorer
+from vaco_curate.core.scorer import Scorer
+from vaco_curate.core.training import TrainSettings, chosen_device, settings_from_json
+from vaco_curate.data.formats import ReadOptions
 from vaco_curate.stages.runs import SCORER_FOLDER, open_run
 from vaco_curate.stages.scoring import ScoreResult, finish_run, new_manifest, open_scorable, score_into
-from vaco_curate.training import TrainSettings, chosen_device, settings_from_json
+from vaco_curate.store.engines import Engine, check_engine
+from vaco_curate.store.files import place
+from vaco_curate.store.folders import RUN, refuse_overlap, run_folder_for, work_folder
 
 
 def apply_scorer(

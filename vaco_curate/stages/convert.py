@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
+from vaco_curate.core.transitions import Array, Fingerprint
+from vaco_curate.data.formats import DATA_FOLDER, WRITERS, Dataset, ReadOptions, Target, open_dataset
+from vaco_curate.data.formats.dataset import SOURCE_FILE
+from vaco_curate.data.formats.provenance import dataset_facts
+from vaco_curate.data.successors import Findings
 from vaco_curate.errors import SettingsError
-from vaco_curate.files import is_local, place
-from vaco_curate.folders import CONVERTED, refuse_overlap, work_folder
-from vaco_curate.formats import DATA_FOLDER, WRITERS, Dataset, ReadOptions, Target, open_dataset
-from vaco_curate.formats.dataset import SOURCE_FILE
-from vaco_curate.formats.provenance import dataset_facts
-from vaco_curate.manifest import hash_folder, now, versions, write_manifest
-from vaco_curate.successors import Findings
-from vaco_curate.transitions import Array, Fingerprint
+from vaco_curate.store.files import is_local, place
+from vaco_curate.store.folders import CONVERTED, refuse_overlap, work_folder
+from vaco_curate.store.manifest import hash_folder, now, versions, write_manifest
 
 ROWS_PER_SHARD = 1_000_000
 

@@ -10,9 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from vaco_curate.core.scorer import Scorer
+from vaco_curate.core.training import chosen_device
+from vaco_curate.core.transitions import Array, Transitions
 from vaco_curate.curation import effective_sample_share
 from vaco_curate.curation.output import SELECTION_FILE, WEIGHTS_ARRAY, WEIGHTS_FILE
 from vaco_curate.curation.weights import weights_from_scores
+from vaco_curate.data.formats.arrow import label_column
 from vaco_curate.errors import EnvironmentUnavailableError, RunError, SettingsError
 from vaco_curate.evaluation import (
     COMPARISONS,
@@ -26,13 +30,9 @@ from vaco_curate.evaluation import (
     reference_returns,
     rollout_returns,
 )
-from vaco_curate.folders import CURATED
-from vaco_curate.formats.arrow import label_column
-from vaco_curate.manifest import now, read_manifest
-from vaco_curate.scorer import Scorer
 from vaco_curate.stages.runs import SCORER_FOLDER, Run, open_run
-from vaco_curate.training import chosen_device
-from vaco_curate.transitions import Array, Transitions
+from vaco_curate.store.folders import CURATED
+from vaco_curate.store.manifest import now, read_manifest
 
 CURATED_NAME = "curated"
 POLICY_OF_FIRST_SEED = "evaluated_policy"

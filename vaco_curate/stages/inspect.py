@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from vaco_curate.formats import ReadOptions, open_dataset
-from vaco_curate.rewards import are_equal, magnitude
-from vaco_curate.transitions import Array, Transitions
+from vaco_curate.core.rewards import are_equal, magnitude
+from vaco_curate.core.transitions import Array, Transitions
+from vaco_curate.data.formats import ReadOptions, open_dataset
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from vaco_curate.files import place, write_atomically
 from vaco_curate.reporting import Correlation, render_html, report_facts
 from vaco_curate.stages.runs import REPORT_FILE, open_run
+from vaco_curate.store.files import place, write_atomically
 
 
 @dataclass(frozen=True)

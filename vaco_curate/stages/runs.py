@@ -11,13 +11,13 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from vaco_curate.core.transitions import Fingerprint, Transitions
+from vaco_curate.data.formats import Dataset, ReadOptions, open_dataset
+from vaco_curate.data.scores import ScoreTable
 from vaco_curate.errors import DatasetError, RunError
-from vaco_curate.files import place, write_atomically
-from vaco_curate.folders import require_run
-from vaco_curate.formats import Dataset, ReadOptions, open_dataset
-from vaco_curate.manifest import FILE_NAME, hash_file, read_manifest
-from vaco_curate.scores import ScoreTable
-from vaco_curate.transitions import Fingerprint, Transitions
+from vaco_curate.store.files import place, write_atomically
+from vaco_curate.store.folders import require_run
+from vaco_curate.store.manifest import FILE_NAME, hash_file, read_manifest
 
 SCORER_FOLDER = "scorer"
 POLICY_FOLDER = "policy"

@@ -12,29 +12,29 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from vaco_curate import native
-from vaco_curate.advantage import Persistence
+from vaco_curate.core.advantage import Persistence
+from vaco_curate.core.fast import native
+from vaco_curate.core.paths import LONGEST_PATH
+from vaco_curate.core.rewards import RewardUse, are_equal, magnitude
+from vaco_curate.core.scorer import Scorer
+from vaco_curate.core.training import TrainSettings
+from vaco_curate.core.training.arithmetic import device_name
+from vaco_curate.core.transitions import Fingerprint
 from vaco_curate.curation.advice import advice, kind_of
 from vaco_curate.curation.health import score_warnings
 from vaco_curate.curation.weights import effective_episodes_of_scores, sample_share_of_scores
-from vaco_curate.engines import Engine, Facts
+from vaco_curate.data.formats import Dataset, ReadOptions, open_dataset
+from vaco_curate.data.formats.dataset import read_ahead
+from vaco_curate.data.formats.provenance import dataset_facts
+from vaco_curate.data.formats.tables import ShardedWriter
+from vaco_curate.data.scores import ScoreTable, score_batch
+from vaco_curate.data.successors import Findings
 from vaco_curate.errors import DatasetError
-from vaco_curate.folders import RUN, refuse_overlap
-from vaco_curate.formats import Dataset, ReadOptions, open_dataset
-from vaco_curate.formats.dataset import read_ahead
-from vaco_curate.formats.provenance import dataset_facts
-from vaco_curate.formats.tables import ShardedWriter
-from vaco_curate.manifest import hash_folder, now, versions, write_manifest
-from vaco_curate.paths import LONGEST_PATH
-from vaco_curate.rewards import RewardUse, are_equal, magnitude
-from vaco_curate.scorer import Scorer
-from vaco_curate.scores import ScoreTable, score_batch
 from vaco_curate.stages.runs import SCORES_FOLDER
 from vaco_curate.stages.shards import once, run_shards
-from vaco_curate.successors import Findings
-from vaco_curate.training import TrainSettings
-from vaco_curate.training.arithmetic import device_name
-from vaco_curate.transitions import Fingerprint
+from vaco_curate.store.engines import Engine, Facts
+from vaco_curate.store.folders import RUN, refuse_overlap
+from vaco_curate.store.manifest import hash_folder, now, versions, write_manifest
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 

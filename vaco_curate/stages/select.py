@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
+from vaco_curate.core.transitions import Array
 from vaco_curate.curation import (
     TRANSITION,
     By,
@@ -18,14 +19,13 @@ from vaco_curate.curation import (
 )
 from vaco_curate.curation.advice import advice
 from vaco_curate.curation.health import few_episodes_warning
-from vaco_curate.engines import Engine, check_engine
+from vaco_curate.data.formats import WRITERS
 from vaco_curate.errors import RunError, SettingsError
-from vaco_curate.files import is_local, lies_in, place
-from vaco_curate.folders import CURATED, beside, refuse_existing, refuse_overlap
-from vaco_curate.formats import WRITERS
 from vaco_curate.stages.runs import Run, open_run
 from vaco_curate.stages.write import Decision, Output, rows_by_reason, write_output
-from vaco_curate.transitions import Array
+from vaco_curate.store.engines import Engine, check_engine
+from vaco_curate.store.files import is_local, lies_in, place
+from vaco_curate.store.folders import CURATED, beside, refuse_existing, refuse_overlap
 
 FILTER_FORMATS = (*WRITERS, "robomimic")
 """What ``filter`` writes: rows in a format, or a filter key for robomimic's own."""

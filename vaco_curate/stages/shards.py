@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vaco_curate.engines import Engine, Facts, run_jobs
-from vaco_curate.files import move, remove, write_atomically
+from vaco_curate.store.engines import Engine, Facts, run_jobs
+from vaco_curate.store.files import move, remove, write_atomically
 
 
 def run_shards(

@@ -14,24 +14,8 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from vaco_curate.errors import DatasetError, RunError, SettingsError
-from vaco_curate.files import is_local, place
-from vaco_curate.folders import RUN, UNFINISHED, is_complete, put_in_place, refuse_existing, run_folder_for
-from vaco_curate.formats import Dataset, ReadOptions
-from vaco_curate.formats.cache import bytes_in_memory, cache_folder, mapped, memory_of_machine
-from vaco_curate.formats.tables import write_table
-from vaco_curate.manifest import FILE_NAME, read_manifest, write_manifest
-from vaco_curate.rewards import RewardUse
-from vaco_curate.stages.runs import METRICS_FILE, POLICY_FOLDER, SCORER_FOLDER
-from vaco_curate.stages.scoring import (
-    CHECKPOINT_FILE,
-    ScoreResult,
-    finish_run,
-    new_manifest,
-    open_scorable,
-    score_into,
-)
-from vaco_curate.training import (
+from vaco_curate.core.rewards import RewardUse
+from vaco_curate.core.training import (
     PRESETS,
     OnProgress,
     TrainSettings,
@@ -41,7 +25,30 @@ from vaco_curate.training import (
     settings_from_json,
     train,
 )
-from vaco_curate.transitions import Transitions, blocks
+from vaco_curate.core.transitions import Transitions, blocks
+from vaco_curate.data.formats import Dataset, ReadOptions
+from vaco_curate.data.formats.cache import bytes_in_memory, cache_folder, mapped, memory_of_machine
+from vaco_curate.data.formats.tables import write_table
+from vaco_curate.errors import DatasetError, RunError, SettingsError
+from vaco_curate.stages.runs import METRICS_FILE, POLICY_FOLDER, SCORER_FOLDER
+from vaco_curate.stages.scoring import (
+    CHECKPOINT_FILE,
+    ScoreResult,
+    finish_run,
+    new_manifest,
+    open_scorable,
+    score_into,
+)
+from vaco_curate.store.files import is_local, place
+from vaco_curate.store.folders import (
+    RUN,
+    UNFINISHED,
+    is_complete,
+    put_in_place,
+    refuse_existing,
+    run_folder_for,
+)
+from vaco_curate.store.manifest import FILE_NAME, read_manifest, write_manifest
 
 LARGEST_SEED = 2**62
 LARGEST_MEMBERS = 256

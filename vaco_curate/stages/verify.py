@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from vaco_curate.errors import RunError
-from vaco_curate.files import place
-from vaco_curate.folders import CONVERTED, CURATED, RUN
-from vaco_curate.manifest import FILE_NAME, hash_file, hash_source, read_manifest
+from vaco_curate.store.files import place
+from vaco_curate.store.folders import CONVERTED, CURATED, RUN
+from vaco_curate.store.manifest import FILE_NAME, hash_file, hash_source, read_manifest
 
 AFTERWARDS = frozenset({"evaluations.json", "report.html"})
 """What later commands add to a run."""

@@ -12,20 +12,20 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from vaco_curate.core.transitions import Array, Fingerprint
 from vaco_curate.curation import Candidates, Selection, Summary, before_and_after
 from vaco_curate.curation.ordering import count_groups
 from vaco_curate.curation.output import SELECTION_FILE, write_selection, write_weights
 from vaco_curate.curation.selection import KEPT, REASONS, rows_are_consecutive
-from vaco_curate.engines import Engine, Facts
-from vaco_curate.folders import CURATED, work_folder
-from vaco_curate.formats import DATA_FOLDER, WRITERS, Dataset, Target, robomimic
-from vaco_curate.formats.arrow import parquet_file
-from vaco_curate.formats.dataset import read_ahead
-from vaco_curate.manifest import hash_folder, now, versions, write_manifest
+from vaco_curate.data.formats import DATA_FOLDER, WRITERS, Dataset, Target, robomimic
+from vaco_curate.data.formats.arrow import parquet_file
+from vaco_curate.data.formats.dataset import read_ahead
+from vaco_curate.data.successors import Findings
 from vaco_curate.stages.runs import Run
 from vaco_curate.stages.shards import once, run_shards
-from vaco_curate.successors import Findings
-from vaco_curate.transitions import Array, Fingerprint
+from vaco_curate.store.engines import Engine, Facts
+from vaco_curate.store.folders import CURATED, work_folder
+from vaco_curate.store.manifest import hash_folder, now, versions, write_manifest
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from vaco_curate.formats import WRITERS
-from vaco_curate.formats.options import ReadOptions
+from vaco_curate.data.formats import WRITERS
+from vaco_curate.data.formats.options import ReadOptions
 from vaco_curate.stages.convert import ROWS_PER_SHARD, convert_dataset
 from vaco_curate_cli.display import Display
 from vaco_curate_cli.options import FOLDER, force_option, format_option, output_options, read_options

@@ -9,9 +9,9 @@ from pathlib import Path
 import click
 
 from vaco_curate.demo import record_pendulum
-from vaco_curate.folders import DEMO, refuse_existing
-from vaco_curate.manifest import now, write_manifest
 from vaco_curate.stages.runs import REPORT_FILE
+from vaco_curate.store.folders import DEMO, refuse_existing
+from vaco_curate.store.manifest import now, write_manifest
 from vaco_curate_cli.commands.evaluate import eval_command
 from vaco_curate_cli.commands.filter import filter_command
 from vaco_curate_cli.commands.report import report_command

@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from vaco_curate.curation import ORDERS, TRANSITION, By, Cut, Level
-from vaco_curate.engines import Engine
 from vaco_curate.stages.select import FILTER_FORMATS, Choice, SelectionResult, filter_dataset
+from vaco_curate.store.engines import Engine
 from vaco_curate_cli.display import Display, number_text, summary_table
 from vaco_curate_cli.options import (
     FOLDER,

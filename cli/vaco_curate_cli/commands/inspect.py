@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from vaco_curate.formats.options import ReadOptions
+from vaco_curate.data.formats.options import ReadOptions
 from vaco_curate.stages.inspect import Inspection, Spread, inspect_dataset
 from vaco_curate_cli.display import Display, number_text, table
 from vaco_curate_cli.options import output_options, read_options

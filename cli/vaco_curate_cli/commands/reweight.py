@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from vaco_curate.engines import Engine
 from vaco_curate.stages.select import WEIGHT_FORMATS, reweight_dataset
+from vaco_curate.store.engines import Engine
 from vaco_curate_cli.display import Display, summary_table
 from vaco_curate_cli.options import (
     FOLDER,

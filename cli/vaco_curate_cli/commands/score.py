@@ -7,13 +7,13 @@ from pathlib import Path
 
 import click
 
-from vaco_curate.engines import Engine
+from vaco_curate.core.training import PRESETS, TrainSettings, settings_from_json
+from vaco_curate.data.formats.options import ReadOptions
 from vaco_curate.errors import SettingsError
-from vaco_curate.formats.options import ReadOptions
 from vaco_curate.stages.apply import apply_scorer
 from vaco_curate.stages.scoring import ScoreResult
 from vaco_curate.stages.train import score_dataset
-from vaco_curate.training import PRESETS, TrainSettings, settings_from_json
+from vaco_curate.store.engines import Engine
 from vaco_curate_cli.display import Display, table
 from vaco_curate_cli.options import (
     FOLDER,

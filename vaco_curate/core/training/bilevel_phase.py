@@ -1,0 +1,151 @@
+"""Bi-level phase: weighted cloning below, value alignment of the cloned policy above, for all members."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from vaco_curate.core.batches import Rows
+from vaco_curate.core.fast.passes import new_pass
+from vaco_curate.core.fast.stacked import StackedMLP
+from vaco_curate.core.gradients import (
+    policy_objective_gradient,
+    tanh_gradient,
+    value_alignment_loss_gradient,
+)
+from vaco_curate.core.losses import (
+    cloning_errors,
+    effective_sample_size,
+    policy_objective,
+    value_alignment_loss,
+    weighted_cloning_loss,
+)
+from vaco_curate.core.training.lower_level import CloningUpdate
+from vaco_curate.core.training.optim import Adam
+from vaco_curate.core.training.settings import BilevelSettings
+
+
+@dataclass
+class BilevelState:
+    """Everything that a bi-level update changes.
+
+    Attributes:
+        policy, scorer: of each of K members.
+        q_mean, q_std: (K,), standardize Q(s, a) for the scorer: its mean and deviation over the whole dataset.
+    """
+
+    policy: StackedMLP
+    scorer: StackedMLP
+    policy_optimizer: Adam
+    scorer_optimizer: Adam
+    q_mean: Tensor
+    q_std: Tensor
+    update: int = 0
+
+    def standardize_by(self, q_value: Tensor) -> None:
+        """Set mean and deviation from Q(s, a) of the whole dataset, (K, n)."""
+        correction = min(1, q_value.shape[-1] - 1)
+        self.q_mean.copy_(q_value.mean(dim=-1))
+        self.q_std.copy_(q_value.std(dim=-1, correction=correction).clamp_min(1e-6))
+
+    def standardized(self, q_value: Tensor) -> Tensor:
+        """Q(s, a) as the scorer sees it, (K, rows)."""
+        return (q_value - self.q_mean.unsqueeze(-1)) / self.q_std.unsqueeze(-1)
+
+
+def create_bilevel_state(policy: StackedMLP, scorer: StackedMLP, settings: BilevelSettings) -> BilevelState:
+    """Fresh state around fresh networks."""
+    return BilevelState(
+        policy=policy,
+        scorer=scorer,
+        policy_optimizer=Adam([policy], settings.policy_learning_rate),
+        scorer_optimizer=Adam([scorer], settings.scorer_learning_rate),
+        q_mean=policy.flat.new_zeros(policy.members),
+        q_std=policy.flat.new_ones(policy.members),
+    )
+
+
+class BilevelUpdate:
+    """One bi-level update of all members.
+
+    The same numbers as ``reference.bilevel_step``, each computed once: the scorer's forward pass serves
+    its weights and its gradient, and the policy's forward and backward pass at phi_{t-1} serve the lower
+    step and, without a second pass in forward mode, the alignments (``per_example_products``).
+    """
+
+    def __init__(self, state: BilevelState, critic: StackedMLP, batch_size: int) -> None:
+        self.state = state
+        batch, members = batch_size, state.policy.members
+        policy, scorer = state.policy, state.scorer
+        self.features = scorer.flat.new_zeros(members, batch, scorer.sizes[0])
+        self.pairs = critic.flat.new_zeros(members, batch, critic.sizes[0])
+        self.lower = CloningUpdate(policy, state.policy_optimizer, batch)
+        # The backward passes of critic, policy and scorer follow each other, in the same memory where
+        # their layers are of the same widths.
+        self.q = new_pass(critic, batch)
+        first = [derivative[:members] for derivative in self.q.derivatives[:-1]]
+        if critic.sizes[1:-1] != policy.sizes[1:-1]:
+            first = [policy.flat.new_zeros(members, batch, width) for width in policy.sizes[1:-1]]
+        self.after = new_pass(
+            policy, batch, derivatives=[*first, torch.zeros_like(self.lower.policy.derivatives[-1])]
+        )
+        self.scores = new_pass(scorer, batch, derivatives=[*first, self.q.derivatives[-1][:members]])
+        self.direction = policy.like()
+
+    def __call__(
+        self, batch: Rows, q_input: Tensor, noise: Tensor, *, measure: bool = True
+    ) -> dict[str, Tensor]:
+        """Update the state; metrics, if ``measure``, are (K,) each.
+
+        Args:
+            batch: (K, batch).
+            q_input: Q(s, a) as the scorer sees it, (K, batch).
+            noise: added to the states of the upper level, (K, batch, d).
+        """
+        torch.cat([batch.observation, batch.action, q_input.unsqueeze(-1)], dim=-1, out=self.features)
+        score = self.scores.forward(self.features)[..., 0]
+        weight = torch.sigmoid(score)
+
+        # Lower level, alpha fixed: phi_{t-1} -> phi_t.
+        predicted = self.lower(batch.observation, batch.action, weight)
+
+        # Upper level, phi_t fixed: alpha descends J_pi(phi_t) through the step above.
+        q_values = self._objective_gradient(batch.observation, noise)
+        alignment = self.lower.policy.per_example_products(self.direction)
+        alignment /= self.lower.share
+        self.scores.derivatives[-1][..., 0] = value_alignment_loss_gradient(weight, alignment)
+        self.scores.backward(self.state.scorer_optimizer.gradients[0])
+        self.state.scorer_optimizer.step()
+        if not measure:
+            return {}
+        return {
+            "cloning_loss": weighted_cloning_loss(weight, cloning_errors(predicted, batch.action)),
+            "policy_value": -policy_objective(q_values),
+            "alignment_loss": value_alignment_loss(weight, alignment),
+            "effective_sample_size": effective_sample_size(logsigmoid(score)),
+            "mean_score": score.mean(dim=-1),
+            "score_spread": score.std(dim=-1, correction=0),
+        }
+
+    def _objective_gradient(self, observation: Tensor, noise: Tensor) -> Tensor:
+        """Leave the gradient of J_pi at phi_t in ``direction``; returns the critics' values, (2, K, batch)."""
+        action = torch.tanh(self.after.forward(observation + noise))
+        torch.cat([observation, action], dim=-1, out=self.pairs)
+        q_values = self.q.forward(self.pairs).view(2, *observation.shape[:2])
+
+        self.q.derivatives[-1].view_as(q_values).copy_(policy_objective_gradient(q_values))
+        self.q.backpropagate()
+        by_action = torch.add(*self.q.input_gradient(slice(observation.shape[-1], None)).chunk(2))
+        torch.mul(by_action, tanh_gradient(action), out=self.after.derivatives[-1])
+        self.after.backward(self.direction)
+        return q_values
+
+
+def noise_at(settings: BilevelSettings, update: int) -> float:
+    """sigma of the given update: linear from ``noise[0]`` at the first to ``noise[1]`` at the last."""
+    first, last = settings.noise
+    share = update / max(settings.updates - 1, 1)
+    return first + (last - first) * share

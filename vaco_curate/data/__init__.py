@@ -1,0 +1,1 @@
+"""Sources and sinks: what files hold, as transitions, and back."""

@@ -1,0 +1,267 @@
+"""Dataset formats: one module each with ``matches`` and ``recordings``, and one entry in ``FORMATS``."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from vaco_curate.core.transitions import Array, Transitions
+from vaco_curate.data.episodes import Columns
+from vaco_curate.data.formats import d3rlpy_file, d4rl, lerobot, minari, ogbench, parquet, robomimic
+from vaco_curate.data.formats.dataset import Dataset
+from vaco_curate.data.formats.options import ReadOptions
+from vaco_curate.data.formats.recording import Recording, natural_order
+from vaco_curate.data.formats.writing import RowsWriter, Target
+from vaco_curate.errors import CurateError, DatasetError, RunError
+from vaco_curate.store.files import is_hidden, is_local, place, store_unusable
+from vaco_curate.store.manifest import read_manifest
+
+__all__ = [
+    "DATA_FOLDER",
+    "FORMATS",
+    "WRITERS",
+    "Dataset",
+    "Format",
+    "ReadOptions",
+    "Recording",
+    "RowsWriter",
+    "Target",
+    "open_dataset",
+    "read_dataset",
+]
+
+
+@dataclass(frozen=True)
+class Format:
+    """How a format is recognized and read.
+
+    Attributes:
+        matches: whether a source (a path, or an id) looks like this format; reads no rows.
+        recordings: the source, opened: one recording for each file that is a unit of its own.
+        looks_like: one line for messages.
+    """
+
+    matches: Callable[[str], bool]
+    recordings: Callable[[str, ReadOptions], tuple[Recording, ...]]
+    looks_like: str
+
+
+FORMATS: Mapping[str, Format] = {
+    "robomimic": Format(robomimic.matches, robomimic.recordings, "a robomimic .hdf5 file"),
+    "d3rlpy": Format(d3rlpy_file.matches, d3rlpy_file.recordings, "an .h5 file that d3rlpy dumped"),
+    "d4rl": Format(d4rl.matches, d4rl.recordings, "a D4RL-layout .hdf5 file"),
+    "ogbench": Format(ogbench.matches, ogbench.recordings, "an OGBench .npz file"),
+    "lerobot": Format(lerobot.matches, lerobot.recordings, "the folder of a LeRobot dataset, version 2 or 3"),
+    "parquet": Format(parquet.matches, parquet.recordings, "a .parquet file, or a folder of them"),
+    "minari": Format(
+        minari.matches,
+        minari.recordings,
+        "a Minari id such as mujoco/hopper/expert-v0 (minari:ID to fetch it), or its folder",
+    ),
+}
+"""In the order in which a source is tried."""
+
+WRITERS: Mapping[str, Callable[[Target], RowsWriter]] = {
+    "parquet": parquet.ParquetWriter,
+    "d4rl": d4rl.D4RLWriter,
+    "minari": minari.MinariWriter,
+}
+"""Formats that rows can be written in."""
+
+DATA_FOLDER = "data"
+"""Where the rows lie in a folder that we write."""
+
+PATTERN = frozenset("*?[")
+
+FILES_ONLY_HERE = (".hdf5", ".h5", ".npz")
+"""Formats that need a file of this machine."""
+
+
+def open_dataset(source: str, options: ReadOptions | None = None) -> Dataset:
+    """Open a dataset of any known format, without reading its rows.
+
+    Args:
+        source: a file, a folder, a pattern of several (``logs/*.hdf5``), or the id of a Minari dataset.
+            A folder that is no dataset of its own is all the files of one format in it.
+
+    Raises:
+        DatasetError: the source is missing, of no known format, or damaged.
+    """
+    options, path = options or ReadOptions(), place(source)
+    if is_local(path):
+        return _opened(source, path, options)
+    if path.suffix in FILES_ONLY_HERE:
+        raise _only_parquet(source)
+    try:
+        return _opened(source, path, options)
+    except CurateError:
+        raise
+    except Exception as error:  # each store's client has errors of its own
+        raise store_unusable(source, error) from error
+
+
+def _only_parquet(source: str) -> DatasetError:
+    return DatasetError(
+        f"{source}: only Parquet is read from an object store, a file or a folder of them",
+        fix="copy it here; vaco-curate convert writes Parquet",
+    )
+
+
+def _opened(source: str, path: Path, options: ReadOptions) -> Dataset:
+    is_pattern = not path.exists() and not PATTERN.isdisjoint(source)
+    address = str(path.absolute() if is_pattern else path.resolve())
+    rows = (
+        str(_rows_of_ours(path))
+        if path.is_dir()
+        else (str(path) if path.exists() or source.startswith("~") else source)
+    )
+    kind = None if is_pattern else _name_of(rows)
+    if not is_local(path) and kind != "parquet":
+        raise _only_parquet(source)
+    if kind is not None:
+        parts = _recordings(kind, rows, options)
+        if not path.exists():  # an id stands for a folder
+            address = str(parts[0].path.resolve())
+        return Dataset(source, address, parts, options.max_episode_steps)
+    if not path.exists() and not is_pattern:
+        raise DatasetError(
+            f"{source}: no such file or folder, and no Minari dataset of this id", details=_known_formats()
+        )
+    members = _members(rows if path.is_dir() else str(path))
+    kinds = {_kind_of(member): member for member in members}
+    if not members:
+        what = "no file matches this pattern" if is_pattern else "not a dataset of a known format"
+        inner = _datasets_in(path) if path.is_dir() else []
+        held = (f"it holds folders that are datasets: {', '.join(inner)}; name one, or several by a pattern",)
+        raise DatasetError(f"{source}: {what}", details=held if inner else _known_formats())
+    if len(kinds) > 1:
+        raise DatasetError(
+            f"{source}: files of several formats",
+            details=tuple(f"{kind}: {member}" for kind, member in kinds.items()),
+            fix="name those of one format, for example with a pattern: 'logs/*.hdf5'",
+        )
+    (only,) = kinds
+    several = tuple(part for member in members for part in _recordings(only, member, options))
+    return Dataset(source, address, several, options.max_episode_steps)
+
+
+def read_dataset(source: str, options: ReadOptions | None = None) -> Transitions:
+    """Read a dataset of any known format into memory.
+
+    Args:
+        source: as for ``open_dataset``.
+
+    Raises:
+        DatasetError: the source is missing, of no known format, or unusable.
+    """
+    return open_dataset(source, options).read()
+
+
+def _recordings(kind: str, source: str, options: ReadOptions) -> tuple[Recording, ...]:
+    """What a reader opens; whatever stops it is a refusal, also later, when rows are read."""
+    with _refusing(kind, source):
+        found = FORMATS[kind].recordings(source, options)
+    return tuple(
+        dataclasses.replace(one, batches=partial(_read, one), label=partial(_read_label, one)) for one in found
+    )
+
+
+def _read(recording: Recording, rows: int) -> Iterator[Columns]:
+    batches = recording.batches(rows)
+    while True:
+        with _refusing(recording.format, str(recording.path)):
+            batch = next(batches, None)
+        if batch is None:
+            return
+        yield batch
+
+
+def _read_label(recording: Recording, name: str) -> Array:
+    with _refusing(recording.format, f"{recording.path}: {name}"):
+        return recording.label(name)
+
+
+@contextlib.contextmanager
+def _refusing(kind: str, source: str) -> Iterator[None]:
+    """Make a refusal of what a damaged or odd file does to a reader."""
+    try:
+        yield
+    except (CurateError, MemoryError, ImportError, PermissionError):
+        raise
+    except Exception as error:  # foreign bytes can stop the libraries beneath in any way
+        if "://" in source:
+            raise store_unusable(source, error) from error
+        reason = str(error).strip().splitlines()
+        raise DatasetError(
+            f"{source}: cannot be read as {kind}",
+            details=(f"{type(error).__name__}: {reason[0] if reason else 'no reason given'}",),
+            fix=f"it looks like {FORMATS[kind].looks_like}, but damaged or of another layout: export it again",
+        ) from error
+
+
+def _name_of(source: str) -> str | None:
+    for name, known in FORMATS.items():
+        with _refusing(name, source):
+            if known.matches(source):
+                return name
+    return None
+
+
+def _kind_of(member: str) -> str:
+    kind = _name_of(member)
+    if kind is None:
+        raise DatasetError(f"{member}: not a dataset of a known format", details=_known_formats())
+    return kind
+
+
+def _rows_of_ours(folder: Path) -> Path:
+    """Where the rows lie in a folder that we wrote, beside a manifest; else the folder itself."""
+    try:
+        manifest = read_manifest(folder)
+    except RunError:
+        return folder
+    if manifest.get("complete") is False:
+        raise DatasetError(f"{folder}: is not finished", fix="give the command that writes it again")
+    return folder / DATA_FOLDER if (folder / DATA_FOLDER).is_dir() else folder
+
+
+def _members(source: str) -> list[str]:
+    """What a pattern matches, or what of a known format lies in a folder; in the order of their numbers.
+
+    Hidden files are left out, but for those that a pattern names itself.
+    """
+    path = Path(source)
+    if path.is_dir():
+        visible = [file for file in path.iterdir() if file.is_file() and not is_hidden(file.name)]
+        found = [str(file) for file in visible if _name_of(str(file)) is not None]
+    elif path.exists():
+        found = []
+    else:
+        start = path.absolute()
+        while not start.exists():  # a folder's own name may hold what patterns are made of
+            start = start.parent
+        pattern = path.absolute().relative_to(start)
+        matched = start.glob(str(pattern))
+        found = [str(member) for member in matched if not _is_left_out(member.relative_to(start), pattern)]
+    return sorted(found, key=natural_order)
+
+
+def _is_left_out(member: Path, pattern: Path) -> bool:
+    """Whether a hidden file or folder was matched without being asked for."""
+    folders = any(part.startswith(".") and part not in pattern.parts for part in member.parts[:-1])
+    asked = pattern.name.startswith(member.name[:1])
+    return folders or (is_hidden(member.name) and not asked)
+
+
+def _datasets_in(folder: Path) -> list[str]:
+    """Names of the folders in a folder that are datasets of a known format."""
+    inner = [entry for entry in folder.iterdir() if entry.is_dir() and not is_hidden(entry.name)]
+    return sorted(entry.name for entry in inner if _name_of(str(entry)) is not None)
+
+
+def _known_formats() -> tuple[str, ...]:
+    return tuple(f"{name}: {known.looks_like}" for name, known in FORMATS.items())

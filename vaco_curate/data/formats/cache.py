@@ -1,0 +1,115 @@
+"""Datasets larger than memory: columns in mapped files, of which the system loads what is used."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vaco_curate.core.transitions import DERIVED, ROW_COLUMNS, Array, Transitions
+from vaco_curate.data.formats.dataset import Dataset
+from vaco_curate.data.formats.options import ReadOptions
+from vaco_curate.data.successors import Findings
+from vaco_curate.errors import DatasetError
+from vaco_curate.store.files import user_cache
+
+VERSION = 2
+"""Of what a cache holds; one of another version is not used."""
+
+FINDINGS_FILE = "findings.json"
+
+TRAINING_BYTES, MEMBER_BYTES = 72, 32
+"""Bytes a row that training holds beside the columns: row numbers, sums along
+paths; and by every member, values and TD errors."""
+
+
+def memory_of_machine() -> int:
+    """Bytes of memory of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def bytes_in_memory(dataset: Dataset, members: int) -> tuple[int, int]:
+    """Bytes that training needs: for the columns, and on its device for a copy and numbers of every row.
+
+    Raises:
+        DatasetError: as ``Dataset.pieces``.
+    """
+    observation, action, _ = _widths(dataset)
+    copy = 4 * (2 * observation + action + 2)
+    on_device = copy + TRAINING_BYTES + MEMBER_BYTES * members
+    return _bytes_a_row(dataset) * len(dataset), on_device * len(dataset)
+
+
+def _bytes_a_row(dataset: Dataset) -> int:
+    flags_and_numbers = 3 + len(DERIVED) + 16
+    return _widths(dataset)[2] + flags_and_numbers
+
+
+def _widths(dataset: Dataset) -> tuple[int, int, int]:
+    """(d, k, bytes of the observation, its successor, the action and the reward) of a row."""
+    columns = dataset.first_columns()
+    bytes_of = {name: values.nbytes // len(values) for name, values in columns.items()}
+    size = 2 * bytes_of["observation"] + bytes_of["action"] + bytes_of["reward"]
+    return columns["observation"].shape[1], columns["action"].shape[1], size
+
+
+def cache_folder(hashes: Any, options: ReadOptions) -> Path:
+    """Where the columns of a dataset are kept in the user's cache.
+
+    Args:
+        hashes: of its files, as ``manifest.hash_source`` gives them.
+    """
+    key = json.dumps([VERSION, [recording["files"] for recording in hashes], options.to_json()])
+    return user_cache() / "columns" / hashlib.sha256(key.encode()).hexdigest()[:32]
+
+
+def mapped(dataset: Dataset, folder: Path, on_note: Callable[[str], None]) -> Transitions:
+    """The dataset as columns in mapped files of a folder, written in one pass if they are not there.
+
+    Raises:
+        DatasetError: no room on the disk; and as ``Dataset.pieces``.
+    """
+    if not folder.is_dir():
+        _write(dataset, folder, on_note)
+    # "c": torch takes no read-only memory; nothing is written to it, and if it were, not to the file
+    columns = {name: np.load(folder / f"{name}.npy", mmap_mode="c") for name in ROW_COLUMNS}
+    return dataset.transitions(columns, Findings(**json.loads((folder / FINDINGS_FILE).read_text())))
+
+
+def _write(dataset: Dataset, folder: Path, on_note: Callable[[str], None]) -> None:
+    observation, action, _ = _widths(dataset)
+    columns = _bytes_a_row(dataset) * len(dataset)
+    size = columns + 4 * (2 * observation + action + 2) * len(dataset)  # and what training keeps for itself
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder.parent).free
+    if free < size:
+        raise DatasetError(
+            f"{dataset.source}: needs {in_words(size)} in {folder.parent}, where {in_words(free)} are free",
+            fix="free space there, set XDG_CACHE_HOME to another disk, or raise --memory-limit",
+        )
+    on_note(f"writing the dataset's columns once, {in_words(columns)}, to {folder}")
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        findings = Findings()
+        dataset.fill(lambda name, shape, dtype: _file(unfinished / f"{name}.npy", shape, dtype), findings)
+        (unfinished / FINDINGS_FILE).write_text(json.dumps(findings.to_json()))
+        if not folder.is_dir():  # another process may have been faster
+            unfinished.rename(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _file(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+
+
+def in_words(size: int) -> str:
+    """Bytes as ``1.5 GB`` or ``12 MB``."""
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"

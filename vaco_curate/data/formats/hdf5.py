@@ -1,0 +1,121 @@
+"""What the HDF5 readers share: opening a file, and refusing what is not one."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vaco_curate.core.transitions import Array
+from vaco_curate.errors import DatasetError
+
+SUFFIXES = (".hdf5", ".h5")
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """The file at a path, open for reading.
+
+    Raises:
+        DatasetError: no such file, not HDF5, or damaged where it is read.
+    """
+    import h5py  # deferred: the training core runs without it
+
+    if not path.is_file():
+        raise DatasetError(f"{path}: no such file", fix=f"check the path; the current folder is {Path.cwd()}")
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except KeyError as error:
+        raise DatasetError(
+            f"{path}: something is missing in it",
+            details=(str(error.args[0]),),
+            fix="download or export it again",
+        ) from error
+    except (OSError, RuntimeError) as error:
+        raise _unreadable(str(path), error) from error
+
+
+def _unreadable(what: str, error: Exception) -> DatasetError:
+    """The refusal of what HDF5 cannot read, with what helps."""
+    reason = str(error)
+    if "unable to lock" in reason:
+        return DatasetError(
+            f"{what}: another program has it open for writing",
+            details=(reason,),
+            fix="wait until the writer closes it, or read a copy",
+        )
+    if "filter" in reason or "plugin" in reason:
+        return DatasetError(
+            f"{what}: is compressed by a filter that is not installed here",
+            details=(reason,),
+            fix="pip install hdf5plugin, and 'import hdf5plugin' in a Python that writes it again with gzip",
+        )
+    return DatasetError(
+        f"{what}: not a readable HDF5 file",
+        details=(reason,),
+        fix="the file may be truncated or of another format: download or export it again",
+    )
+
+
+class StoredArray:
+    """An array of a file, read by rows; errors name the file and the key.
+
+    Args:
+        source: what the user calls the file.
+
+    Raises:
+        DatasetError: there is none under this key, or a group.
+    """
+
+    def __init__(self, file: Any, key: str, source: str) -> None:
+        import h5py  # deferred: the training core runs without it
+
+        self.name = f"{source}: {key}"
+        item = file.get(key)
+        if item is None:
+            raise DatasetError(f"{source}: missing {key}", details=(f"found: {', '.join(file) or 'nothing'}",))
+        if not isinstance(item, h5py.Dataset):
+            raise DatasetError(
+                f"{self.name} is a group, not an array",
+                details=(f"it holds: {', '.join(item)}",),
+                fix="store one array of state vectors, or name one in it: --column observation=group/name",
+            )
+        if item.shape is None:
+            raise DatasetError(f"{self.name} is empty: it has no shape")
+        self._item, self.shape, self.ndim, self.dtype = item, item.shape, item.ndim, item.dtype
+
+    def __len__(self) -> int:
+        if not self.ndim:
+            raise DatasetError(f"{self.name} is a single value, not one per row")
+        return int(self.shape[0])
+
+    def __getitem__(self, rows: Any) -> Array:
+        try:
+            values = self._item[rows]
+        except (OSError, RuntimeError, ValueError, TypeError) as error:
+            raise _unreadable(self.name, error) from error
+        return np.asarray(values)
+
+
+def root_keys(source: str, *, groups: bool = False) -> frozenset[str]:
+    """Names at the root of a file, or of the groups there; none where it is no readable HDF5."""
+    import h5py  # deferred: the training core runs without it
+
+    if not source.lower().endswith(SUFFIXES):
+        return frozenset()
+    try:
+        with opened(Path(source)) as file:
+            return frozenset(name for name in file if not groups or isinstance(file.get(name), h5py.Group))
+    except (DatasetError, UnicodeDecodeError):  # names need not be text
+        return frozenset()
+
+
+def text(value: Any) -> str:
+    """A string attribute; some writers store bytes, others an array of one string."""
+    if isinstance(value, np.ndarray) and value.size == 1:
+        value = value.reshape(-1)[0]
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)

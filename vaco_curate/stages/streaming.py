@@ -1,0 +1,35 @@
+"""Scores of rows, some episodes at a time: memory grows with the longest episode, not with the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+
+from vaco_curate.core.scorer import Scorer
+from vaco_curate.data.formats import ReadOptions, open_dataset
+from vaco_curate.data.formats.dataset import read_ahead
+from vaco_curate.data.scores import score_batch
+
+
+def score_stream(
+    source: str | Path, scorer: Scorer, read_options: ReadOptions | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Score a dataset of any known format without loading it.
+
+    Whole episodes are scored at a time, for a score knows where its path led. The scores are those that
+    ``score --scorer`` gives the same rows.
+
+    Args:
+        read_options: what the reader must be told, such as other names of columns.
+
+    Yields:
+        Columns of ``scores.SCHEMA``, in the order of the rows.
+
+    Raises:
+        DatasetError: there is no such dataset, a column is missing, or its vectors have other sizes than the
+            scorer's.
+    """
+    for piece in read_ahead(open_dataset(str(source), read_options).pieces()):
+        yield score_batch(piece, scorer.score(piece))

@@ -1,0 +1,253 @@
+"""Run folders and output folders: found, created and replaced without ever losing a finished one."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from vaco_curate.errors import RunError
+from vaco_curate.store.files import is_local, lies_in, remove
+from vaco_curate.store.manifest import FILE_NAME, read_manifest, write_manifest
+
+RUN = "run"
+CURATED = "curated"
+CONVERTED = "converted"
+DEMO = "demo"
+
+UNFINISHED = ".partial"
+"""Suffix of the folder that a run trains in."""
+
+
+def run_folder_for(source: str) -> Path:
+    """Default run folder, in the current directory: ``hopper.hdf5`` -> ``hopper.vaco``.
+
+    Beside the current directory for ``.``: a run does not lie within its dataset.
+    """
+    path = Path(source)
+    if path.name in ("", ".."):
+        return path.resolve().with_name(f"{path.resolve().name}.vaco")
+    stem = path.stem if path.suffix in {".hdf5", ".h5", ".parquet", ".npz"} else path.name
+    if re.search(r"[*?\[]", str(path)):  # of a pattern, what its files share
+        plain = itertools.takewhile(lambda part: not re.search(r"[*?\[]", part), path.parts)
+        stem = re.split(r"[*?\[]", stem)[0].rstrip("-_.") or Path(*plain).resolve().name
+    return Path(f"{stem}.vaco")
+
+
+def is_complete(folder: Path, kind: str) -> bool:
+    """Whether the folder holds a finished result of the given kind."""
+    facts = _manifest_or_none(folder)
+    return facts is not None and facts.get("kind") == kind and facts.get("complete") is True
+
+
+def newest_run(directory: Path = Path()) -> Path:
+    """The complete run folder in ``directory`` that was finished last.
+
+    Raises:
+        RunError: there is none; says so when one is unfinished.
+    """
+    folders = [path.parent for path in directory.glob(f"*/{FILE_NAME}") if not path.parent.name.startswith(".")]
+    complete = [folder for folder in folders if is_complete(folder, RUN) and folder.suffix != UNFINISHED]
+    if complete:
+        return max(complete, key=lambda folder: ((folder / FILE_NAME).stat().st_mtime_ns, folder.name))
+    unfinished = [
+        str(folder) for folder in folders if folder.suffix == UNFINISHED and _manifest_or_none(folder)
+    ]
+    raise RunError(
+        "no finished run folder in the current directory",
+        details=tuple(f"unfinished: {name}" for name in unfinished),
+        fix="vaco-curate score DATASET --resume"
+        if unfinished
+        else "vaco-curate score DATASET, or name a RUN folder",
+    )
+
+
+def _manifest_or_none(folder: Path) -> dict[str, Any] | None:
+    try:
+        return read_manifest(folder)
+    except RunError:
+        return None
+
+
+def require_run(folder: Path) -> Path:
+    """The folder, if it holds a finished run.
+
+    Raises:
+        RunError: missing, of another kind, or unfinished.
+    """
+    facts = read_manifest(folder)
+    if facts.get("kind") != RUN:
+        raise RunError(f"{folder}: holds {facts.get('kind')!r}, not a scoring run")
+    if facts.get("complete") is not True:
+        fix = "give the command that writes it again"
+        if "dataset" in facts:  # a training, and no scorer that is applied
+            fix = f"vaco-curate score {facts['dataset']['source']} --out {_finished_name(folder)} --resume"
+        raise RunError(f"{folder}: the run is not finished", fix=fix)
+    return folder
+
+
+def _finished_name(folder: Path) -> Path:
+    return folder.with_suffix("") if folder.suffix == UNFINISHED else folder
+
+
+def beside(folder: Path, name: str) -> Path:
+    """The path of the given name in the folder that ``folder`` is in; also for ``.`` and ``..``."""
+    plain = folder.name not in ("", "..")
+    return folder.with_name(name) if plain else folder.resolve().with_name(name)
+
+
+def refuse_existing(folder: Path, kind: str, *, force: bool) -> None:
+    """Refuse an output folder that is in the way; with ``force`` only what is not ours to replace.
+
+    Raises:
+        RunError: it exists without ``force``, or does not hold what vaco-curate wrote of this kind.
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not is_local(folder) and (_manifest_or_none(folder) or {}).get("complete") is False:
+        return  # begun, to be gone on with
+    if not force:
+        raise RunError(f"{folder} exists already", fix="give --force to replace it, or another --out")
+    facts = _manifest_or_none(folder)
+    if facts is None:
+        raise RunError(
+            f"{folder} was not written by vaco-curate, it will not be replaced",
+            fix="give another --out, or remove it yourself",
+        )
+    if facts.get("kind") != kind:
+        raise RunError(
+            f"{folder} holds {facts.get('kind')!r}, it will not be replaced by {kind!r}",
+            fix="give another --out",
+        )
+    if kind != DEMO:  # the demo's folder is made of results, and is not replaced as a whole
+        _refuse_nested(folder)
+
+
+def _refuse_nested(folder: Path) -> None:
+    """Refuse to replace a folder in which other results of ours lie."""
+    nested = [path.parent for path in folder.glob(f"*/**/{FILE_NAME}") if _manifest_or_none(path.parent)]
+    if nested:
+        raise RunError(
+            f"{folder} also holds {nested[0].relative_to(folder)}, it will not be replaced",
+            fix="move that away, or give another --out",
+        )
+
+
+def refuse_overlap(folder: Path, sources: Mapping[str, Path]) -> None:
+    """Refuse an output folder that is, or holds, something that is still needed.
+
+    Args:
+        sources: what must survive, by what to call it.
+
+    Raises:
+        RunError: the folder would replace one of them.
+    """
+    for name, source in sources.items():
+        if lies_in(source, folder):
+            raise RunError(f"{folder}: the output would replace {name} ({source})", fix="give another folder")
+
+
+@contextmanager
+def replaced_folder(folder: Path, kind: str, *, force: bool) -> Iterator[Path]:
+    """A fresh folder to fill, which takes the place of ``folder`` when the block succeeds.
+
+    On any failure (disk full, interrupt, bug) the fresh folder is removed and ``folder`` is as
+    it was before.
+
+    Raises:
+        RunError: as ``refuse_existing``.
+    """
+    refuse_existing(folder, kind, force=force)
+    target = folder.resolve()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        unfinished.chmod(0o755)
+        yield unfinished
+        put_in_place(unfinished, folder, kind, force=force)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+
+
+@contextmanager
+def work_folder(folder: Path, kind: str, request: dict[str, Any], *, force: bool, keep: bool) -> Iterator[Path]:
+    """A folder to fill, which takes the place of ``folder`` when the block succeeds.
+
+    Args:
+        request: what is being made, as JSON.
+        keep: on a failure keep what is there, as ``NAME.shards.partial``, and go on with it the next time that
+            the same is asked for; else as ``replaced_folder``. In an object store, where no folder can be
+            renamed, it is always kept, and complete when its manifest says so.
+
+    Raises:
+        RunError: as ``refuse_existing``; or something else was being made there.
+    """
+    asked = json.loads(json.dumps({"kind": kind, "complete": False, "request": request}))
+    if not is_local(folder):
+        _begin(folder, folder, asked, force=force)
+        yield folder
+        return
+    if not keep:
+        with replaced_folder(folder, kind, force=force) as fresh:
+            yield fresh
+        return
+    work = folder.resolve().with_name(f"{folder.resolve().name}.shards{UNFINISHED}")
+    _begin(work, folder, asked, force=force)
+    yield work
+    put_in_place(work, folder, kind, force=force)
+
+
+def _begin(work: Path, folder: Path, asked: dict[str, Any], *, force: bool) -> None:
+    """Begin to fill ``work``, or go on if what is asked was begun there."""
+    began = _manifest_or_none(work)
+    if began is not None and began.get("complete") is False:
+        if not force and asked == {name: began.get(name) for name in asked}:
+            return
+        if not force:
+            raise RunError(
+                f"{work} holds something else that was begun",
+                fix="finish it as it was begun, or start over with --force",
+            )
+        remove(work)
+    if not is_local(folder) and folder.exists() and began is not None:
+        raise RunError(
+            f"{folder} exists already, and in an object store nothing is replaced at once",
+            fix="remove it yourself, or give another --out",
+        )
+    refuse_existing(folder, asked["kind"], force=force)
+    if work != folder and work.exists() and began is None:
+        raise RunError(f"{work} was not written by vaco-curate", fix="give another --out, or remove it")
+    remove(work)
+    work.mkdir(parents=True, exist_ok=True)
+    write_manifest(work, asked)
+
+
+def put_in_place(finished: Path, folder: Path, kind: str, *, force: bool) -> None:
+    """Rename ``finished`` to ``folder``; what stood there is removed only after that has worked.
+
+    Raises:
+        RunError: as ``refuse_existing``, for something that has appeared there in the meantime.
+    """
+    refuse_existing(folder, kind, force=force)
+    target = folder.resolve()
+    if not target.exists():
+        finished.rename(target)
+        return
+    previous = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent)) / target.name
+    try:
+        target.rename(previous)
+        finished.rename(target)
+    except BaseException:
+        if previous.exists() and not target.exists():
+            previous.rename(target)
+        raise
+    finally:
+        if target.exists():
+            shutil.rmtree(previous.parent, ignore_errors=True)

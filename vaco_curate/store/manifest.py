@@ -1,0 +1,85 @@
+"""``manifest.json``: where a folder's contents came from, and the mark that it is complete."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+from collections.abc import Collection
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from vaco_curate.errors import RunError
+from vaco_curate.store.files import write_atomically
+
+FILE_NAME = "manifest.json"
+MADE_BY = "vaco-curate"
+PACKAGES = ("vaco-curate", "torch", "numpy", "pyarrow", "polars", "h5py", "minari", "gymnasium")
+
+
+def write_manifest(folder: Path, facts: dict[str, Any]) -> None:
+    """Write the facts, signed as ours."""
+    write_atomically(folder / FILE_NAME, json.dumps({"made_by": MADE_BY} | facts, indent=2) + "\n")
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a folder that vaco-curate wrote.
+
+    Raises:
+        RunError: there is none, it is damaged, or another program wrote it.
+    """
+    path = folder / FILE_NAME
+    try:
+        facts = json.loads(path.read_text())
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise RunError(
+            f"{folder}: not a folder that vaco-curate wrote, it has no {FILE_NAME}",
+            fix="score a dataset first: vaco-curate score DATASET",
+        ) from error
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: not readable", details=(str(error),)) from error
+    if not isinstance(facts, dict) or facts.get("made_by") != MADE_BY:
+        raise RunError(f"{folder}: not a folder that vaco-curate wrote, {FILE_NAME} is another program's")
+    return facts
+
+
+def hash_source(path: Path) -> dict[str, Any]:
+    """Files of a file or folder with sizes and SHA-256, for provenance."""
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    root = path if path.is_dir() else path.parent
+    return {"path": str(path.resolve()), "files": [hash_file(file, relative_to=root) for file in files]}
+
+
+def hash_folder(folder: Path, *, without: Collection[str] = ()) -> list[dict[str, Any]]:
+    """Names, sizes and SHA-256 of all files in a folder but its manifest.
+
+    Args:
+        without: names of further files to leave out.
+    """
+    files = sorted((path for path in folder.rglob("*") if path.is_file()), key=str)
+    return [hash_file(path, relative_to=folder) for path in files if path.name not in {FILE_NAME, *without}]
+
+
+def hash_file(path: Path, *, relative_to: Path) -> dict[str, Any]:
+    """Name, size in bytes and SHA-256 of a file."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"name": path.relative_to(relative_to).as_posix(), "bytes": path.stat().st_size, "sha256": digest}
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide results; absent ones are left out."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def now() -> str:
+    """UTC time, ISO 8601 to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
