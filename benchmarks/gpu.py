@@ -30,8 +30,9 @@ from vaco_curate.core.batches import Rows
 from vaco_curate.core.scaling import fit_scaling
 from vaco_curate.core.training import PRESETS, TrainSettings, train
 from vaco_curate.core.training.arithmetic import training_arithmetic
-from vaco_curate.core.training.group import Group
-from vaco_curate.core.training.loop import Part, Updates
+from vaco_curate.core.training.loop import Phase, Updates
+from vaco_curate.core.training.members import Members
+from vaco_curate.core.training.phases import BilevelPhase, ValuePhase
 from vaco_curate.core.transitions import Transitions
 from vaco_curate.data.columns import transitions_from_columns
 from vaco_curate.data.formats import read_dataset
@@ -59,7 +60,7 @@ def random_rows(device: str, dtype: torch.dtype, count: int = ROWS) -> Rows:
     )
 
 
-def group(device: str, dtype: torch.dtype, members: int, precision: str, count: int = ROWS) -> Group:
+def group(device: str, dtype: torch.dtype, members: int, precision: str, count: int = ROWS) -> Members:
     torch.set_default_dtype(dtype)
     rows = random_rows(device, dtype, count)
     names = ("observation", "action", "reward", "next_observation")
@@ -67,14 +68,14 @@ def group(device: str, dtype: torch.dtype, members: int, precision: str, count: 
     columns |= {"terminated": np.zeros(count, bool), "truncated": np.arange(count) % 500 == 499}
     data = transitions_from_columns(columns, source="random", format_name="random")
     settings = TrainSettings(matmul_precision=precision)
-    return Group(data, rows, fit_scaling(data, reward_shift=0.0), settings, range(members))
+    return Members(data, rows, fit_scaling(data, reward_shift=0.0), settings, range(members))
 
 
-def part_of(phase: str, made: Group) -> Part:
-    return made.value_part() if phase == "value" else made.bilevel_part()
+def phase_of(name: str, made: Members) -> Phase:
+    return ValuePhase(made) if name == "value" else BilevelPhase(made)
 
 
-def parameters(made: Group) -> dict[str, torch.Tensor]:
+def parameters(made: Members) -> dict[str, torch.Tensor]:
     stacks = {
         "value": made.value_state.value,
         "critic": made.value_state.critic,
@@ -84,26 +85,26 @@ def parameters(made: Group) -> dict[str, torch.Tensor]:
     return {name: stack.flat.double().cpu() for name, stack in stacks.items()}
 
 
-def same_draws(parts: list[Part]) -> None:
+def same_draws(parts: list[Phase]) -> None:
     """Give all parts the first one's rows and noise: generators of different devices differ."""
-    first = parts[0].updates.draws
+    first = parts[0].draws
     first.fill(0)
     for part in parts[1:]:
-        part.updates.draws.rows.copy_(first.rows)
-        part.updates.draws.noise.copy_(first.noise)
-        part.updates.draws.fetch()
+        part.draws.rows.copy_(first.rows)
+        part.draws.noise.copy_(first.noise)
+        part.draws.fetch()
 
 
 def compare_devices(dtype: torch.dtype) -> dict[str, float]:
     """Mean difference of the parameters between CPU and CUDA after the same updates."""
     groups = [group(device, dtype, 2, "highest", 20_000) for device in ("cpu", "cuda")]
     for phase in PHASES:
-        parts = [part_of(phase, made) for made in groups]
+        parts = [phase_of(phase, made) for made in groups]
         same_draws(parts)
         for part in parts:
-            part.updates.drawn()
+            part.drawn()
             for number in range(STEPS):
-                part.updates.update(number, True)
+                part.update(number, True)
     left, right = (parameters(made) for made in groups)
     return {name: (left[name] - right[name]).abs().mean().item() for name in left}
 
@@ -112,7 +113,7 @@ def compare_graphs() -> dict[str, float]:
     """Mean difference between updates replayed from a CUDA graph and the same run one by one."""
     captured, plain = (group("cuda", torch.float32, 2, "highest", 20_000) for _ in range(2))
     for phase in PHASES:
-        with_graph, without = part_of(phase, captured).updates, part_of(phase, plain).updates
+        with_graph, without = phase_of(phase, captured), phase_of(phase, plain)
         with_graph.run(0, 200)
         for first in range(0, 200, 25):  # half a block is never captured
             without.run(first, first + 25)
@@ -146,7 +147,7 @@ def measure(device: str, seconds: float, members: tuple[int, ...]) -> list[dict[
             made = group(device, torch.float32, count, precision)
             for phase in PHASES:
                 facts = {"phase": phase, "precision": precision, "members": count}
-                ours = updates_per_second(part_of(phase, made).updates, device, seconds)
+                ours = updates_per_second(phase_of(phase, made), device, seconds)
                 found.append(facts | {"ours": ours, "JAX": jax_rate(device, facts, seconds)})
     return found
 

@@ -6,11 +6,12 @@ import math
 
 import pytest
 import torch
+from reference import alignments
 from torch.func import functional_call, grad
 
+from vaco_curate.core import losses
 from vaco_curate.core.losses import (
     advantage_weight,
-    alignments,
     bellman_target,
     cloning_errors,
     effective_sample_size,
@@ -22,6 +23,7 @@ from vaco_curate.core.losses import (
 from vaco_curate.core.networks import Policy, ScorerNetwork, TwinCritic
 
 D, K, BATCH = 5, 3, 7
+MEMBERS = 2
 
 
 def test_expectile_loss_of_one_half_is_half_the_squared_error():
@@ -37,8 +39,8 @@ def test_expectile_loss_weighs_underestimates_by_the_expectile():
 def test_expectile_loss_is_least_at_the_expectile_of_the_targets(float64):
     targets = torch.tensor([0.0, 1.0, 4.0, 10.0])
     candidates = torch.linspace(0, 10, 10_001)
-    losses = torch.stack([expectile_loss(targets - value, 0.7) for value in candidates])
-    best = candidates[losses.argmin()]
+    values = torch.stack([expectile_loss(targets - value, 0.7) for value in candidates])
+    best = candidates[values.argmin()]
     # an expectile m solves 0.7 sum (x - m)+ = 0.3 sum (m - x)+
     above, below = (targets - best).clamp_min(0).sum(), (best - targets).clamp_min(0).sum()
     assert 0.7 * above == pytest.approx(0.3 * below.item(), abs=5e-3)
@@ -131,3 +133,47 @@ def test_alignment_is_positive_where_cloning_climbs_the_critics_slope(float64):
     direction = grad(lambda v: policy_objective(critic(s, functional_call(policy, v, (s,)))))(parameters)
     up, down = alignments(policy, parameters, direction, s, a)
     assert up > 0 > down
+
+
+def by_autograd(function, at):
+    at = at.clone().requires_grad_()
+    return torch.autograd.grad(function(at).sum(), at)[0]
+
+
+def assert_equal(ours, expected):
+    assert expected.abs().max() > 1e-6, "the test must not be trivial"
+    assert torch.allclose(ours, expected, rtol=1e-12, atol=1e-15)
+
+
+def test_the_gradient_of_the_expectile_loss(float64):
+    prediction, target = torch.randn(2, MEMBERS, BATCH)
+    expected = by_autograd(lambda p: losses.expectile_loss(target - p, 0.8), prediction)
+    assert_equal(losses.expectile_loss_gradient(target - prediction, 0.8), expected)
+
+
+def test_the_gradient_of_cloning_errors(float64):
+    predicted, action = torch.randn(2, MEMBERS, BATCH, K)
+    expected = by_autograd(lambda p: losses.cloning_errors(p, action), predicted)
+    assert_equal(losses.cloning_errors_gradient(predicted, action), expected)
+
+
+def test_the_gradient_of_the_policy_objective(float64):
+    q_values = torch.randn(2, MEMBERS, BATCH)
+    expected = by_autograd(losses.policy_objective, q_values)
+    assert_equal(losses.policy_objective_gradient(q_values), expected)
+
+
+def test_equal_critics_share_one_gradient():
+    gradient = losses.policy_objective_gradient(torch.ones(2, 4))
+    assert gradient.sum(dim=0).tolist() == pytest.approx([-0.25] * 4)
+
+
+def test_the_gradient_of_tanh(float64):
+    argument = torch.randn(BATCH)
+    assert_equal(losses.tanh_gradient(torch.tanh(argument)), by_autograd(torch.tanh, argument))
+
+
+def test_the_gradient_of_the_value_alignment_loss(float64):
+    score, alignment = torch.randn(2, MEMBERS, BATCH)
+    expected = by_autograd(lambda s: losses.value_alignment_loss(torch.sigmoid(s), alignment), score)
+    assert_equal(losses.value_alignment_loss_gradient(torch.sigmoid(score), alignment), expected)

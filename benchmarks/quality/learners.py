@@ -20,8 +20,7 @@ from torch import Tensor, nn
 from vaco_curate.core.batches import Rows
 from vaco_curate.core.fast.passes import forward_only, new_pass
 from vaco_curate.core.fast.stacked import StackedMLP
-from vaco_curate.core.gradients import tanh_gradient
-from vaco_curate.core.losses import advantage_weight, bellman_target
+from vaco_curate.core.losses import advantage_weight, bellman_target, tanh_gradient
 from vaco_curate.core.networks import TwinCritic, ValueNetwork
 from vaco_curate.core.policy import TrainedPolicy
 from vaco_curate.core.scaling import Scaling
@@ -32,7 +31,7 @@ from vaco_curate.core.training.loop import Updates
 from vaco_curate.core.training.lower_level import CloningUpdate
 from vaco_curate.core.training.optim import Adam
 from vaco_curate.core.training.trainer import network_rows
-from vaco_curate.core.training.value_phase import ValueUpdate, create_value_state
+from vaco_curate.core.training.value_update import ValueUpdate, create_value_state
 from vaco_curate.core.transitions import Array, Transitions
 from vaco_curate.evaluation import CloningSettings, clone_policies
 from vaco_curate.evaluation.cloning import falling_rate, fresh_policies, trained_policy
@@ -101,23 +100,34 @@ def seeded(seed: int, make: Callable[..., nn.Module], *arguments: object) -> nn.
     return make(*arguments)
 
 
-def iql(problem: Problem, updates: int) -> StackedMLP:
+class IQL(Updates):
     """IQL with its settings for locomotion; the actor's rate falls to 0, as in the paper's appendix B."""
-    settings = ValueSettings(batch_size=BATCH, learning_rate=RATE, hidden=HIDDEN)
-    policies = problem.policies()
-    optimizer = Adam([policies], RATE)
-    value_update = ValueUpdate(create_value_state(problem.values(), problem.critics(), settings), settings)
-    clone = CloningUpdate(policies, optimizer, BATCH)
-    draws = problem.draws()
 
-    def update(number: int, measure: bool) -> dict[str, Tensor]:
-        batch = draws.batches[number]
-        metrics = value_update(batch, measure=measure)
-        clone(batch.observation, batch.action, advantage_weight(value_update.advantage))
+    def __init__(self, problem: Problem, updates: int) -> None:
+        super().__init__(problem.draws())
+        settings = ValueSettings(batch_size=BATCH, learning_rate=RATE, hidden=HIDDEN)
+        self.updates, self.policies = updates, problem.policies()
+        self.optimizer = Adam([self.policies], RATE)
+        self.value_step = ValueUpdate(
+            create_value_state(problem.values(), problem.critics(), settings), settings
+        )
+        self.clone = CloningUpdate(self.policies, self.optimizer, BATCH)
+
+    def before(self, update: int) -> None:
+        self.optimizer.learning_rate.fill_(falling_rate(RATE, update, self.updates))
+
+    def update(self, number: int, measure: bool) -> dict[str, Tensor]:
+        batch = self.draws.batches[number]
+        metrics = self.value_step(batch, measure=measure)
+        self.clone(batch.observation, batch.action, advantage_weight(self.value_step.advantage))
         return metrics
 
-    Updates(update, draws, before=falling_rate(optimizer, RATE, updates)).run(0, updates)
-    return policies
+
+def iql(problem: Problem, updates: int) -> StackedMLP:
+    """Policies by IQL."""
+    learner = IQL(problem, updates)
+    learner.run(0, updates)
+    return learner.policies
 
 
 DISCOUNT, POLYAK = 0.99, 0.005
@@ -174,17 +184,23 @@ class TD3BCUpdate:
         self.target_critics.flat.lerp_(self.critics.flat, POLYAK)
 
 
-def td3_bc(problem: Problem, updates: int) -> StackedMLP:
+class TD3BC(Updates):
     """TD3+BC with its settings."""
-    step = TD3BCUpdate(problem.policies(), problem.critics())
-    draws = problem.draws(problem.rows.action_size, POLICY_NOISE)
 
-    def update(number: int, measure: bool) -> dict[str, Tensor]:
-        loss = step(draws.batches[number], draws.noise[number])
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.draws(problem.rows.action_size, POLICY_NOISE))
+        self.step = TD3BCUpdate(problem.policies(), problem.critics())
+
+    def update(self, number: int, measure: bool) -> dict[str, Tensor]:
+        loss = self.step(self.draws.batches[number], self.draws.noise[number])
         return {"critic_loss": loss} if measure else {}
 
-    Updates(update, draws).run(0, updates)
-    return step.policies
+
+def td3_bc(problem: Problem, updates: int) -> StackedMLP:
+    """Policies by TD3+BC."""
+    learner = TD3BC(problem)
+    learner.run(0, updates)
+    return learner.step.policies
 
 
 LEARNERS = ("BC", "IQL", "TD3+BC")

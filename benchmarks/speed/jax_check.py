@@ -8,16 +8,16 @@ import jax
 import jax.numpy as jnp
 import jax_reference
 import torch
-
-from vaco_curate.core.batches import Rows
-from vaco_curate.core.networks import Policy, ScorerNetwork, TwinCritic, ValueNetwork
-from vaco_curate.core.training import BilevelSettings, ValueSettings
-from vaco_curate.core.training.reference import (
+from plain import (
     bilevel_step,
     reference_bilevel_state,
     reference_value_state,
     value_step,
 )
+
+from vaco_curate.core.batches import Rows
+from vaco_curate.core.networks import Policy, ScorerNetwork, TwinCritic, ValueNetwork
+from vaco_curate.core.training import BilevelSettings, ValueSettings
 
 TOLERANCE = 1e-3
 

@@ -1,6 +1,6 @@
 """Both updates in plain JAX, jitted whole: what a fast implementation elsewhere would reach.
 
-The mathematics is that of ``vaco_curate.core.training.reference``; ``make bench`` checks that both give the
+The mathematics is that of ``tests/reference.py``; ``make bench`` checks that both give the
 same numbers before it measures anything.
 """
 

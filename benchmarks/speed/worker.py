@@ -20,6 +20,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from plain import (
+    bilevel_step,
+    reference_bilevel_state,
+    reference_value_state,
+    value_step,
+)
 
 from vaco_curate import score_stream
 from vaco_curate.core.advantage import TDErrors
@@ -30,14 +36,10 @@ from vaco_curate.core.paths import Paths
 from vaco_curate.core.scaling import Scaling, fit_scaling
 from vaco_curate.core.scorer import MetaScorer, Scorer
 from vaco_curate.core.training import BilevelSettings, TrainSettings, ValueSettings
-from vaco_curate.core.training.arithmetic import side_by_side, training_arithmetic
-from vaco_curate.core.training.group import Group
-from vaco_curate.core.training.reference import (
-    bilevel_step,
-    reference_bilevel_state,
-    reference_value_state,
-    value_step,
-)
+from vaco_curate.core.training.arithmetic import training_arithmetic
+from vaco_curate.core.training.loop import SideBySide
+from vaco_curate.core.training.members import Members
+from vaco_curate.core.training.phases import BilevelPhase, ValuePhase
 from vaco_curate.core.training.trainer import group_sizes, network_rows
 from vaco_curate.core.trajectory_score import TrajectoryScore
 from vaco_curate.data.columns import transitions_from_columns
@@ -83,17 +85,17 @@ def ours(phase: str, seconds: float, threads: int, precision: str, members: int)
     rows, settings = network_rows(data, scaling, torch.device("cpu")), TrainSettings(matmul_precision=precision)
     with training_arithmetic():
         groups = [
-            Group(data, rows, scaling, settings, seeds)
+            Members(data, rows, scaling, settings, seeds)
             for seeds in _seeds(group_sizes(members, threads, torch.device("cpu")))
         ]
-        parts = [group.value_part() if phase == "value" else group.bilevel_part() for group in groups]
+        phases = [ValuePhase(group) if phase == "value" else BilevelPhase(group) for group in groups]
         done = 0
-        with side_by_side(len(groups), threads) as run_all:
+        with SideBySide(len(groups), threads) as side_by_side:
 
             def run(updates: int) -> None:
                 nonlocal done
                 first, done = done, done + updates
-                run_all([lambda part=part: part.updates.run(first, done) for part in parts])
+                side_by_side.run(phases, first, done)
 
             return {"updates_per_second": rate(run, seconds)}
 
@@ -104,7 +106,7 @@ def _seeds(sizes: list[int]) -> list[range]:
 
 
 def eager(phase: str, seconds: float, threads: int, precision: str) -> dict[str, float]:
-    """``training/reference.py`` with minibatches drawn one by one; all its products in the given precision."""
+    """``tests/reference.py`` with minibatches drawn one by one; all its products in the given precision."""
     torch.set_num_threads(threads)
     torch.set_float32_matmul_precision(precision)
     rows, value_settings, bilevel_settings = random_rows(), ValueSettings(), BilevelSettings()

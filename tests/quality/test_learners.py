@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import make_transitions
+from reference import adam, descend, polyak_update, reference_value_state, value_step
 from torch.nn.functional import mse_loss
 
 from vaco_curate.core.batches import Rows
@@ -15,7 +16,6 @@ from vaco_curate.core.fast.stacked import StackedMLP
 from vaco_curate.core.losses import advantage_weight, cloning_errors
 from vaco_curate.core.networks import Policy, TwinCritic, ValueNetwork
 from vaco_curate.core.scaling import fit_scaling
-from vaco_curate.core.training.reference import adam, descend, polyak_update, reference_value_state, value_step
 from vaco_curate.core.training.settings import ValueSettings
 
 D, K, HIDDEN = 5, 2, (16, 16)

@@ -6,6 +6,12 @@ import copy
 
 import pytest
 import torch
+from reference import (
+    bilevel_step,
+    reference_bilevel_state,
+    reference_value_state,
+    value_step,
+)
 from torch.func import functional_call, grad
 
 from vaco_curate.core.batches import Rows
@@ -16,15 +22,9 @@ from vaco_curate.core.losses import (
     weighted_cloning_loss,
 )
 from vaco_curate.core.networks import Policy, ScorerNetwork, TwinCritic, ValueNetwork
-from vaco_curate.core.training.bilevel_phase import BilevelUpdate, create_bilevel_state
-from vaco_curate.core.training.reference import (
-    bilevel_step,
-    reference_bilevel_state,
-    reference_value_state,
-    value_step,
-)
+from vaco_curate.core.training.bilevel_update import BilevelUpdate, create_bilevel_state
 from vaco_curate.core.training.settings import BilevelSettings, ValueSettings
-from vaco_curate.core.training.value_phase import ValueUpdate, create_value_state
+from vaco_curate.core.training.value_update import ValueUpdate, create_value_state
 
 
 def chain() -> Rows:

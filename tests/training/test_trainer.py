@@ -18,10 +18,11 @@ from vaco_curate.core.networks import TwinCritic
 from vaco_curate.core.paths import LONGEST_PATH, Paths
 from vaco_curate.core.scaling import fit_scaling
 from vaco_curate.core.training import checkpoint, train
-from vaco_curate.core.training.bilevel_phase import noise_at
+from vaco_curate.core.training.bilevel_update import noise_at
 from vaco_curate.core.training.checkpoint import load_checkpoint, save_checkpoint
-from vaco_curate.core.training.group import Group, create_states
+from vaco_curate.core.training.members import Members, create_states
 from vaco_curate.core.training.optim import Adam
+from vaco_curate.core.training.phases import ValuePhase
 from vaco_curate.core.training.settings import BilevelSettings
 from vaco_curate.core.training.trainer import network_rows
 from vaco_curate.errors import DatasetError, RunError
@@ -362,12 +363,12 @@ def test_the_value_phase_watches_q_and_smoothed_discounted_td_errors(monkeypatch
     columns = {"terminated": last & (np.arange(160) < 60), "truncated": last & (np.arange(160) >= 60)}
     data = make_transitions(episodes=8, columns=columns)
     scaling = fit_scaling(data, reward_shift=0.0)
-    monkeypatch.setattr("vaco_curate.core.training.group.SAMPLE_ROWS", 100)
+    monkeypatch.setattr("vaco_curate.core.training.members.SAMPLE_ROWS", 100)
     paths = Paths.of(data, LONGEST_PATH).drawn(100)
     rows, packed = paths.rows(), paths.packed()
     assert 0 < data.terminated[rows].sum() < data.terminated[: len(rows)].sum(), "the test needs other rows"
-    group = Group(data, network_rows(data, scaling, torch.device("cpu")), scaling, settings, [3, 4])
-    q_value, advantage = group.value_signals().unbind(dim=1)
+    group = Members(data, network_rows(data, scaling, torch.device("cpu")), scaling, settings, [3, 4])
+    q_value, advantage = ValuePhase(group).signals().unbind(dim=1)
     _, errors = values_and_td_errors(group.value_state.value, scaling, settings.value.discount, data, paths)
     known, terminated = data.is_learnable[rows], data.terminated[rows]
     assert advantage.shape == q_value.shape == (2, len(rows))

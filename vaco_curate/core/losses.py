@@ -1,5 +1,8 @@
 """Every equation of VACO and of the IQL value phase, as leaf functions on tensors.
 
+Beside each loss stands its gradient by what the networks put out, in closed form. The trainer descends by
+these, and a test compares each with autograd of its loss.
+
 Sources:
     IQL: Kostrikov, Nair, Levine 2021, arXiv:2110.06169.
     VACO: Jiang, Gao, Zhang, Dou, Deng 2025, "Value-aligned Behavior Cloning via Bi-level
@@ -10,15 +13,10 @@ Sources:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import torch
 from torch import Tensor
-from torch.func import functional_call, jvp
-
-from vaco_curate.core.networks import Policy
-
-Parameters = Mapping[str, Tensor]
+from torch.nn.functional import leaky_relu
 
 AWR_INVERSE_TEMPERATURE = 3.0
 AWR_MAXIMUM = 100.0
@@ -41,6 +39,12 @@ def expectile_loss(error: Tensor, expectile: float) -> Tensor:
     """
     weight = torch.where(error > 0, expectile, 1.0 - expectile)
     return (weight * error.square()).mean(dim=-1)
+
+
+def expectile_loss_gradient(error: Tensor, expectile: float) -> Tensor:
+    """Of ``expectile_loss`` by the prediction, (..., batch); ``error`` is target minus prediction."""
+    weighted = leaky_relu(error, (1.0 - expectile) / expectile)  # the error over the expectile where positive
+    return weighted.mul_(-2.0 * expectile / error.shape[-1])
 
 
 def bellman_target(reward: Tensor, discount: float, terminated: Tensor, next_value: Tensor) -> Tensor:
@@ -112,6 +116,11 @@ def cloning_errors(predicted_action: Tensor, action: Tensor) -> Tensor:
     return errors
 
 
+def cloning_errors_gradient(predicted_action: Tensor, action: Tensor) -> Tensor:
+    """Of each row's ``cloning_errors`` by its predicted action, (..., batch, k)."""
+    return (predicted_action - action).mul_(2.0)
+
+
 def weighted_cloning_loss(weight: Tensor, errors: Tensor) -> Tensor:
     """J_BC^w = E[w_alpha(s, a, Q(s, a)) ||pi_phi(s) - a||^2], the lower level.
 
@@ -122,6 +131,11 @@ def weighted_cloning_loss(weight: Tensor, errors: Tensor) -> Tensor:
     Source: VACO, Eq. 7.
     """
     return (weight * errors).mean(dim=-1)
+
+
+def tanh_gradient(value: Tensor) -> Tensor:
+    """Of tanh by its argument, from its value."""
+    return 1.0 - value.square()
 
 
 # --- upper level -----------------------------------------------------------------------------
@@ -142,49 +156,35 @@ def policy_objective(q_values: Tensor) -> Tensor:
     return -q_values.amin(dim=0).mean(dim=-1)
 
 
-def alignments(
-    policy: Policy,
-    parameters: Parameters,
-    direction: Parameters,
-    observation: Tensor,
-    action: Tensor,
-) -> Tensor:
-    """c_i = <grad l_i(phi_{t-1}), grad J_pi(phi_t)>, how much cloning row i raises the policy's value.
+def policy_objective_gradient(q_values: Tensor) -> Tensor:
+    """Of ``policy_objective`` by both critics' values, (2, ..., batch).
 
-    By the chain rule through phi_t = phi_{t-1} - eta_1 grad J_BC^w(phi_{t-1}),
-
-        d J_pi / d alpha = -(eta_1 / batch) sum_i c_i d w_i / d alpha,
-
-    and all c_i are one Jacobian-vector product of the vector l(phi_{t-1}): one forward-mode pass
-    and no second-order graph. This is exact for a plain gradient step. With Adam in the lower level
-    it is an approximation: Adam's preconditioner is taken to be the identity.
-
-    Args:
-        policy: the module whose parameters are replaced by ``parameters``.
-        parameters: phi_{t-1}, before the lower step, by name.
-        direction: grad J_pi at phi_t, by the same names.
-        observation, action: the minibatch of the lower step, (batch, d) and (batch, k).
-
-    Returns:
-        (batch,), detached; positive where imitating the row moves the policy up the critic's slope.
-
-    Source: VACO, Eq. 9 and "one-step differentiation"; the forward-mode form is ours.
+    Only the smaller critic of a row has one; between equal critics, the first.
     """
-
-    def errors(values: dict[str, Tensor]) -> Tensor:
-        return cloning_errors(functional_call(policy, values, (observation,)), action)
-
-    tangent: Tensor = jvp(errors, (dict(parameters),), (dict(direction),))[1]
-    return tangent.detach()
+    first = (q_values[0] <= q_values[1]).to(q_values.dtype).div_(-q_values.shape[-1])
+    return torch.stack([first, -1.0 / q_values.shape[-1] - first])
 
 
 def value_alignment_loss(weight: Tensor, alignment: Tensor) -> Tensor:
     """-E[w_alpha c]; its gradient in alpha is the upper-level gradient over eta_1.
 
+    By the chain rule through the lower step phi_t = phi_{t-1} - eta_1 grad J_BC^w(phi_{t-1}),
+
+        d J_pi / d alpha = -(eta_1 / batch) sum_i c_i d w_i / d alpha,
+
+    where the alignment c_i = <grad l_i(phi_{t-1}), grad J_pi(phi_t)> says how much cloning row i raises the
+    policy's value. This is exact for a plain gradient step. With Adam in the lower level it is an
+    approximation: Adam's preconditioner is taken to be the identity.
+
     Args:
         weight: (..., batch), with its graph to alpha.
         alignment: c_i, (..., batch), constant.
 
-    Source: VACO, Eq. 9 through the lower step (see ``alignments``).
+    Source: VACO, Eq. 9 and "one-step differentiation".
     """
     return -(weight * alignment).mean(dim=-1)
+
+
+def value_alignment_loss_gradient(weight: Tensor, alignment: Tensor) -> Tensor:
+    """Of ``value_alignment_loss`` by the scores whose sigmoids are the weights, (..., batch)."""
+    return (weight * (1.0 - weight) * alignment).div_(-weight.shape[-1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +40,27 @@ class CloningSettings:
     hidden: tuple[int, ...] = (256, 256)
 
 
+class Cloning(Updates):
+    """Updates of the lower level whose weights act on the draw."""
+
+    def __init__(self, draws: Draws, policies: StackedMLP, settings: CloningSettings) -> None:
+        super().__init__(draws)
+        self.settings, self.optimizer = settings, Adam([policies], settings.learning_rate)
+        self.step = CloningUpdate(policies, self.optimizer, settings.batch_size)
+        self._alike = policies.flat.new_ones(policies.members, settings.batch_size)
+
+    def before(self, update: int) -> None:
+        """As ``Updates.before``: set the learning rate."""
+        rate = falling_rate(self.settings.learning_rate, update, self.settings.updates)
+        self.optimizer.learning_rate.fill_(rate)
+
+    def update(self, number: int, measure: bool) -> dict[str, Tensor]:
+        """As ``Updates.update``."""
+        batch = self.draws.batches[number]
+        predicted = self.step(batch.observation, batch.action, self._alike)
+        return {"cloning_loss": (predicted - batch.action).square().sum(-1).mean(-1)} if measure else {}
+
+
 @training_arithmetic()
 def clone_policies(
     data: Transitions,
@@ -64,21 +85,10 @@ def clone_policies(
     device = torch.device(device)
     rows = network_rows(data, scaling, device)
     policies = fresh_policies(rows, settings.hidden, seeds, "highest")
-    optimizer = Adam([policies], settings.learning_rate)
-    clone = CloningUpdate(policies, optimizer, settings.batch_size)
-    alike = torch.ones(len(seeds), settings.batch_size, device=device)
-
     shares = cumulative_shares(torch.from_numpy(np.asarray(weights)).to(device))
     everything = torch.arange(len(data), device=device)
     draws = Draws(rows, seeds, 0, everything, settings.batch_size, shares=shares)
-
-    def update(number: int, measure: bool) -> dict[str, Tensor]:
-        batch = draws.batches[number]
-        predicted = clone(batch.observation, batch.action, alike)
-        return {"cloning_loss": (predicted - batch.action).square().sum(-1).mean(-1)} if measure else {}
-
-    rate = falling_rate(optimizer, settings.learning_rate, settings.updates)
-    Updates(update, draws, before=rate).run(0, settings.updates)
+    Cloning(draws, policies, settings).run(0, settings.updates)
     return [trained_policy(policies, member, scaling, settings.hidden) for member in range(len(seeds))]
 
 
@@ -94,13 +104,9 @@ def fresh_policies(
     return StackedMLP.of(networks, hidden_precision=hidden_precision, device=rows.device)
 
 
-def falling_rate(optimizer: Adam, learning_rate: float, updates: int) -> Callable[[int], None]:
-    """Sets the learning rate of an update: from ``learning_rate`` to 0 along a half cosine."""
-
-    def set_rate(update: int) -> None:
-        optimizer.learning_rate.fill_(learning_rate * (1.0 + math.cos(math.pi * update / updates)) / 2)
-
-    return set_rate
+def falling_rate(learning_rate: float, update: int, updates: int) -> float:
+    """The learning rate of an update: from ``learning_rate`` to 0 along a half cosine."""
+    return learning_rate * (1.0 + math.cos(math.pi * update / updates)) / 2
 
 
 def trained_policy(

@@ -3,8 +3,8 @@
 The trainer's matrices are small, so that what surrounds a product costs as much as the product: one
 kernel for every operation of every network, allocations, and the bookkeeping of autograd. Here the
 networks of a stack (twin critics, members of an ensemble) share every operation, and a pass writes into
-buffers that are made once. ``training/reference.py`` states the same updates with autograd and is the
-oracle of the tests.
+buffers that are made once. ``tests/reference.py`` states the same updates with autograd and is what
+they are compared with.
 """
 
 from __future__ import annotations

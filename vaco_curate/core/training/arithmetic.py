@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from collections.abc import Iterator
 
 import torch
 
@@ -14,7 +12,6 @@ from vaco_curate.core.fast.passes import has_triton
 from vaco_curate.core.fast.stacked import float32_products
 from vaco_curate.errors import SettingsError
 
-Work = Callable[[], None]
 MOST_THREADS = 4
 """Threads that share the rows of a minibatch; more were not measured."""
 
@@ -67,34 +64,3 @@ def arithmetic(device: torch.device, matmul_precision: str) -> str:
     if matmul_precision == "medium" and native.multiplies_bfloat16():
         return "native library, bfloat16 between hidden layers"
     return "native library, float32"
-
-
-@contextlib.contextmanager
-def side_by_side(pieces: int, threads: int) -> Iterator[Callable[[Sequence[Work]], None]]:
-    """Run independent pieces of work, each on a thread of its own where there are cores for them.
-
-    Only with the native library: between its calls, threads share nothing of torch's settings but the
-    precision of products, which it does not touch.
-    """
-    workers = min(pieces, threads)
-    if workers < 2 or native.load() is None:
-        yield _one_by_one
-        return
-    native.use_threads(max(1, min(threads // workers, MOST_THREADS)))
-    with ThreadPoolExecutor(workers, initializer=partial(torch.set_num_threads, 1)) as pool:
-
-        def run_all(work: Sequence[Work]) -> None:
-            futures = [pool.submit(piece) for piece in work]
-            try:
-                for future in futures:
-                    future.result()
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-
-        yield run_all
-
-
-def _one_by_one(work: Sequence[Work]) -> None:
-    for piece in work:
-        piece()

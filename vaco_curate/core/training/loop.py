@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from vaco_curate.core.fast import native
+from vaco_curate.core.training.arithmetic import MOST_THREADS
+from vaco_curate.core.training.checkpoint import load_checkpoint, save_checkpoint
 from vaco_curate.core.training.draws import BLOCK, Draws
 from vaco_curate.core.training.settings import MEASURE_EVERY
 from vaco_curate.core.training.settling import LOOKS_TO_SETTLE, Settling
 
 Metrics = dict[str, Any]
-Update = Callable[[int, bool], dict[str, Tensor]]
-"""The update of this number within the block that is drawn; gives metrics of (K,) each if asked."""
 
 
 @dataclass(frozen=True)
@@ -45,29 +49,28 @@ class Progress:
 OnProgress = Callable[[Progress], None]
 
 
-class Updates:
+class Updates(ABC):
     """Runs ranges of updates and sums their metrics, without a word from the device within a block.
 
     On CUDA a whole block of updates is captured as one graph and replayed: an update's kernels are so
     short that launching them one by one would take longer than running them.
-
-    Args:
-        drawn: called when a block is drawn, before its updates.
-        before: called with the first update of what is run next, at least once for every block.
     """
 
-    def __init__(
-        self,
-        update: Update,
-        draws: Draws,
-        *,
-        drawn: Callable[[], None] = lambda: None,
-        before: Callable[[int], None] = lambda update: None,
-    ) -> None:
-        self.update, self.draws, self.drawn, self.before = update, draws, drawn, before
+    def __init__(self, draws: Draws) -> None:
+        self.draws = draws
         self.names: list[str] = []
         self.sums: Tensor | None = None
         self.graph: torch.cuda.CUDAGraph | None = None
+
+    @abstractmethod
+    def update(self, number: int, measure: bool) -> dict[str, Tensor]:
+        """One update, on the draws of this number within their block; metrics of (K,) each, if ``measure``."""
+
+    def before(self, update: int) -> None:  # noqa: B027 (most have nothing to do)
+        """Called with the first update of what is run next, at least once for every block."""
+
+    def drawn(self) -> None:  # noqa: B027
+        """Called when a block is drawn, before its updates."""
 
     def run(self, first: int, last: int) -> None:
         """Updates ``first`` to ``last - 1``."""
@@ -126,27 +129,25 @@ class PhaseState(Protocol):
     update: int
 
 
-@dataclass(frozen=True)
-class Part:
-    """One group's part in a phase.
+class Phase(Updates):
+    """The updates of one phase on members that are computed together."""
 
-    Attributes:
-        signals: what decides the order of the rows after this phase, (K, signals, rows).
-    """
+    def __init__(self, draws: Draws, state: PhaseState, settling: Settling) -> None:
+        super().__init__(draws)
+        self.state, self.settling = state, settling
 
-    state: PhaseState
-    updates: Updates
-    settling: Settling
-    signals: Callable[[], Tensor]
+    @abstractmethod
+    def signals(self) -> Tensor:
+        """What decides the order of the rows after this phase, (K, signals, rows)."""
 
     @property
     def members(self) -> int:
         """K."""
-        return self.updates.draws.rows.shape[1]
+        return self.draws.rows.shape[1]
 
 
 @dataclass(frozen=True)
-class Pacing:
+class Schedule:
     """When a phase logs, saves, looks and ends.
 
     Attributes:
@@ -163,50 +164,104 @@ class Pacing:
     first_look: int
 
 
-def run_phase(
-    phase: str,
-    parts: Sequence[Part],
-    pacing: Pacing,
-    *,
-    run_all: Callable[[Sequence[Callable[[], None]]], None],
-    metrics: list[Metrics],
-    save: Callable[[], None],
-    on_progress: OnProgress,
-) -> None:
-    """Update all parts until the phase ends; append a metrics row every ``log_every``.
+class SideBySide:
+    """Runs phases of different members, each on a thread of its own where there are cores for them.
 
-    Checkpoints fall on logged updates, so that a resumed run has the same metrics rows.
+    Only with the native library: between its calls, threads share nothing of torch's settings but the
+    precision of products, which it does not touch.
 
     Args:
-        run_all: runs independent pieces of work, side by side where that is worth it.
+        phases: how many there will be.
+        threads: of the process.
     """
-    done = parts[0].state.update
-    on_progress(Progress(phase, done, pacing.updates, 0, 0.0, {}))
-    while not _ended(parts, pacing):
+
+    def __init__(self, phases: int, threads: int) -> None:
+        workers = min(phases, threads)
+        self._pool: ThreadPoolExecutor | None = None
+        if workers > 1 and native.load() is not None:
+            native.use_threads(max(1, min(threads // workers, MOST_THREADS)))
+            self._pool = ThreadPoolExecutor(workers, initializer=partial(torch.set_num_threads, 1))
+
+    def __enter__(self) -> SideBySide:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def run(self, phases: Sequence[Updates], first: int, last: int) -> None:
+        """Updates ``first`` to ``last - 1`` of each."""
+        if self._pool is None:
+            for phase in phases:
+                phase.run(first, last)
+        else:
+            futures = [self._pool.submit(phase.run, first, last) for phase in phases]
+            for future in futures:
+                future.result()
+
+
+@dataclass
+class Record:
+    """What a training leaves while it runs.
+
+    Attributes:
+        metrics: of every interval so far.
+        states: everything that training changes, by name.
+        checkpoint: file to keep both in; None for none.
+        facts: what else the file is to hold.
+        on_progress: whom to tell.
+    """
+
+    states: Mapping[str, Any]
+    checkpoint: Path | None
+    facts: Mapping[str, Any]
+    on_progress: OnProgress
+    metrics: list[Metrics] = field(default_factory=list)
+
+    def resume(self, checkpoint: Path) -> None:
+        """Go on from a checkpoint."""
+        self.metrics += load_checkpoint(checkpoint, self.states)["metrics"]
+
+    def save(self) -> None:
+        """Keep everything in the checkpoint."""
+        if self.checkpoint is not None:
+            save_checkpoint(self.checkpoint, self.states, {**self.facts, "metrics": self.metrics})
+
+
+def run_phase(
+    name: str, phases: Sequence[Phase], schedule: Schedule, record: Record, side_by_side: SideBySide
+) -> None:
+    """Update all members until the phase ends; a metrics row every ``log_every``.
+
+    Checkpoints fall on logged updates, so that a resumed run has the same metrics rows.
+    """
+    done = phases[0].state.update
+    record.on_progress(Progress(name, done, schedule.updates, 0, 0.0, {}))
+    while not _ended(phases, schedule):
         started, since = time.perf_counter(), done
-        done = min(pacing.updates, (since // pacing.log_every + 1) * pacing.log_every)
-        run_all([partial(part.updates.run, since, done) for part in parts])
-        for part in parts:
-            part.state.update = done
-        row = _means(parts)
-        if pacing.settled_at is not None and parts[0].settling.is_due(done, pacing.first_look):
-            looks = [part.settling.look(done, part.signals(), pacing.settled_at) for part in parts]
+        done = min(schedule.updates, (since // schedule.log_every + 1) * schedule.log_every)
+        side_by_side.run(phases, since, done)
+        for phase in phases:
+            phase.state.update = done
+        row = _means(phases)
+        if schedule.settled_at is not None and phases[0].settling.is_due(done, schedule.first_look):
+            looks = [phase.settling.look(done, phase.signals(), schedule.settled_at) for phase in phases]
             row["rank_correlation"] = min(looks)
         count, seconds = done - since, time.perf_counter() - started
-        metrics.append({"phase": phase, "update": done, "seconds": seconds, **row})
-        settled = done < pacing.updates and _ended(parts, pacing)
-        on_progress(Progress(phase, done, pacing.updates, count, count / seconds, row, settled))
-        if done % pacing.checkpoint_every == 0 or _ended(parts, pacing):
-            save()
+        record.metrics.append({"phase": name, "update": done, "seconds": seconds, **row})
+        settled = done < schedule.updates and _ended(phases, schedule)
+        record.on_progress(Progress(name, done, schedule.updates, count, count / seconds, row, settled))
+        if done % schedule.checkpoint_every == 0 or _ended(phases, schedule):
+            record.save()
 
 
-def _ended(parts: Sequence[Part], pacing: Pacing) -> bool:
-    settled = all(part.settling.settled >= LOOKS_TO_SETTLE for part in parts)
-    return settled or parts[0].state.update >= pacing.updates
+def _ended(phases: Sequence[Phase], schedule: Schedule) -> bool:
+    settled = all(phase.settling.settled >= LOOKS_TO_SETTLE for phase in phases)
+    return settled or phases[0].state.update >= schedule.updates
 
 
-def _means(parts: Sequence[Part]) -> dict[str, float]:
+def _means(phases: Sequence[Phase]) -> dict[str, float]:
     """Metrics of the interval, means over all members."""
-    rows = [(part.members, part.updates.means()) for part in parts]
+    rows = [(phase.members, phase.means()) for phase in phases]
     members = sum(count for count, _ in rows)
     return {name: sum(count * row[name] for count, row in rows) / members for name in rows[0][1]}

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from vaco_curate.core.fast.passes import new_pass
 from vaco_curate.core.fast.stacked import StackedMLP
-from vaco_curate.core.gradients import cloning_errors_gradient, tanh_gradient
+from vaco_curate.core.losses import cloning_errors_gradient, tanh_gradient
 from vaco_curate.core.training.optim import Adam
 
 SMALLEST_SHARE = 1e-30

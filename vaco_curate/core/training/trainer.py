@@ -22,11 +22,12 @@ from vaco_curate.core.paths import LONGEST_PATH, Paths
 from vaco_curate.core.policy import TrainedPolicy
 from vaco_curate.core.scaling import Scaling, fit_scaling
 from vaco_curate.core.scorer import MetaScorer, Scorer
-from vaco_curate.core.training.arithmetic import side_by_side, training_arithmetic
-from vaco_curate.core.training.bilevel_phase import BilevelState
-from vaco_curate.core.training.checkpoint import load_checkpoint, read_facts, save_checkpoint
-from vaco_curate.core.training.group import Group
-from vaco_curate.core.training.loop import Metrics, OnProgress, Pacing, Part, run_phase
+from vaco_curate.core.training.arithmetic import training_arithmetic
+from vaco_curate.core.training.bilevel_update import BilevelState
+from vaco_curate.core.training.checkpoint import read_facts
+from vaco_curate.core.training.loop import Metrics, OnProgress, Record, Schedule, SideBySide, run_phase
+from vaco_curate.core.training.members import Members
+from vaco_curate.core.training.phases import BilevelPhase, ValuePhase
 from vaco_curate.core.training.settings import TrainSettings
 from vaco_curate.core.training.settling import TARGET_SWEEPS
 from vaco_curate.core.trajectory_score import TrajectoryScore
@@ -92,7 +93,7 @@ def train(
         sizes = read_facts(began)["groups"] if began else group_sizes(members, threads, device)
         starts = [seed + sum(sizes[:number]) for number in range(len(sizes))]
         groups = [
-            Group(data, rows, scaling, settings, range(start, start + size))
+            Members(data, rows, scaling, settings, range(start, start + size))
             for start, size in zip(starts, sizes, strict=True)
         ]
         states = {
@@ -100,31 +101,21 @@ def train(
             for number, group in enumerate(groups)
             for name, state in group.states.items()
         }
-        metrics: list[Metrics] = []
+        record = Record(states, checkpoint, {"groups": sizes}, on_progress)
         if began:
-            metrics += load_checkpoint(began, states)["metrics"]
-
-        def save() -> None:
-            if checkpoint is not None:
-                save_checkpoint(checkpoint, states, {"groups": sizes, "metrics": metrics})
-
-        def run(phase: str, parts: Sequence[Part], pacing: Pacing) -> None:
-            run_phase(
-                phase, parts, pacing, run_all=run_all, metrics=metrics, save=save, on_progress=on_progress
-            )
-
-        with side_by_side(len(groups), threads) as run_all:
-            value, bilevel = settings.value, settings.bilevel
-            often, sweeps = (settings.log_every, settings.checkpoint_every), round(TARGET_SWEEPS / value.polyak)
-            pacing = Pacing(value.updates, *often, value.settled_at, first_look=sweeps)
-            run("value", [group.value_part() for group in groups], pacing)
-            pacing = Pacing(bilevel.updates, *often, bilevel.settled_at, first_look=0)
+            record.resume(began)
+        value, bilevel = settings.value, settings.bilevel
+        often, sweeps = (settings.log_every, settings.checkpoint_every), round(TARGET_SWEEPS / value.polyak)
+        with SideBySide(len(groups), threads) as side_by_side:
+            schedule = Schedule(value.updates, *often, value.settled_at, first_look=sweeps)
+            run_phase("value", [ValuePhase(group) for group in groups], schedule, record, side_by_side)
             if bilevel.updates:
-                run("bilevel", [group.bilevel_part() for group in groups], pacing)
+                schedule = Schedule(bilevel.updates, *often, bilevel.settled_at, first_look=0)
+                run_phase("bilevel", [BilevelPhase(group) for group in groups], schedule, record, side_by_side)
     return Training(
         scorer=_export_scorer(data, groups, scaling, settings),
         policy=_export_policy(groups[0], scaling, settings) if bilevel.updates else None,
-        metrics=metrics,
+        metrics=record.metrics,
     )
 
 
@@ -175,7 +166,7 @@ def _mapped(folder: Path, shape: tuple[int, int]) -> Tensor:
 
 
 def _export_scorer(
-    data: Transitions, groups: Sequence[Group], scaling: Scaling, settings: TrainSettings
+    data: Transitions, groups: Sequence[Members], scaling: Scaling, settings: TrainSettings
 ) -> Scorer:
     values = [group.value_state for group in groups]
     critics = StackedMLP.joined([state.critic.half(twin) for twin in (0, 1) for state in values])
@@ -213,7 +204,7 @@ def _export_meta(states: Sequence[BilevelState]) -> MetaScorer:
     )
 
 
-def _export_policy(group: Group, scaling: Scaling, settings: TrainSettings) -> TrainedPolicy:
+def _export_policy(group: Members, scaling: Scaling, settings: TrainSettings) -> TrainedPolicy:
     with torch.random.fork_rng(devices=[]):  # a network draws its first parameters
         policy = Policy(len(scaling.observation_mean), len(scaling.action_low), settings.bilevel.hidden)
     stack = group.bilevel_state.policy

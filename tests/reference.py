@@ -1,22 +1,23 @@
 """VACO's two updates in their plain form: modules, autograd, torch's Adam.
 
-This is the definition of what the trainer computes. ``value_phase`` and ``bilevel_phase`` give the same
-numbers without its repetitions and are compared with it by the tests, in float64 to rounding;
-``make bench`` measures how much faster they are. Nothing else uses it.
+This is the definition of what the trainer computes. ``core/training`` gives the same numbers without its
+repetitions: ``training/test_steps.py`` compares the two in float64 to rounding, and ``make bench`` measures how
+much faster it is.
 """
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call, jvp
 from torch.optim import Adam, Optimizer
 
 from vaco_curate.core.batches import Rows
 from vaco_curate.core.losses import (
-    alignments,
     bellman_target,
     cloning_errors,
     expectile_loss,
@@ -126,6 +127,34 @@ def bilevel_step(
         "policy_value": -objective,
         "alignment_loss": alignment_loss.detach(),
     }
+
+
+def alignments(
+    policy: Policy,
+    parameters: Mapping[str, Tensor],
+    direction: Mapping[str, Tensor],
+    observation: Tensor,
+    action: Tensor,
+) -> Tensor:
+    """c_i = <grad l_i(phi_{t-1}), grad J_pi(phi_t)> of every row, as one Jacobian-vector product.
+
+    One forward-mode pass and no second-order graph.
+
+    Args:
+        policy: the module whose parameters are replaced by ``parameters``.
+        parameters: phi_{t-1}, before the lower step, by name.
+        direction: grad J_pi at phi_t, by the same names.
+        observation, action: the minibatch of the lower step, (batch, d) and (batch, k).
+
+    Returns:
+        (batch,), detached; positive where imitating the row moves the policy up the critic's slope.
+    """
+
+    def errors(values: dict[str, Tensor]) -> Tensor:
+        return cloning_errors(functional_call(policy, values, (observation,)), action)
+
+    tangent: Tensor = jvp(errors, (dict(parameters),), (dict(direction),))[1]
+    return tangent.detach()
 
 
 def policy_gradient(

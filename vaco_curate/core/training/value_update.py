@@ -1,4 +1,4 @@
-"""Value phase: IQL's TD learning of V and the twin critics, for all members at once."""
+"""An update of the value phase: IQL's TD learning of V and the twin critics, for all members at once."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from torch import Tensor
 from vaco_curate.core.batches import Rows
 from vaco_curate.core.fast.passes import forward_only, new_pass
 from vaco_curate.core.fast.stacked import StackedMLP
-from vaco_curate.core.gradients import expectile_loss_gradient
-from vaco_curate.core.losses import bellman_target, expectile_loss
+from vaco_curate.core.losses import bellman_target, expectile_loss, expectile_loss_gradient
 from vaco_curate.core.training.optim import Adam
 from vaco_curate.core.training.settings import ValueSettings
 

@@ -1,4 +1,4 @@
-"""Bi-level phase: weighted cloning below, value alignment of the cloned policy above, for all members."""
+"""An update of the bi-level phase: weighted cloning below, value alignment of the cloned policy above."""
 
 from __future__ import annotations
 
@@ -11,16 +11,14 @@ from torch.nn.functional import logsigmoid
 from vaco_curate.core.batches import Rows
 from vaco_curate.core.fast.passes import new_pass
 from vaco_curate.core.fast.stacked import StackedMLP
-from vaco_curate.core.gradients import (
-    policy_objective_gradient,
-    tanh_gradient,
-    value_alignment_loss_gradient,
-)
 from vaco_curate.core.losses import (
     cloning_errors,
     effective_sample_size,
     policy_objective,
+    policy_objective_gradient,
+    tanh_gradient,
     value_alignment_loss,
+    value_alignment_loss_gradient,
     weighted_cloning_loss,
 )
 from vaco_curate.core.training.lower_level import CloningUpdate
