@@ -11,6 +11,7 @@ from torch.nn.functional import logsigmoid
 from vaco_curate.core.batches import Rows
 from vaco_curate.core.fast.passes import new_pass
 from vaco_curate.core.fast.stacked import StackedMLP
+from vaco_curate.core.fast.workspace import Workspace
 from vaco_curate.core.losses import (
     cloning_errors,
     effective_sample_size,
@@ -81,16 +82,10 @@ class BilevelUpdate:
         self.features = scorer.flat.new_zeros(members, batch, scorer.sizes[0])
         self.pairs = critic.flat.new_zeros(members, batch, critic.sizes[0])
         self.lower = CloningUpdate(policy, state.policy_optimizer, batch)
-        # The backward passes of critic, policy and scorer follow each other, in the same memory where
-        # their layers are of the same widths.
-        self.q = new_pass(critic, batch)
-        first = [derivative[:members] for derivative in self.q.derivatives[:-1]]
-        if critic.sizes[1:-1] != policy.sizes[1:-1]:
-            first = [policy.flat.new_zeros(members, batch, width) for width in policy.sizes[1:-1]]
-        self.after = new_pass(
-            policy, batch, derivatives=[*first, torch.zeros_like(self.lower.policy.derivatives[-1])]
+        shared = Workspace([critic, policy, scorer], batch)  # their backward passes follow each other
+        self.q, self.after, self.scores = (
+            new_pass(stack, batch, derivatives=shared.derivatives(stack)) for stack in (critic, policy, scorer)
         )
-        self.scores = new_pass(scorer, batch, derivatives=[*first, self.q.derivatives[-1][:members]])
         self.direction = policy.like()
 
     def __call__(

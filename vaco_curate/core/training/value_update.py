@@ -10,6 +10,7 @@ from torch import Tensor
 from vaco_curate.core.batches import Rows
 from vaco_curate.core.fast.passes import forward_only, new_pass
 from vaco_curate.core.fast.stacked import StackedMLP
+from vaco_curate.core.fast.workspace import Workspace
 from vaco_curate.core.losses import bellman_target, expectile_loss, expectile_loss_gradient
 from vaco_curate.core.training.optim import Adam
 from vaco_curate.core.training.settings import ValueSettings
@@ -49,14 +50,13 @@ class ValueUpdate:
 
     def __init__(self, state: ValueState, settings: ValueSettings) -> None:
         self.state, self.settings = state, settings
-        batch, members = settings.batch_size, state.value.members
+        batch = settings.batch_size
         self.target_critic = forward_only(state.target_critic, batch)
         self.next_value = forward_only(state.value, batch)
-        self.critic = new_pass(state.critic, batch)
-        # V is done before the critics begin: they take turns in the same memory.
-        layers = [layer[:members] for layer in self.critic.layers]
-        self.value = new_pass(
-            state.value, batch, layers=layers, derivatives=[d[:members] for d in self.critic.derivatives]
+        shared = Workspace([state.value, state.critic], batch)  # V is done before the critics begin
+        self.value, self.critic = (
+            new_pass(stack, batch, layers=shared.layers(stack), derivatives=shared.derivatives(stack))
+            for stack in (state.value, state.critic)
         )
 
     def __call__(self, batch: Rows, *, measure: bool = True) -> dict[str, Tensor]:
