@@ -169,7 +169,11 @@ def parquet_struct_of_another_order(folder):
     truth = truth_of(episodes(np.random.default_rng(74), [20, 10], dtype="f8"), last_known=True)
     states = [{"pos": row[:2].tolist(), "grip": float(row[2])} for row in truth.observation]
     following = [{"grip": float(row[2]), "pos": row[:2].tolist()} for row in truth.next_observation]
-    structs = {"observation": pa.array(states), "next_observation": pa.array(following)}
+    grip, pos = ("grip", pa.float64()), ("pos", pa.list_(pa.float64()))
+    structs = {
+        "observation": pa.array(states, pa.struct([pos, grip])),
+        "next_observation": pa.array(following, pa.struct([grip, pos])),
+    }
     return write(
         folder / "order.parquet", columns_of(truth) | structs | {"action": lists(truth.action, pa.float64())}
     ), truth

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import sys
 
 import gymnasium
@@ -41,6 +42,8 @@ def episode(number, length, observations):
 
 
 def create(name, buffers, space=BOX, **options):
+    known = inspect.signature(minari.create_dataset_from_buffers).parameters
+    options = {option: value for option, value in options.items() if option in known}  # older ones have fewer
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("warnings.warn", lambda *a, **k: None)
         return minari.create_dataset_from_buffers(

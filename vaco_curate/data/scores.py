@@ -70,7 +70,8 @@ class ScoreTable:
         Raises:
             RunError: a file is missing, damaged or of another schema.
         """
-        column, row = np.empty(len(self), SCHEMA.field(name).type.to_pandas_dtype()), 0
+        dtype = pa.array([], SCHEMA.field(name).type).to_numpy(zero_copy_only=False).dtype
+        column, row = np.empty(len(self), dtype), 0
         for batch in self.batches([name]):
             column[row : row + len(batch)] = batch.column(0).to_numpy(zero_copy_only=False)
             row += len(batch)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
+import functools
+import importlib.metadata
 from collections.abc import Sequence
 
 import torch
@@ -12,6 +13,8 @@ from vaco_curate.core.fast import native
 from vaco_curate.core.fast.native_passes import NativePass
 from vaco_curate.core.fast.stacked import StackedMLP
 from vaco_curate.core.fast.torch_passes import Pass
+
+OLDEST_TRITON = 3, 6
 
 
 def new_pass(
@@ -48,9 +51,14 @@ def _kind(stack: StackedMLP) -> type[Pass]:
     return Pass
 
 
+@functools.cache
 def has_triton() -> bool:
-    """Whether Triton is installed, which comes with torch for CUDA on Linux."""
-    return importlib.util.find_spec("triton") is not None
+    """Whether Triton is installed, which comes with torch for CUDA on Linux, in a version that was tried."""
+    try:
+        version = importlib.metadata.version("triton")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return tuple(int(part) for part in version.split(".")[:2]) >= OLDEST_TRITON
 
 
 def outputs(stack: StackedMLP, inputs: Tensor) -> Tensor:

@@ -62,10 +62,13 @@ def usable(stack: StackedMLP) -> bool:
 
 @functools.cache
 def builds(device: torch.device) -> bool:
-    """Whether a kernel can be built and run: that takes a C compiler, Python's headers, a cache folder."""
-    stack = StackedMLP(1, (1, 1, 1, 1), device=device, dtype=torch.float32)
+    """Whether the kernels can be built and run: that takes a C compiler, Python's headers, a cache folder."""
+    stack = StackedMLP(FEW_NETWORKS + 1, (1, 1, 1, 1), device=device, dtype=torch.float32)
+    trial = TritonPass(stack, 1)
     try:
-        TritonPass(stack, 1, derivatives=()).forward(torch.zeros(1, 1, 1, device=device))
+        trial.forward(torch.zeros(1, 1, 1, device=device))
+        trial.backward(stack.like())
+        trial.per_example_products(stack)
     except Exception:  # whatever is missing, torch's kernels need nothing of it
         return False
     return True

@@ -158,7 +158,11 @@ def _mapped(folder: Path, shape: tuple[int, int]) -> Tensor:
     """A float32 tensor in a file that only this process knows, so that it goes with it."""
     handle, file = tempfile.mkstemp(dir=folder)
     try:
-        os.posix_fallocate(handle, 0, 4 * shape[0] * shape[1])  # a full disk is an error here, and death later
+        size = 4 * shape[0] * shape[1]
+        if hasattr(os, "posix_fallocate"):  # not on macOS
+            os.posix_fallocate(handle, 0, size)  # a full disk is an error here, and death later
+        else:
+            os.truncate(handle, size)
         return torch.from_file(file, shared=True, size=shape[0] * shape[1]).view(shape)
     finally:
         os.close(handle)
