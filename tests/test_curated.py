@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from fractions import Fraction
 
 import numpy as np
@@ -85,6 +87,17 @@ def test_weights_of_every_row_can_be_written_without_the_rows(run, source):
     assert result.effective_sample_share_before_clipping is not None
     with pytest.raises(RunError, match="weights only"):
         load_curated(run.parent / "weights")
+
+
+def test_loading_needs_no_simulator_nor_what_draws_reports(half, run):
+    without = ("gymnasium", "mujoco", "minari", "plotly", "jinja2", "polars", "rich", "click")
+    script = (
+        f"import sys; sys.modules.update(dict.fromkeys({without}))\n"
+        "from vaco_curate import load_curated\n"
+        f"print(len(load_curated({str(run.parent / 'half')!r})))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.strip() == str(len(half)), done.stderr
 
 
 def test_only_curated_folders_are_loaded(run, tmp_path):

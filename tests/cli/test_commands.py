@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from helpers import CONFIG, make_transitions, write_d4rl
 
+import vaco_curate
 from vaco_curate_cli.main import COMMANDS
 
 
@@ -38,6 +39,11 @@ def test_commands_that_compute_no_network_need_no_torch(scored, command):
     without = "import sys; sys.modules['torch'] = None; from vaco_curate_cli.main import main; main()"
     done = subprocess.run([sys.executable, "-c", without, *command], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_package_is_a_command_and_knows_its_version():
+    done = subprocess.run([sys.executable, "-m", "vaco_curate", "--version"], capture_output=True, text=True)
+    assert done.stdout.strip().endswith(f"version {vaco_curate.__version__}"), done.stderr
 
 
 def test_the_group_lists_the_exit_codes(vaco):

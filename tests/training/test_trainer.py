@@ -72,8 +72,11 @@ def test_resume_equals_an_uninterrupted_run(tmp_path, stop):
     assert_same(whole, resumed)
 
 
-def test_rows_in_a_mapped_file_train_alike_and_leave_no_file(tmp_path, monkeypatch):
+@pytest.mark.parametrize("allocates", [True, False], ids=["as here", "as on macOS"])
+def test_rows_in_a_mapped_file_train_alike_and_leave_no_file(tmp_path, monkeypatch, allocates):
     monkeypatch.setattr(transitions, "BLOCK", 50)
+    if not allocates:
+        monkeypatch.delattr("os.posix_fallocate")
     data, settings = make_transitions(), tiny_settings()
     assert_same(train(data, settings), train(data, settings, scratch=tmp_path))
     assert not any(tmp_path.iterdir())
