@@ -11,6 +11,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from helpers import tiny_settings
+from hypothesis import settings
 
 from vaco_curate.demo import record_pendulum
 from vaco_curate_cli.main import main
@@ -27,6 +28,8 @@ class Outcome:
         return json.loads(self.stdout)
 
 
+settings.register_profile("untimed", deadline=None)  # a busy machine is no fault
+settings.load_profile("untimed")
 torch.set_num_threads(1)  # tiny matrices on several threads wait for each other more than they compute
 
 

@@ -49,7 +49,7 @@ def test_a_jump_is_counted_in_steps_of_the_dimension_that_changes_most():
     batch=st.integers(1, 40),
     kind=st.sampled_from(["timeout", "none", "late", "autoreset"]),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_batches_of_any_size_find_what_all_rows_at_once_find(lengths, batch, kind):
     truth = truth_of(episodes(np.random.default_rng(len(lengths)), lengths, "none"), last_known=True)
     last = np.append(np.diff(truth.episode) != 0, True)

@@ -161,6 +161,15 @@ def test_images_are_refused(store):
         read_dataset("test/image-v0")
 
 
+def test_images_stored_as_jpeg_are_no_vectors_of_bytes(store, monkeypatch):
+    """Minari 0.5.3 stores them so, and gives the bytes back."""
+    create("test/bytes-v0", [episode(0, 5, vectors(0, 5))])
+    image = property(lambda dataset: spaces.Box(0, 255, (8, 8, 3), np.uint8))
+    monkeypatch.setattr(minari.MinariDataset, "observation_space", image)
+    with pytest.raises(DatasetError, match=r"shape \(8, 8, 3\) per step: images are not supported"):
+        read_dataset("test/bytes-v0")
+
+
 def test_an_episode_of_length_zero_is_refused(store, monkeypatch):
     create("test/plain-v0", [episode(0, 5, vectors(0, 5)), episode(1, 4, vectors(1, 4))])
     real = minari.MinariDataset.iterate_episodes

@@ -152,10 +152,23 @@ def _environment_facts(spec: Any) -> dict[str, Any]:
 
 
 def _shapes(source: str, dataset: Any) -> dict[str, tuple[int, ...]]:
-    """Shape of one step of each part of the observation, as the first episode has it."""
+    """Shape of one step of each part of the observation, as the first episode has it.
+
+    Of images as their space has it: some versions of Minari give the bytes of a JPEG.
+    """
     with _damage_refused(source):
         episode = next(iter(dataset.iterate_episodes()))
-        return {name: np.shape(leaf)[1:] for name, leaf in leaves(episode.observations)}
+        shapes = {name: np.shape(leaf)[1:] for name, leaf in leaves(episode.observations)}
+        promised = {name: space.shape or () for name, space in leaves(_parts(dataset.observation_space))}
+    return {name: promised[name] if len(promised.get(name, ())) > 1 else shapes[name] for name in shapes}
+
+
+def _parts(space: Any) -> Any:
+    """A space of Dicts and Tuples as dictionaries and tuples."""
+    inner = getattr(space, "spaces", None)
+    if isinstance(inner, Mapping):
+        return {name: _parts(part) for name, part in inner.items()}
+    return tuple(map(_parts, inner)) if inner is not None else space
 
 
 def _batches(source: str, dataset: Any, kept: dict[str, int], rows: int) -> Iterator[Columns]:
