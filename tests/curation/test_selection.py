@@ -74,6 +74,11 @@ def test_ties_go_to_the_lowest_index():
     assert kept(np.zeros(COUNT, np.float32), rows=3).kept_rows.tolist() == [0, 1, 2]
 
 
+def test_rows_are_divided_among_groups_by_the_largest_remainders():
+    """3 of 10: 1.5, 0.9 and 0.6 are one each; the half of the largest group has the smallest remainder."""
+    assert Cut(rows=3).of(np.array([5, 3, 2])).tolist() == [1, 1, 1]
+
+
 def test_a_tenth_of_thirty_is_three():
     """0.1 * 30 is 3.0000000000000004 in floats, whose ceiling is 4."""
     assert Cut(share=Fraction("10") / 100).of(np.array([30])) == [3]

@@ -1,12 +1,20 @@
 from __future__ import annotations
 
+import shutil
+from fractions import Fraction
+
 import numpy as np
 import pytest
+import torch
 from helpers import make_transitions, write_scores
 
+from vaco_curate import Cut, EvaluationSettings, evaluate_policy, filter_dataset, load_curated
 from vaco_curate.core.policy import TrainedPolicy
 from vaco_curate.core.scaling import fit_scaling
 from vaco_curate.core.scorer import RowScores
+from vaco_curate.core.training.draws import BLOCK, Draws
+from vaco_curate.core.training.trainer import network_rows
+from vaco_curate.curation.weights import weights_from_scores
 from vaco_curate.errors import EnvironmentUnavailableError
 from vaco_curate.evaluation import (
     COMPARISONS,
@@ -20,6 +28,9 @@ from vaco_curate.evaluation import (
     reference_returns,
     rollout_returns,
 )
+from vaco_curate.evaluation.cloning import Cloning, falling_rate, fresh_policies
+from vaco_curate.evaluation.comparisons import uniform
+from vaco_curate.stages.runs import open_run
 
 PENDULUM = Environment("Pendulum-v1")
 SETTINGS = CloningSettings(updates=300, hidden=(32, 32), learning_rate=3e-3)
@@ -63,8 +74,20 @@ def test_rows_are_drawn_in_proportion_to_their_weight():
     assert act.item() == pytest.approx(0.75 * 0.5 - 0.25 * 0.5, abs=0.08)
 
 
+def test_the_rate_falls_to_nothing_along_a_half_cosine():
+    assert [falling_rate(2.0, update, 300) for update in (0, 100, 150, 300)] == pytest.approx(
+        [2.0, 1.5, 1.0, 0.0]
+    )
+    rows = network_rows(two_experts(), fit_scaling(two_experts(), reward_shift=0.0), torch.device("cpu"))
+    policies = fresh_policies(rows, (8,), [0], "highest")
+    learner = Cloning(Draws(rows, [0], 0, torch.arange(120), 256), policies, SETTINGS)
+    learner.run(0, SETTINGS.updates)
+    last_block = SETTINGS.updates - BLOCK
+    assert learner.optimizer.learning_rate.item() == pytest.approx(falling_rate(3e-3, last_block, 300))
+
+
 def test_the_last_updates_hardly_move_the_policy():
-    """Clones of six seeds differ by 0.01; at a rate that does not fall, by 0.03."""
+    """Clones of six seeds differ by 0.01."""
     data = two_experts()
     data = make_transitions(columns={"action": data.action, "observation": np.zeros((120, 1), np.float32)})
     acts = [clone(data, np.repeat([3.0, 1.0], 60), seed=seed).act(data.observation[:1]) for seed in range(6)]
@@ -208,3 +231,38 @@ def test_comparisons_weigh_rows_as_they_say(comparison):
 
 def test_return_keeps_at_least_the_best_episode(comparison):
     assert comparison("return", make_transitions(), budget=3).sum() == 20
+    lengths = np.array([70, 30, 20])  # the longest earns most
+    truncated = np.isin(np.arange(120), np.cumsum(lengths) - 1)
+    columns = {"truncated": truncated, "terminated": np.zeros(120, bool), "reward": np.ones(120, np.float32)}
+    weight = comparison("return", make_transitions(1, 120, columns=columns), budget=3)
+    assert np.flatnonzero(weight).tolist() == list(range(70))
+
+
+def test_eval_starts_episodes_of_every_seed_elsewhere_and_gives_comparisons_as_many_rows(
+    pendulum_run, tmp_path, monkeypatch
+):
+    run = tmp_path / "pendulum.vaco"
+    shutil.copytree(pendulum_run, run)
+    filter_dataset(run, Cut(share=Fraction(1, 4)), out=tmp_path / "kept")
+    starts, budgets = [], []
+
+    def recorded(policy, env, *, episodes, seed, parts):
+        starts.append(seed)
+        return np.arange(float(episodes))
+
+    def budget(inputs):
+        budgets.append(inputs.budget)
+        return uniform(inputs)
+
+    monkeypatch.setattr("vaco_curate.stages.evaluate.rollout_returns", recorded)
+    monkeypatch.setitem(COMPARISONS, "random", budget)
+    settings = EvaluationSettings(cloning=CloningSettings(updates=1), episodes=2, seeds=3, against=("random",))
+    evaluate_policy(tmp_path / "kept", settings, device="cpu")
+    assert starts[:3] == starts[3:], "all policies are judged from the same starts"
+    assert len(set(starts)) == 3
+    assert min(abs(a - b) for a in set(starts) for b in set(starts) if a != b) >= 2, "episodes would coincide"
+    kept = len(load_curated(tmp_path / "kept"))
+    assert budgets == [kept] * 3
+    evaluate_policy(run, settings, device="cpu")
+    weights = weights_from_scores(open_run(run).scores.column("score"), 1.0)
+    assert budgets[3:] == [round(weights.sum() ** 2 / np.square(weights).sum())] * 3

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import subprocess
 import sys
 
@@ -24,6 +25,7 @@ from vaco_curate.core.training.members import Members, create_states
 from vaco_curate.core.training.optim import Adam
 from vaco_curate.core.training.phases import ValuePhase
 from vaco_curate.core.training.settings import BilevelSettings
+from vaco_curate.core.training.settling import GROWTH, LOOKS_TO_SETTLE, TARGET_SWEEPS
 from vaco_curate.core.training.trainer import network_rows
 from vaco_curate.errors import DatasetError, RunError
 
@@ -349,6 +351,31 @@ def test_equal_rewards_tell_paths_apart_by_how_long_they_last_until_they_end_tru
         make_transitions(1, count, columns=columns)
     )
     assert bool(np.ptp(score.score)) is tell
+
+
+def test_what_is_exported_is_measured_with_the_settings_and_on_the_whole_dataset():
+    value = dataclasses.replace(tiny_settings().value, discount=0.6)
+    settings = dataclasses.replace(tiny_settings(), value=value, matmul_precision="highest")
+    data = make_transitions()
+    scorer = train(data, settings).scorer
+    paths = Paths.of(data, LONGEST_PATH)
+    _, errors = values_and_td_errors(scorer.values, scorer.scaling, 0.6, data, paths)
+    (of_member,) = errors.members()
+    expected = Persistence.fit(paths, of_member, data.is_learnable, data.terminated)
+    assert scorer.trajectory[0].persistence == expected
+    q_value = scorer.score(data).q_value * scorer.scaling.reward_scale
+    assert abs(q_value.mean()) > 1e-3, "the test must not be trivial"
+    assert scorer.meta.q_mean.item() == pytest.approx(q_value.mean(), rel=1e-4)
+    assert scorer.meta.q_std.item() == pytest.approx(q_value.std(ddof=1), rel=1e-4)
+
+
+def test_values_are_looked_at_when_the_target_critics_have_left_their_start():
+    value = dataclasses.replace(tiny_settings().value, updates=600, polyak=0.1, settled_at=1e-6)
+    metrics = train(make_transitions(), dataclasses.replace(tiny_settings(), value=value)).metrics
+    looks = [row["update"] for row in metrics if row["phase"] == "value" and "rank_correlation" in row]
+    assert looks[0] == TARGET_SWEEPS / 0.1
+    assert len(looks) == LOOKS_TO_SETTLE + 1
+    assert all(later >= GROWTH * earlier for earlier, later in itertools.pairwise(looks))
 
 
 def test_true_ends_of_the_data_are_those_of_the_score():
