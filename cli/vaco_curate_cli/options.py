@@ -73,7 +73,7 @@ def device_option(command: Command) -> Command:
     """--device."""
     choice = click.Choice(["auto", "cpu", "cuda"])
     return click.option(
-        "--device", type=choice, default="auto", show_default=True, help="auto: CUDA if there."
+        "--device", type=choice, default="auto", show_default=True, help="auto uses CUDA where there is any."
     )(command)
 
 
@@ -84,7 +84,7 @@ def engine_option(command: Command) -> Command:
         type=click.Choice(ENGINES),
         default="local",
         show_default=True,
-        help="ray: on the workers of a Ray cluster, a file of the dataset each; begun again, goes on.",
+        help="ray gives each worker of a Ray cluster a file of the dataset. Run again to continue.",
     )(command)
 
 
@@ -102,7 +102,9 @@ def format_option(formats: Sequence[str], help_text: str) -> Callable[[Command],
 
 def force_option(command: Command) -> Command:
     """--force."""
-    return click.option("--force", is_flag=True, help="Replace an output folder of ours that exists.")(command)
+    return click.option("--force", is_flag=True, help="Replace the output folder if vaco-curate wrote it.")(
+        command
+    )
 
 
 def read_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -118,19 +120,19 @@ def read_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "--drop-columns",
         "dropped",
         metavar="NAME,...",
-        help="Parts of the observation to leave out, by the source's names: cameras, for one.",
+        help="Leave out these parts of the observation, such as cameras, by their names in the source.",
     )(with_options)
     with_limit = click.option(
         "--max-episode-steps",
         type=int,
-        help="Step limit of the environment, for files without time-limit flags.",
+        help="Step limit of the environment. Files without time-limit flags need it.",
     )(with_dropped)
     return click.option(
         "--column",
         "columns",
         multiple=True,
         metavar="OURS=THEIRS,...",
-        help="Other names of columns: observation=obs,action=act; several as one: 'observation=obs_*' or a+b.",
+        help="Names of the columns: observation=obs,action=act. Join several with 'obs_*' or a+b.",
     )(with_limit)
 
 

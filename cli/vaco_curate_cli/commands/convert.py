@@ -16,13 +16,13 @@ from vaco_curate_cli.options import FOLDER, force_option, format_option, output_
 @click.command(name="convert", short_help="Write a dataset in another format.")
 @click.argument("dataset")
 @click.argument("out", type=FOLDER)
-@format_option(tuple(WRITERS), "Of the files written.")
+@format_option(tuple(WRITERS), "Format of the files.")
 @click.option(
     "--rows-per-shard",
     type=int,
     default=ROWS_PER_SHARD,
     show_default=True,
-    help="Files of about so many rows, of whole episodes.",
+    help="Write files of about this many rows. Episodes stay whole.",
 )
 @force_option
 @read_options

@@ -27,14 +27,16 @@ from vaco_curate_cli.options import (
 @click.option(
     "--reset-options", type=JsonObject(), help="Options for reset, such as a maze's start and goal cell."
 )
-@click.option("--episodes", type=int, default=10, show_default=True, help="Episodes per seed.")
-@click.option("--seeds", type=int, default=3, show_default=True, help="Independent trainings of every policy.")
+@click.option(
+    "--episodes", type=int, default=10, show_default=True, help="Roll out this many episodes for each seed."
+)
+@click.option("--seeds", type=int, default=3, show_default=True, help="Train every policy this many times.")
 @click.option("--updates", type=int, default=20_000, show_default=True, help="Cloning updates of every policy.")
 @click.option(
     "--against",
     default="uniform",
     show_default=True,
-    help=f"Comma-separated comparisons, any of {', '.join(COMPARISONS)}.",
+    help=f"What to compare with, separated by commas: {', '.join(COMPARISONS)}.",
 )
 @device_option
 @dataset_option

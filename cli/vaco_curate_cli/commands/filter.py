@@ -38,15 +38,15 @@ class LevelText(click.ParamType):  # type: ignore[type-arg]  # generic from clic
 @click.command(name="filter", short_help="Keep the best rows or episodes.")
 @run_argument
 @click.option("--top", type=Top(), help="Keep this share of the rows (50%) or this many (20000), best first.")
-@click.option("--bottom", type=Top(), help="Keep the worst instead: to look at, or as negative examples.")
-@click.option("--threshold", type=float, help="Keep values of at least this.")
-@click.option("--budget", type=int, metavar="ROWS", help="Keep no more rows than this, the best of those.")
+@click.option("--bottom", type=Top(), help="Keep the worst rows instead, to look at or as negative examples.")
+@click.option("--threshold", type=float, help="Keep rows whose value is at least this.")
+@click.option("--budget", type=int, metavar="ROWS", help="Keep at most this many rows, the best ones.")
 @click.option(
     "--by",
     type=click.Choice(ORDERS),
     default="score",
     show_default=True,
-    help="What rows are ordered by; others than the score are for comparison, q_value also for lone rows.",
+    help="Order rows by this. All but the score are for comparison.",
 )
 @click.option(
     "--level",
@@ -54,12 +54,12 @@ class LevelText(click.ParamType):  # type: ignore[type-arg]  # generic from clic
     metavar="transition|episode|window:N",
     default=str(TRANSITION),
     show_default=True,
-    help="What is kept as a whole, by its mean: it is taken best first until the next would exceed the rows.",
+    help="Keep whole episodes or windows, by their mean score, until the next one does not fit.",
 )
 @click.option(
     "--per",
     metavar="COLUMN",
-    help="Keep the same share within each value of a column of the dataset: a task, a label, source_file.",
+    help="Keep the same share within each value of this column, such as a task or source_file.",
 )
 @click.option(
     "--min-episode-length", type=int, default=1, show_default=True, help="Leave out shorter episodes."
@@ -69,19 +69,19 @@ class LevelText(click.ParamType):  # type: ignore[type-arg]  # generic from clic
     type=int,
     default=0,
     metavar="STEPS",
-    help="Keep with every row this many steps after it, for n-step learners.",
+    help="Also keep this many steps after every row, for n-step learners.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of --by random.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of --by random.")
 @click.option("--out", type=FOLDER, help="Folder to write  [default: beside the run, named after the cut]")
-@click.option("--excluded", type=FOLDER, help="Also write the dropped rows, with the reason, to this folder.")
+@click.option("--excluded", type=FOLDER, help="Also write the dropped rows and their reasons to this folder.")
 @format_option(
     FILTER_FORMATS,
-    "minari holds whole episodes only; robomimic: a filter key beside a link to the source.",
+    "minari takes whole episodes only. robomimic writes a filter key and a link to the source.",
 )
 @click.option(
-    "--selection-only", is_flag=True, help="Write selection.parquet, the decision for every row, alone."
+    "--selection-only", is_flag=True, help="Write the decision for every row (selection.parquet), and no rows."
 )
-@click.option("--dry-run", is_flag=True, help="Show what would be kept, write nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what would be kept and write nothing.")
 @engine_option
 @dataset_option
 @force_option

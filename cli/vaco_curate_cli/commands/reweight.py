@@ -28,12 +28,12 @@ from vaco_curate_cli.options import (
     type=float,
     default=1.0,
     show_default=True,
-    help="Weights are w ** (1 / temperature): above 1 closer to uniform, below 1 sharper.",
+    help="Use w ** (1 / temperature): above 1 weights are more alike, below 1 less.",
 )
-@click.option("--clip", type=float, metavar="MAX", help="Largest weight; the rest is rescaled to mean 1.")
+@click.option("--clip", type=float, metavar="MAX", help="Cut weights at this and rescale the rest to mean 1.")
 @format_option(
     WEIGHT_FORMATS,
-    "weights: Parquet of index and weight, as LeRobot takes it; npy: an array. Both without the rows.",
+    "weights is Parquet of index and weight, as LeRobot takes it. npy is an array. Neither has the rows.",
 )
 @click.option("--out", type=FOLDER, help="Folder to write  [default: beside the run]")
 @engine_option

@@ -26,38 +26,41 @@ from vaco_curate_cli.options import (
 )
 
 PRESET_HELP = """\
-quick: the value phase, at most 20k updates; all that the score needs. standard (the default): at most 30k, \
-then at most 6k of the bi-level phase, for the column vaco_score. paper: 1M + 1M updates, hours. \
-Published are its equations, networks and rates; ours are the numbers of updates, the sigmoid, the noise and \
-the scaling of inputs and rewards. The cost hardly depends on the number of rows."""
+quick learns values alone, in at most 20k updates; the score needs no more. standard (the default) learns \
+values in at most 30k updates and the paper's network in at most 6k more, for the column vaco_score. paper \
+makes 1M + 1M updates, which takes hours: its equations, networks and rates are published; the numbers of \
+updates, the sigmoid, the noise and the scaling of inputs and rewards are ours. The cost hardly depends on the \
+number of rows."""
 
 
 @click.command(name="score", short_help="Train the scorer and score every row.")
 @click.argument("dataset")
 @click.option("--out", type=FOLDER, help="Run folder to write  [default: DATASET's name with .vaco, here]")
-@click.option("--scorer", type=FOLDER, metavar="RUN", help="Apply the scorer of this run; no training.")
+@click.option(
+    "--scorer", type=FOLDER, metavar="RUN", help="Apply the scorer of this run instead of training one."
+)
 @click.option("--preset", type=click.Choice(list(PRESETS)), help=PRESET_HELP)
 @click.option(
     "--config",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="JSON settings that replace the preset's; a run's manifest.json has them under 'settings'.",
+    help="JSON settings that replace the preset's. A manifest.json has them under 'settings'.",
 )
-@click.option("--seed", type=int, help="Decides networks and minibatches.  [default: 0]")
+@click.option("--seed", type=int, help="Seed of networks and minibatches.  [default: 0]")
 @click.option(
     "--members",
     type=int,
-    help="Train this many scorers, with seeds from --seed on: their mean and spread.  [default: 1]",
+    help="Train this many scorers and score with their mean.  [default: 1]",
 )
 @device_option
 @engine_option
-@click.option("--resume", is_flag=True, help="Go on with an unfinished run, with its own settings.")
+@click.option("--resume", is_flag=True, help="Continue an unfinished run with its own settings.")
 @force_option
 @click.option(
     "--memory-limit",
     type=Size(),
-    help="Train on larger data from mapped files.  [default: half of the memory, and of the GPU's]",
+    help="Map files where training needs more memory.  [default: half of the machine's, and the GPU's]",
 )
-@click.option("--no-cache", is_flag=True, help="Do not keep the columns of such data in the cache folder.")
+@click.option("--no-cache", is_flag=True, help="Do not keep the mapped files in the cache folder.")
 @read_options
 @output_options
 def score_command(
