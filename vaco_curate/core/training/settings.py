@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -16,18 +16,38 @@ MEASURE_EVERY = 10
 
 
 @dataclass(frozen=True)
+class Rule:
+    """What a setting must be."""
+
+    words: str
+    holds: Callable[[Any], bool]
+
+
+AT_LEAST_ONE = Rule(">= 1", lambda value: value >= 1)
+POSITIVE = Rule("> 0", lambda value: value > 0)
+SIZES = Rule("layer sizes >= 1", lambda hidden: len(hidden) > 0 and min(hidden) >= 1)
+CORRELATION = Rule("in (0, 1] or null", lambda value: value is None or 0 < value <= 1)
+PRECISIONS = ("highest", "high", "medium")
+
+
+def setting(default: Any, rule: Rule) -> Any:
+    """A field with its rule."""
+    return field(default=default, metadata={"rule": rule})
+
+
+@dataclass(frozen=True)
 class ValueSettings:
     """Value phase: IQL's expectile TD learning. Defaults are IQL's for locomotion."""
 
-    updates: int = 30_000  # K1, not published; early stop ends it before (docs/performance.md)
-    batch_size: int = 256
-    learning_rate: float = 3e-4
-    expectile: float = 0.7
-    discount: float = 0.99
-    polyak: float = 0.005
-    hidden: tuple[int, ...] = (256, 256)
+    updates: int = setting(30_000, AT_LEAST_ONE)  # K1, not published; early stop (docs/performance.md)
+    batch_size: int = setting(256, AT_LEAST_ONE)
+    learning_rate: float = setting(3e-4, POSITIVE)
+    expectile: float = setting(0.7, Rule("between 0 and 1", lambda value: 0 < value < 1))
+    discount: float = setting(0.99, Rule("in [0, 1)", lambda value: 0 <= value < 1))
+    polyak: float = setting(0.005, Rule("in (0, 1]", lambda value: 0 < value <= 1))
+    hidden: tuple[int, ...] = setting((256, 256), SIZES)
     reward_shift: float = 0.0  # AntMaze: -1
-    settled_at: float | None = 0.98  # rank correlation that ends the phase early (training/settling.py)
+    settled_at: float | None = setting(0.98, CORRELATION)  # ends the phase early (training/settling.py)
 
 
 @dataclass(frozen=True)
@@ -42,13 +62,15 @@ class BilevelSettings:
         settled_at: as in ``ValueSettings``.
     """
 
-    updates: int = 6_000  # K2, not published; likewise
-    batch_size: int = 256
-    policy_learning_rate: float = 3e-4
-    scorer_learning_rate: float = 3e-4  # published: 3e-5, which needs ten times the updates
-    hidden: tuple[int, ...] = (256, 256)
-    noise: tuple[float, float] = (0.2, 0.0)
-    settled_at: float | None = 0.995
+    updates: int = setting(6_000, Rule(">= 0", lambda value: value >= 0))  # K2, not published; likewise
+    batch_size: int = setting(256, AT_LEAST_ONE)
+    policy_learning_rate: float = setting(3e-4, POSITIVE)
+    scorer_learning_rate: float = setting(3e-4, POSITIVE)  # published: 3e-5, which needs ten times the updates
+    hidden: tuple[int, ...] = setting((256, 256), SIZES)
+    noise: tuple[float, float] = setting(
+        (0.2, 0.0), Rule("two values >= 0", lambda noise: len(noise) == 2 and min(noise) >= 0)
+    )
+    settled_at: float | None = setting(0.995, CORRELATION)
 
 
 @dataclass(frozen=True)
@@ -66,13 +88,25 @@ class TrainSettings:
 
     value: ValueSettings = field(default_factory=ValueSettings)
     bilevel: BilevelSettings = field(default_factory=BilevelSettings)
-    sample_size: float = 0.15
-    matmul_precision: Literal["highest", "high", "medium"] = "medium"
-    log_every: int = 500
-    checkpoint_every: int = 5_000
+    sample_size: float = setting(0.15, Rule("in (0, 1)", lambda value: 0 < value < 1))
+    matmul_precision: Literal["highest", "high", "medium"] = setting(
+        "medium", Rule("highest, high or medium", PRECISIONS.__contains__)
+    )
+    log_every: int = setting(
+        500,
+        Rule(
+            f"a multiple of {MEASURE_EVERY}, for every so many updates one is measured",
+            lambda value: value >= 1 and value % MEASURE_EVERY == 0,
+        ),
+    )
+    checkpoint_every: int = setting(5_000, AT_LEAST_ONE)
 
     def __post_init__(self) -> None:
         _check(self)
+        if self.checkpoint_every % self.log_every:
+            raise SettingsError(
+                f"setting checkpoint_every is {self.checkpoint_every}, it must be a multiple of log_every"
+            )
 
     def to_json(self) -> dict[str, Any]:
         """Nested JSON values; ``settings_from_json`` reads them back."""
@@ -139,63 +173,11 @@ def _is(value: Any, types: tuple[type, ...]) -> bool:
     return isinstance(value, types) and not isinstance(value, bool)
 
 
-def _check(settings: TrainSettings) -> None:
-    value, bilevel = settings.value, settings.bilevel
-    rules = (
-        ("value.updates", value.updates, value.updates >= 1, ">= 1"),
-        ("value.batch_size", value.batch_size, value.batch_size >= 1, ">= 1"),
-        ("value.learning_rate", value.learning_rate, value.learning_rate > 0, "> 0"),
-        ("value.expectile", value.expectile, 0 < value.expectile < 1, "between 0 and 1"),
-        ("value.discount", value.discount, 0 <= value.discount < 1, "in [0, 1)"),
-        ("value.polyak", value.polyak, 0 < value.polyak <= 1, "in (0, 1]"),
-        ("value.hidden", value.hidden, _sizes(value.hidden), "layer sizes >= 1"),
-        (
-            "value.settled_at",
-            value.settled_at,
-            value.settled_at is None or 0 < value.settled_at <= 1,
-            "in (0, 1] or null",
-        ),
-        (
-            "bilevel.settled_at",
-            bilevel.settled_at,
-            bilevel.settled_at is None or 0 < bilevel.settled_at <= 1,
-            "in (0, 1] or null",
-        ),
-        ("bilevel.updates", bilevel.updates, bilevel.updates >= 0, ">= 0"),
-        ("bilevel.batch_size", bilevel.batch_size, bilevel.batch_size >= 1, ">= 1"),
-        ("bilevel.policy_learning_rate", bilevel.policy_learning_rate, bilevel.policy_learning_rate > 0, "> 0"),
-        ("bilevel.scorer_learning_rate", bilevel.scorer_learning_rate, bilevel.scorer_learning_rate > 0, "> 0"),
-        ("bilevel.hidden", bilevel.hidden, _sizes(bilevel.hidden), "layer sizes >= 1"),
-        (
-            "bilevel.noise",
-            bilevel.noise,
-            len(bilevel.noise) == 2 and min(bilevel.noise) >= 0,
-            "two values >= 0",
-        ),
-        ("sample_size", settings.sample_size, 0 < settings.sample_size < 1, "in (0, 1)"),
-        (
-            "matmul_precision",
-            settings.matmul_precision,
-            settings.matmul_precision in ("highest", "high", "medium"),
-            "highest, high or medium",
-        ),
-        (
-            "log_every",
-            settings.log_every,
-            settings.log_every >= 1 and settings.log_every % MEASURE_EVERY == 0,
-            f"a multiple of {MEASURE_EVERY}, for every so many updates one is measured",
-        ),
-        (
-            "checkpoint_every",
-            settings.checkpoint_every,
-            settings.checkpoint_every >= 1 and settings.checkpoint_every % settings.log_every == 0,
-            "a multiple of log_every",
-        ),
-    )
-    for name, given, holds, rule in rules:
-        if not holds:
-            raise SettingsError(f"setting {name} is {given!r}, it must be {rule}")
-
-
-def _sizes(hidden: tuple[int, ...]) -> bool:
-    return len(hidden) > 0 and min(hidden) >= 1
+def _check(settings: Any, where: str = "") -> None:
+    """Hold every setting against the rule beside it."""
+    for described in dataclasses.fields(settings):
+        given, rule = getattr(settings, described.name), described.metadata.get("rule")
+        if dataclasses.is_dataclass(given):
+            _check(given, f"{where}{described.name}.")
+        elif rule is not None and not rule.holds(given):
+            raise SettingsError(f"setting {where}{described.name} is {given!r}, it must be {rule.words}")
