@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ import pyarrow as pa
 import torch
 
 from vaco_curate.core.rewards import RewardUse
+from vaco_curate.core.scorer import Scorer
 from vaco_curate.core.training import (
     PRESETS,
     OnProgress,
+    Training,
     TrainSettings,
     arithmetic,
     chosen_device,
@@ -92,6 +95,86 @@ def score_dataset(
     Raises:
         CurateError: unusable data, settings out of range, or a folder in the way.
     """
+    request = _prepare(source, out, settings, seed, members, read_options, device, resume=resume, force=force)
+    work = request.work
+    started = time.perf_counter()
+    dataset = open_scorable(request.source, request.read_options, request.out)
+    manifest = _manifest(request, dataset)
+    hashes = manifest["dataset"]["recordings"]
+    in_memory = _fits(dataset, request.members, request.device, memory_limit)
+    with _loaded(dataset, hashes, request.read_options, request.out, in_memory, cache, on_note) as loaded:
+        data, scratch = loaded
+        _refuse_untellable(data)
+        manifest["dataset"] |= {"fingerprint": data.fingerprint, "episodes": len(data.episode_start)}
+        if request.began is not None:
+            _check_same_run(work, request.began, manifest)
+            if request.began["complete"]:  # it stopped between its last write and its renaming
+                _publish(request, force=force)
+                return _recorded_result(request.out, request.began)
+        elif work.exists():
+            shutil.rmtree(work)
+        work.mkdir(parents=True, exist_ok=True)
+        write_manifest(work, manifest)
+        read_seconds = time.perf_counter() - started
+
+        training = train(
+            data,
+            request.settings,
+            seed=request.seed,
+            members=request.members,
+            device=request.device,
+            checkpoint=work / CHECKPOINT_FILE,
+            resume=request.began is not None,
+            scratch=scratch,
+            on_progress=on_progress,
+        )
+        scorer = _save(work, training, manifest)
+        scoring = time.perf_counter()
+        scored = score_into(work, dataset, lambda: scorer, scorer.scaling.reward_scale)
+        scored.scores.check_dataset(request.source, data.fingerprint)
+    seconds = {
+        "read": read_seconds,
+        "train": sum(row["seconds"] for row in training.metrics),
+        "score": time.perf_counter() - scoring,
+    }
+    result = finish_run(work, request.out, manifest, scored, scorer, seconds)
+    _publish(request, force=force)
+    return result
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What is to be done, with nothing left open.
+
+    Attributes:
+        out, work: the run folder, and where it lies until it is complete.
+        began: the manifest of the unfinished run to continue; None for a fresh start.
+    """
+
+    source: str
+    out: Path
+    work: Path
+    began: dict[str, Any] | None
+    settings: TrainSettings
+    seed: int
+    members: int
+    read_options: ReadOptions
+    device: torch.device
+
+
+def _prepare(
+    source: str | Path,
+    out: str | Path | None,
+    settings: TrainSettings | None,
+    seed: int | None,
+    members: int | None,
+    read_options: ReadOptions | None,
+    device: str,
+    *,
+    resume: bool,
+    force: bool,
+) -> _Request:
+    """Fill in what is not given: from the run that is continued, or else the defaults."""
     source = str(source)
     _check_seed(seed, members)
     torch_device = chosen_device(device)
@@ -106,63 +189,38 @@ def score_dataset(
         seed = 0 if began is None else int(began["seed"])
     if members is None:
         members = 1 if began is None else int(began["members"])
-    if read_options is None and began is not None:
-        read_options = ReadOptions.from_json(began["dataset"]["read_options"])
-    read_options = read_options or ReadOptions()
-
-    started = time.perf_counter()
-    dataset = open_scorable(source, read_options, out)
-    manifest = new_manifest(dataset, read_options, settings, seed, members) | {
-        "arithmetic": arithmetic(torch_device, settings.matmul_precision),
-        "device": device_name(torch_device),
-    }
-    hashes = manifest["dataset"]["recordings"]
-    in_memory = _fits(dataset, members, torch_device, memory_limit)
-    with _loaded(dataset, hashes, read_options, out, in_memory, cache, on_note) as (data, scratch):
-        _refuse_untellable(data)
-        manifest["dataset"] |= {"fingerprint": data.fingerprint, "episodes": len(data.episode_start)}
-        if began is not None:
-            _check_same_run(work, began, manifest)
-            manifest["started"] = began["started"]
-            if began["complete"]:  # it stopped between its last write and its renaming
-                put_in_place(work, out, RUN, force=force)
-                (out / CHECKPOINT_FILE).unlink(missing_ok=True)
-                return _recorded_result(out, began)
-        elif work.exists():
-            shutil.rmtree(work)
-        work.mkdir(parents=True, exist_ok=True)
-        write_manifest(work, manifest)
-        read_seconds = time.perf_counter() - started
-
-        training = train(
-            data,
-            settings,
-            seed=seed,
-            members=members,
-            device=torch_device,
-            checkpoint=work / CHECKPOINT_FILE,
-            resume=began is not None,
-            scratch=scratch,
-            on_progress=on_progress,
+    if read_options is None:
+        read_options = (
+            ReadOptions() if began is None else ReadOptions.from_json(began["dataset"]["read_options"])
         )
-        scorer = dataclasses.replace(training.scorer, provenance=manifest)
-        scorer.save(work / SCORER_FOLDER)
-        if training.policy is not None:
-            training.policy.save(work / POLICY_FOLDER, manifest)
-        metrics = pa.Table.from_pylist(training.metrics, schema=_metrics_schema(training.metrics))
-        write_table(work / METRICS_FILE, metrics)
-        scoring = time.perf_counter()
-        scored = score_into(work, dataset, lambda: scorer, scorer.scaling.reward_scale)
-        scored.scores.check_dataset(source, data.fingerprint)
-    seconds = {
-        "read": read_seconds,
-        "train": sum(row["seconds"] for row in training.metrics),
-        "score": time.perf_counter() - scoring,
+    return _Request(source, out, work, began, settings, seed, members, read_options, torch_device)
+
+
+def _manifest(request: _Request, dataset: Dataset) -> dict[str, Any]:
+    settings, device = request.settings, request.device
+    manifest = new_manifest(dataset, request.read_options, settings, request.seed, request.members)
+    manifest |= {
+        "arithmetic": arithmetic(device, settings.matmul_precision),
+        "device": device_name(device),
     }
-    result = finish_run(work, out, manifest, scored, scorer, seconds)
-    put_in_place(work, out, RUN, force=force)
-    (out / CHECKPOINT_FILE).unlink(missing_ok=True)
-    return result
+    return manifest if request.began is None else manifest | {"started": request.began["started"]}
+
+
+def _save(work: Path, training: Training, manifest: dict[str, Any]) -> Scorer:
+    """Write what a training gave; the scorer with its provenance."""
+    scorer = dataclasses.replace(training.scorer, provenance=manifest)
+    scorer.save(work / SCORER_FOLDER)
+    if training.policy is not None:
+        training.policy.save(work / POLICY_FOLDER, manifest)
+    metrics = pa.Table.from_pylist(training.metrics, schema=_metrics_schema(training.metrics))
+    write_table(work / METRICS_FILE, metrics)
+    return scorer
+
+
+def _publish(request: _Request, *, force: bool) -> None:
+    """Give the complete run its name."""
+    put_in_place(request.work, request.out, RUN, force=force)
+    (request.out / CHECKPOINT_FILE).unlink(missing_ok=True)
 
 
 def _fits(dataset: Dataset, members: int, device: torch.device, limit: int | None) -> bool:
