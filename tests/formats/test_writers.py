@@ -18,7 +18,7 @@ SAME = ("observation", "action", "reward", "terminated", "episode_id", "step_ind
 def write(tmp_path, data, file_format, rows=None, extra=None):
     folder = tmp_path / file_format
     folder.mkdir()
-    writer = WRITERS[file_format](Target(folder, ["data"], [len(data)], {"rule": "a test"}))
+    writer = WRITERS[file_format].writer(Target(folder, ["data"], [len(data)], {"rule": "a test"}))
     writer.write(data, np.arange(len(data)) if rows is None else rows, extra or {})
     writer.close()
     return folder
@@ -103,7 +103,7 @@ def test_minari_leaves_out_a_last_row_whose_successor_is_unknown(tmp_path):
 
 def test_rows_that_minari_leaves_out_are_counted(tmp_path):
     (tmp_path / "m").mkdir()
-    writer = WRITERS["minari"](Target(tmp_path / "m", ["data"], [120], {}))
+    writer = WRITERS["minari"].writer(Target(tmp_path / "m", ["data"], [120], {}))
     writer.write(make_transitions(), np.arange(120), {})
     writer.close()
     assert writer.notes[0].startswith("3 row(s), the last of their episodes, are left out")

@@ -52,7 +52,8 @@ def convert_dataset(
     out = place(out)
     if file_format not in WRITERS:
         raise SettingsError(f"--format {file_format}: unknown", fix=f"choose from {', '.join(WRITERS)}")
-    if not is_local(out) and file_format != "parquet":
+    form = WRITERS[file_format]
+    if not is_local(out) and not form.in_stores:
         raise SettingsError(f"--format {file_format} is not written to an object store", fix="write it here")
     if rows_per_shard < 1:
         raise SettingsError(f"--rows-per-shard {rows_per_shard} must be at least 1")
@@ -61,13 +62,13 @@ def convert_dataset(
     facts = dataset_facts(dataset, read_options or ReadOptions())
     request = {"format": file_format, "rows_per_shard": rows_per_shard, "dataset": facts}
     lengths, consecutive, findings = _episodes(dataset)
-    shards = [len(dataset)] if file_format == "minari" else _shards(lengths, rows_per_shard)
-    names = [out.resolve().name] if file_format == "minari" else [f"part-{n:05d}" for n in range(len(shards))]
+    shards = [len(dataset)] if form.one_file else _shards(lengths, rows_per_shard)
+    names = [out.resolve().name] if form.one_file else [f"part-{n:05d}" for n in range(len(shards))]
     about = {"rows_consecutive": consecutive, "has_rewards": dataset.has_rewards}
     fingerprint = Fingerprint()
     with work_folder(out, CONVERTED, request, force=force, keep=False) as folder:
         (folder / DATA_FOLDER).mkdir(exist_ok=True)
-        writer = WRITERS[file_format](Target(folder / DATA_FOLDER, names, shards, about))
+        writer = form.writer(Target(folder / DATA_FOLDER, names, shards, about))
         for piece in dataset.pieces():
             fingerprint.add(piece)
             writer.write(piece, np.arange(len(piece)), {})

@@ -19,7 +19,7 @@ from vaco_curate.curation import (
 )
 from vaco_curate.curation.advice import advice
 from vaco_curate.curation.health import few_episodes_warning
-from vaco_curate.data.formats import WRITERS
+from vaco_curate.data.formats import MASKS, WRITERS
 from vaco_curate.errors import RunError, SettingsError
 from vaco_curate.stages.runs import Run, open_run
 from vaco_curate.stages.write import Decision, Output, rows_by_reason, write_output
@@ -27,11 +27,11 @@ from vaco_curate.store.engines import Engine, check_engine
 from vaco_curate.store.files import is_local, lies_in, place
 from vaco_curate.store.folders import CURATED, beside, refuse_existing, refuse_overlap
 
-FILTER_FORMATS = (*WRITERS, "robomimic")
-"""What ``filter`` writes: rows in a format, or a filter key for robomimic's own."""
+FILTER_FORMATS = (*WRITERS, *MASKS)
+"""What ``filter`` writes: rows, or a mask beside the source."""
 
-STORED_FORMATS = ("parquet", "weights")
-"""What is written to an object store; the others need files that can be changed in place."""
+STORED_FORMATS = (*(name for name, form in WRITERS.items() if form.in_stores), "weights")
+"""What is written to an object store."""
 
 WEIGHT_FORMATS = ("parquet", "d4rl", "weights", "npy")
 """What ``reweight`` writes: rows with weights, or the weights alone."""

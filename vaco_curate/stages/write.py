@@ -17,7 +17,7 @@ from vaco_curate.curation import Candidates, Selection, Summary, before_and_afte
 from vaco_curate.curation.ordering import count_groups
 from vaco_curate.curation.output import SELECTION_FILE, write_selection, write_weights
 from vaco_curate.curation.selection import KEPT, REASONS, rows_are_consecutive
-from vaco_curate.data.formats import DATA_FOLDER, WRITERS, Dataset, Target, robomimic
+from vaco_curate.data.formats import DATA_FOLDER, MASKS, WRITERS, Dataset, Target
 from vaco_curate.data.formats.arrow import parquet_file
 from vaco_curate.data.formats.dataset import read_ahead
 from vaco_curate.data.successors import Findings
@@ -103,11 +103,11 @@ def write_output(
             write_weights(folder, selection, file_format)
         else:
             write_selection(folder / SELECTION_FILE, run.scores, selection)
-        if part == "kept" and file_format == "robomimic":
+        if part == "kept" and file_format in MASKS:
             dataset = run.opened(moved_to)
             run.check(dataset)
             (folder / DATA_FOLDER).mkdir(exist_ok=True)
-            robomimic.write_masks(folder / DATA_FOLDER, dataset, selection.keep, output.folder.resolve().name)
+            MASKS[file_format](folder / DATA_FOLDER, dataset, selection.keep, output.folder.resolve().name)
         elif part in ("kept", "weighted"):
             notes = _write_rows(run, decision, output, run.opened(moved_to), folder, dropped)
         if dropped is not None:
@@ -134,8 +134,7 @@ def _write_rows(
         columns.append("weight")
     elif (selection.reason[selection.keep] != KEPT).any():
         columns.append("reason")
-    # A dataset of Minari's is written as one, whatever files it comes from.
-    units = dataset.units() if output.file_format != "minari" else [dataset]
+    units = [dataset] if WRITERS[output.file_format].one_file else dataset.units()
     run.scores.check_rows(dataset.source, len(dataset))
     excluded = None if dropped is None else dropped / DATA_FOLDER
     worker = partial(
@@ -204,7 +203,7 @@ class WriteShards:
         writers = {}
         for keep, folder in folders.items():
             facts = {**self.facts} if keep else {**self.facts, "rows_consecutive": False}
-            writers[keep] = WRITERS[self.file_format](
+            writers[keep] = WRITERS[self.file_format].writer(
                 Target(folder, unit.shard_names, rows, facts, unit.first_row)
             )
         fingerprint = Fingerprint()

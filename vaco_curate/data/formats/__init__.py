@@ -15,7 +15,7 @@ from vaco_curate.data.formats import d3rlpy_file, d4rl, lerobot, minari, ogbench
 from vaco_curate.data.formats.dataset import Dataset
 from vaco_curate.data.formats.options import ReadOptions
 from vaco_curate.data.formats.recording import Recording, natural_order
-from vaco_curate.data.formats.writing import RowsWriter, Target
+from vaco_curate.data.formats.writing import Target, Writable
 from vaco_curate.errors import CurateError, DatasetError, RunError
 from vaco_curate.store.files import is_hidden, is_local, place, store_unusable
 from vaco_curate.store.manifest import read_manifest
@@ -23,6 +23,7 @@ from vaco_curate.store.manifest import read_manifest
 __all__ = [
     "DATA_FOLDER",
     "FORMATS",
+    "MASKS",
     "WRITERS",
     "Dataset",
     "Format",
@@ -65,12 +66,15 @@ FORMATS: Mapping[str, Format] = {
 }
 """In the order in which a source is tried."""
 
-WRITERS: Mapping[str, Callable[[Target], RowsWriter]] = {
-    "parquet": parquet.ParquetWriter,
-    "d4rl": d4rl.D4RLWriter,
-    "minari": minari.MinariWriter,
+WRITERS: Mapping[str, Writable] = {
+    "parquet": Writable(parquet.ParquetWriter, in_stores=True),
+    "d4rl": Writable(d4rl.D4RLWriter),
+    "minari": Writable(minari.MinariWriter, one_file=True),
 }
 """Formats that rows can be written in."""
+
+MASKS: Mapping[str, Callable[[Path, Dataset, Array, str], None]] = {"robomimic": robomimic.write_masks}
+"""Formats in which a filter is a mask beside a link to the source: (folder, dataset, keep, name)."""
 
 DATA_FOLDER = "data"
 """Where the rows lie in a folder that we write."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -51,3 +51,18 @@ class RowsWriter(Protocol):
 
     def close(self) -> None:
         """Finish all files."""
+
+
+@dataclass(frozen=True)
+class Writable:
+    """A format that rows can be written in.
+
+    Attributes:
+        writer: makes a writer.
+        one_file: all rows go into one dataset, whatever files they come from.
+        in_stores: it can be written to an object store; the others need files that can be changed in place.
+    """
+
+    writer: Callable[[Target], RowsWriter]
+    one_file: bool = False
+    in_stores: bool = False
