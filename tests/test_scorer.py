@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import h5py
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,7 +13,7 @@ import pytest
 import torch
 from helpers import make_transitions, tiny_settings
 
-from vaco_curate import score_stream
+from vaco_curate import apply_scorer, score_dataset, score_stream
 from vaco_curate.core.advantage import Persistence, TDErrors
 from vaco_curate.core.forward import CPU_HEIGHT, height_for, values_and_td_errors, values_of
 from vaco_curate.core.networks import ScorerNetwork, TwinCritic, ValueNetwork
@@ -314,3 +317,22 @@ def test_adroit_cloned_episodes_that_occur_twice_tie_and_are_cut_by_row_number(s
     selection = select(candidates, Cut(rows=75))
     best = np.argsort(-score, kind="stable")[:75]
     assert selection.kept_rows.tolist() == sorted(best)
+
+
+def test_a_training_reads_its_file_once_and_scores_what_it_has_in_memory(pendulum, tmp_path, monkeypatch):
+    """Opened to tell the format, for the names of its arrays, for one row, and to be read."""
+    opened, real = [], h5py.File.__init__
+
+    def counted(file, name, *arguments, **options):
+        if isinstance(name, (str, Path)):
+            opened.append(name)
+        real(file, name, *arguments, **options)
+
+    source = tmp_path / "data.hdf5"
+    shutil.copy(pendulum, source)
+    monkeypatch.setattr(h5py.File, "__init__", counted)
+    result = score_dataset(str(source), out=tmp_path / "run", settings=tiny_settings(), device="cpu")
+    assert len(opened) <= 4
+    again = apply_scorer(str(source), result.run, out=tmp_path / "again")
+    (left,), (right,) = ((run / "scores").glob("*.parquet") for run in (result.run, again.run))
+    assert left.read_bytes() == right.read_bytes()

@@ -138,8 +138,12 @@ class Transitions:
         for episodes in _some_episodes(self, BLOCK):
             first = int(self.episode_start[episodes][0])
             last = int(self.episode_start[episodes][-1] + self.episode_length[episodes][-1])
-            columns: dict[str, Any] = {name: getattr(self, name)[first:last] for name in ROW_COLUMNS}
-            yield dataclasses.replace(self, first_row=self.first_row + first, **columns)
+            yield self.part(first, last)
+
+    def part(self, first: int, last: int) -> Transitions:
+        """Rows ``first`` to ``last - 1`` of these."""
+        columns: dict[str, Any] = {name: getattr(self, name)[first:last] for name in ROW_COLUMNS}
+        return dataclasses.replace(self, first_row=self.first_row + first, **columns)
 
     @cached_property
     def fingerprint(self) -> str:

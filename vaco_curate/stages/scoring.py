@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from vaco_curate.core.rewards import RewardUse, are_equal, magnitude
 from vaco_curate.core.scorer import Scorer
 from vaco_curate.core.training import TrainSettings
 from vaco_curate.core.training.arithmetic import device_name
-from vaco_curate.core.transitions import Fingerprint
+from vaco_curate.core.transitions import Fingerprint, Transitions
 from vaco_curate.curation.advice import advice, kind_of
 from vaco_curate.curation.health import score_warnings
 from vaco_curate.curation.weights import effective_episodes_of_scores, sample_share_of_scores
@@ -129,11 +129,13 @@ class ScoreShards:
         units: of the dataset.
         folder: to write to.
         load: gives the scorer, where the job is done.
+        data: the dataset, where it has been read; the files are not read again.
     """
 
     units: Sequence[Dataset]
     folder: Path
     load: Callable[[], Scorer]
+    data: Transitions | None = None
 
     @cached_property
     def scorer(self) -> Scorer:
@@ -156,7 +158,7 @@ class ScoreShards:
         )
         fingerprint, returns, notes = Fingerprint(), [], dict[str, None]()
         findings, use, largest = Findings(), RewardUse(), 0.0
-        for piece in read_ahead(fingerprint.over(unit.pieces(findings=findings))):
+        for piece in read_ahead(fingerprint.over(self._pieces(unit, findings))):
             returns.append(piece.episode_return)
             use.add(piece)
             largest = max(largest, magnitude(piece))
@@ -175,6 +177,12 @@ class ScoreShards:
             "device": device_name(self.scorer.device),
         }
 
+    def _pieces(self, unit: Dataset, findings: Findings) -> Iterator[Transitions]:
+        """The rows of a unit, some episodes at a time; what was found in data that was read is in its notes."""
+        if self.data is None:
+            return unit.pieces(findings=findings)
+        return self.data.part(unit.first_row, unit.first_row + len(unit)).pieces()
+
 
 def score_into(
     work: Path,
@@ -182,6 +190,7 @@ def score_into(
     load: Callable[[], Scorer],
     reward_scale: float,
     *,
+    data: Transitions | None = None,
     engine: Engine = "local",
     device: str = "cpu",
 ) -> Scored:
@@ -190,6 +199,7 @@ def score_into(
     Args:
         load: gives the scorer, where units are scored.
         reward_scale: of the scorer.
+        data: the dataset, where it has been read.
         engine, device: as for ``run_jobs``.
 
     Raises:
@@ -200,7 +210,9 @@ def score_into(
     units = dataset.units()
     if not units:
         raise DatasetError(f"{dataset.source}: the dataset has zero rows")
-    done = run_shards(engine, partial(ScoreShards, units, folder, load), len(units), [folder], device=device)
+    done = run_shards(
+        engine, partial(ScoreShards, units, folder, load, data), len(units), [folder], device=device
+    )
     fingerprint, findings, use = Fingerprint(), Findings(), RewardUse()
     for facts in done:
         fingerprint.add_json(facts["fingerprint"])

@@ -130,8 +130,7 @@ def score_dataset(
         )
         scorer = _save(work, training, manifest)
         scoring = time.perf_counter()
-        scored = score_into(work, dataset, lambda: scorer, scorer.scaling.reward_scale)
-        scored.scores.check_dataset(request.source, data.fingerprint)
+        scored = score_into(work, dataset, lambda: scorer, scorer.scaling.reward_scale, data=data)
     seconds = {
         "read": read_seconds,
         "train": sum(row["seconds"] for row in training.metrics),

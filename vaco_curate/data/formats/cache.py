@@ -58,7 +58,7 @@ def _bytes_a_row(dataset: Dataset) -> int:
 
 def _widths(dataset: Dataset) -> tuple[int, int, int]:
     """(d, k, bytes of the observation, its successor, the action and the reward) of a row."""
-    columns = dataset.first_columns()
+    columns = dataset.first_columns
     bytes_of = {name: values.nbytes // len(values) for name, values in columns.items()}
     size = 2 * bytes_of["observation"] + bytes_of["action"] + bytes_of["reward"]
     return columns["observation"].shape[1], columns["action"].shape[1], size

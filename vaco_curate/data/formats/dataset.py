@@ -210,6 +210,7 @@ class Dataset:
             return False
         return recording.episodes.goes_on_in(other.episodes)
 
+    @cached_property
     def first_columns(self) -> dict[str, Array]:
         """Columns of the first few rows, which tell their types and widths.
 
@@ -224,7 +225,7 @@ class Dataset:
 
     @cached_property
     def _piece_rows(self) -> int:
-        width = sum(values.nbytes // len(values) for values in self.first_columns().values())
+        width = sum(values.nbytes // len(values) for values in self.first_columns.values())
         return max(1, min(PIECE_ROWS, PIECE_BYTES // width))
 
     def read(self) -> Transitions:

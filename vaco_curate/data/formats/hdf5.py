@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -103,15 +104,26 @@ class StoredArray:
 
 def root_keys(source: str, *, groups: bool = False) -> frozenset[str]:
     """Names at the root of a file, or of the groups there; none where it is no readable HDF5."""
-    import h5py  # deferred: the training core runs without it
-
     if not source.lower().endswith(SUFFIXES):
         return frozenset()
     try:
-        with opened(Path(source)) as file:
-            return frozenset(name for name in file if not groups or isinstance(file.get(name), h5py.Group))
-    except (DatasetError, UnicodeDecodeError):  # names need not be text
+        facts = Path(source).stat()
+    except OSError:
         return frozenset()
+    return _root(source, facts.st_mtime_ns, facts.st_size)[groups]
+
+
+@lru_cache(maxsize=64)
+def _root(source: str, _modified: int, _size: int) -> tuple[frozenset[str], frozenset[str]]:
+    """Names and groups: several formats ask, and the file is opened once."""
+    import h5py  # deferred: the training core runs without it
+
+    try:
+        with opened(Path(source)) as file:
+            names = frozenset(file)
+            return names, frozenset(name for name in names if isinstance(file.get(name), h5py.Group))
+    except (DatasetError, UnicodeDecodeError):  # names need not be text
+        return frozenset(), frozenset()
 
 
 def text(value: Any) -> str:
