@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -35,43 +37,114 @@ class LevelText(click.ParamType):  # type: ignore[type-arg]  # generic from clic
         return value if isinstance(value, Level) else Level.parse(value)
 
 
+def cut_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--top, --bottom, --threshold and --budget; the command receives ``cut`` in their place."""
+
+    @functools.wraps(command)
+    def with_them(
+        *args: Any,
+        top: Fraction | int | None,
+        bottom: Fraction | int | None,
+        threshold: float | None,
+        budget: int | None,
+        **kwargs: Any,
+    ) -> Any:
+        if top is None and bottom is None and threshold is None and budget is not None:
+            top = budget
+        if sum(value is not None for value in (top, bottom, threshold)) != 1:
+            raise click.UsageError("give one of --top, --bottom and --threshold, or --budget alone")
+        amount = top if bottom is None else bottom
+        cut = Cut(
+            share=amount if isinstance(amount, Fraction) else None,
+            rows=amount if isinstance(amount, int) else None,
+            threshold=threshold,
+            worst=bottom is not None,
+            budget=budget,
+        )
+        return command(*args, cut=cut, **kwargs)
+
+    for option in reversed(
+        (
+            click.option(
+                "--top", type=Top(), help="Keep this share of the rows (50%) or this many (20000), best first."
+            ),
+            click.option(
+                "--bottom", type=Top(), help="Keep the worst rows instead, to look at or as negative examples."
+            ),
+            click.option("--threshold", type=float, help="Keep rows whose value is at least this."),
+            click.option(
+                "--budget", type=int, metavar="ROWS", help="Keep at most this many rows, the best ones."
+            ),
+        )
+    ):
+        with_them = option(with_them)
+    return with_them
+
+
+def choice_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--by to --seed; the command receives ``choice`` in their place."""
+
+    @functools.wraps(command)
+    def with_them(
+        *args: Any,
+        by: By,
+        level: Level,
+        per: str | None,
+        min_episode_length: int,
+        keep_successors: int,
+        seed: int,
+        **kwargs: Any,
+    ) -> Any:
+        choice = Choice(by, level, per, min_episode_length, keep_successors, seed)
+        return command(*args, choice=choice, **kwargs)
+
+    for option in reversed(
+        (
+            click.option(
+                "--by",
+                type=click.Choice(ORDERS),
+                default="score",
+                show_default=True,
+                help="Order rows by this. All but the score are for comparison.",
+            ),
+            click.option(
+                "--level",
+                type=LevelText(),
+                metavar="transition|episode|window:N",
+                default=str(TRANSITION),
+                show_default=True,
+                help="Keep whole episodes or windows, by their mean score, until the next one does not fit.",
+            ),
+            click.option(
+                "--per",
+                metavar="COLUMN",
+                help="Keep the same share within each value of this column, such as a task or source_file.",
+            ),
+            click.option(
+                "--min-episode-length",
+                type=int,
+                default=1,
+                show_default=True,
+                help="Leave out shorter episodes.",
+            ),
+            click.option(
+                "--keep-successors",
+                type=int,
+                default=0,
+                metavar="STEPS",
+                help="Also keep this many steps after every row, for n-step learners.",
+            ),
+            click.option("--seed", type=int, default=0, show_default=True, help="Seed of --by random."),
+        )
+    ):
+        with_them = option(with_them)
+    return with_them
+
+
 @click.command(name="filter", short_help="Keep the best rows or episodes.")
 @run_argument
-@click.option("--top", type=Top(), help="Keep this share of the rows (50%) or this many (20000), best first.")
-@click.option("--bottom", type=Top(), help="Keep the worst rows instead, to look at or as negative examples.")
-@click.option("--threshold", type=float, help="Keep rows whose value is at least this.")
-@click.option("--budget", type=int, metavar="ROWS", help="Keep at most this many rows, the best ones.")
-@click.option(
-    "--by",
-    type=click.Choice(ORDERS),
-    default="score",
-    show_default=True,
-    help="Order rows by this. All but the score are for comparison.",
-)
-@click.option(
-    "--level",
-    type=LevelText(),
-    metavar="transition|episode|window:N",
-    default=str(TRANSITION),
-    show_default=True,
-    help="Keep whole episodes or windows, by their mean score, until the next one does not fit.",
-)
-@click.option(
-    "--per",
-    metavar="COLUMN",
-    help="Keep the same share within each value of this column, such as a task or source_file.",
-)
-@click.option(
-    "--min-episode-length", type=int, default=1, show_default=True, help="Leave out shorter episodes."
-)
-@click.option(
-    "--keep-successors",
-    type=int,
-    default=0,
-    metavar="STEPS",
-    help="Also keep this many steps after every row, for n-step learners.",
-)
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of --by random.")
+@cut_options
+@choice_options
 @click.option("--out", type=FOLDER, help="Folder to write  [default: beside the run, named after the cut]")
 @click.option("--excluded", type=FOLDER, help="Also write the dropped rows and their reasons to this folder.")
 @format_option(
@@ -88,16 +161,8 @@ class LevelText(click.ParamType):  # type: ignore[type-arg]  # generic from clic
 @output_options
 def filter_command(
     run: Path | None,
-    top: Fraction | int | None,
-    bottom: Fraction | int | None,
-    threshold: float | None,
-    budget: int | None,
-    by: By,
-    level: Level,
-    per: str | None,
-    min_episode_length: int,
-    keep_successors: int,
-    seed: int,
+    cut: Cut,
+    choice: Choice,
     out: Path | None,
     excluded: Path | None,
     file_format: str,
@@ -120,22 +185,10 @@ def filter_command(
       vaco-curate filter --top 25% --per task_index --min-episode-length 20
       vaco-curate filter --threshold 0 --budget 100000 --selection-only
     """
-    if top is None and bottom is None and threshold is None and budget is not None:
-        top = budget
-    if sum(value is not None for value in (top, bottom, threshold)) != 1:
-        raise click.UsageError("give one of --top, --bottom and --threshold, or --budget alone")
-    amount = top if bottom is None else bottom
-    cut = Cut(
-        share=amount if isinstance(amount, Fraction) else None,
-        rows=amount if isinstance(amount, int) else None,
-        threshold=threshold,
-        worst=bottom is not None,
-        budget=budget,
-    )
     result = filter_dataset(
         resolve_run(run, display),
         cut,
-        Choice(by, level, per, min_episode_length, keep_successors, seed),
+        choice,
         out=out,
         excluded=excluded,
         file_format=file_format,
