@@ -180,7 +180,7 @@ def test_something_else_that_was_begun_is_not_mixed_with_it(folder, monkeypatch)
         patch.setattr(shards, "run_jobs", nothing)
         with pytest.raises(Stop):
             filter_dataset(run, Cut(rows=100), out=out, engine="ray")
-    with pytest.raises(CurateError, match="something else that was begun"):
+    with pytest.raises(CurateError, match="the unfinished output of another command"):
         filter_dataset(run, Cut(rows=50), out=out, engine="ray")
     monkeypatch.setattr(
         shards, "run_jobs", lambda engine, make, count, *, device: run_jobs("local", make, count)

@@ -71,7 +71,7 @@ def test_scores_and_filters_are_written_to_a_store_as_here(folder, bucket):
     assert frame["keep"].sum() == 100
     with pytest.raises(RunError, match="exists already"):
         filter_dataset(f"{bucket}/run.vaco", Cut(rows=100), out=f"{bucket}/kept")
-    with pytest.raises(RunError, match="nothing is replaced at once"):
+    with pytest.raises(RunError, match="cannot be replaced in one step"):
         filter_dataset(f"{bucket}/run.vaco", Cut(rows=50), out=f"{bucket}/kept", force=True)
     with pytest.raises(CurateError, match="--format d4rl is not written to an object store"):
         filter_dataset(f"{bucket}/run.vaco", Cut(rows=50), out=f"{bucket}/other", file_format="d4rl")
@@ -114,7 +114,7 @@ def test_other_formats_and_trainings_are_refused_in_a_store(folder, bucket):
         read_dataset(f"{bucket}/data.hdf5")
     with pytest.raises(CurateError, match=r"s3://test/none(.|\n)*only Parquet|no such"):
         read_dataset(f"{bucket}/none")
-    with pytest.raises(CurateError, match="a training writes to a folder of this machine"):
+    with pytest.raises(CurateError, match="training needs a folder of this machine"):
         score_dataset(folder / "data.hdf5", out=f"{bucket}/trained.vaco", settings=tiny_settings())
     with pytest.raises(CurateError, match="no package for this kind of store"):
         read_dataset("nosuchstore://bucket/rows")

@@ -116,11 +116,11 @@ def test_nan_and_infinity_are_refused_with_the_first_bad_row(name, bad):
         ({"reward": np.ones(9, np.float32)}, "differ in length"),
         ({"truncated": flags(1, count=9)}, "differ in length"),
         ({"action": np.zeros((10, 2), np.int64)}, "continuous control"),
-        ({"terminated": np.full(10, 2.0)}, "only 0 and 1"),
+        ({"terminated": np.full(10, 2.0)}, "flags must be 0 or 1"),
         ({"observation": np.zeros((10, 8, 8), np.float32)}, "images"),
         ({"observation": np.array([["a"]] * 10)}, "not numbers"),
         ({"count": 0}, "zero rows"),
-        ({"episode_id": np.array([0, 0, 1, 1, 0, 0, 2, 2, 2, 2])}, "again at row 4"),
+        ({"episode_id": np.array([0, 0, 1, 1, 0, 0, 2, 2, 2, 2])}, "more begin at row 4"),
         ({"episode_id": np.zeros(10, int), "step_index": np.zeros(10, int)}, "does not increase at row 1"),
     ],
 )

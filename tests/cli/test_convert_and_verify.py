@@ -196,12 +196,12 @@ def test_verify_follows_converted_data_to_where_it_comes_from(vaco, scored):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["filter", "--top", "5", "--engine", "ray", "--selection-only"], "--engine ray writes rows"),
-        (["reweight", "--engine", "ray", "--format", "npy"], "--engine ray writes rows"),
+        (["filter", "--top", "5", "--engine", "ray", "--selection-only"], "--engine ray is for writing rows"),
+        (["reweight", "--engine", "ray", "--format", "npy"], "--engine ray is for writing rows"),
         (["filter", "--top", "5", "--by", "random", "--seed", "-1"], "--seed -1"),
         (["filter", "--top", "5", "--level", "window:0"], "--level window:0"),
         (["filter", "--top", "5", "--per", "task"], "no column task"),
-        (["filter", "--budget", "5", "--keep-successors", "2"], "--budget is the most rows"),
+        (["filter", "--budget", "5", "--keep-successors", "2"], "--budget limits the rows"),
         (["filter", "--top", "5", "--min-episode-length", "0"], "--min-episode-length 0"),
         (
             ["inspect", "pendulum.hdf5", "--drop-columns", "camera"],

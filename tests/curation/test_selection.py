@@ -294,7 +294,7 @@ def test_a_group_whose_episodes_are_all_too_short_keeps_nothing():
 
 def test_successors_are_not_kept_beyond_a_budget():
     candidates = Candidates.of(DATA, np.zeros(COUNT, np.float32))
-    with pytest.raises(SettingsError, match="--budget is the most rows to keep"):
+    with pytest.raises(SettingsError, match="--budget limits the rows"):
         select(candidates, Cut(rows=10, budget=10), keep_successors=3)
 
 

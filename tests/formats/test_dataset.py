@@ -190,7 +190,7 @@ def test_numbers_that_begin_anew_in_every_shard_are_shifted(tmp_path):
 def test_an_episode_that_comes_back_is_refused_also_when_it_is_far_away(tmp_path):
     table = pa.table({name: np.zeros(6) for name in ("observation", "action", "reward")})
     pq.write_table(table.append_column("episode_id", [[0, 0, 1, 1, 0, 0]]), tmp_path / "log.parquet")
-    with pytest.raises(DatasetError, match="episode 0 has rows apart, again at row 4"):
+    with pytest.raises(DatasetError, match="the rows of episode 0 are not together: more begin at row 4"):
         list(open_dataset(str(tmp_path / "log.parquet")).pieces(2))
 
 

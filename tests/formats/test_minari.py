@@ -92,7 +92,7 @@ def test_discrete_and_mixed_actions_are_refused(store):
 
 def test_reader_options_of_other_formats_are_refused(store):
     create("test/plain-v0", [episode(0, 5, vectors(0, 5))])
-    with pytest.raises(DatasetError, match="no --column"):
+    with pytest.raises(DatasetError, match="leave out --column"):
         read_dataset("test/plain-v0", ReadOptions(max_episode_steps=3))
 
 

@@ -29,6 +29,6 @@ def warnings_of(tmp_path):
 def test_scores_against_returns_and_without_regard_to_them_are_warned_of(warnings_of):
     assert "order episodes against their returns (Spearman -1.00)" in warnings_of(lambda earned: -earned)
     mixed = warnings_of(lambda earned: np.argsort(np.argsort(earned)) * 7 % 36)
-    assert "hardly go with the returns" in mixed
+    assert "hardly correlate with the returns" in mixed
     assert "no correlation can be given" in warnings_of(np.zeros_like)
     assert warnings_of(lambda earned: earned) == ""

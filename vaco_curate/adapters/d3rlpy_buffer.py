@@ -139,8 +139,8 @@ class WeightedReplayBuffer(ReplayBuffer):
             CurateError: always.
         """
         raise CurateError(
-            "curated rows are transitions, no trajectories can be drawn from them",
-            fix="use an algorithm of transitions, or build episodes from 'filter --level episode'",
+            "curated rows are single transitions: no trajectories can be drawn from them",
+            fix="use an algorithm that learns from transitions, or filter with --level episode",
         )
 
     def sample_trajectory_batch(self, batch_size: int, length: int) -> TrajectoryMiniBatch:

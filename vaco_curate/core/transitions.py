@@ -258,7 +258,7 @@ def check_same_length(source: str, **columns: Array) -> None:
         raise DatasetError(
             f"{source}: columns differ in length",
             details=tuple(f"{name}: {length} rows" for name, length in lengths.items()),
-            fix="the file is damaged or was written by halves: export it again",
+            fix="the file is damaged or only partly written: export it again",
         )
 
 
@@ -336,6 +336,7 @@ def refuse_rows_apart(data: Transitions, episode: int) -> NoReturn:
     """
     row = int(data.episode_start[episode])
     raise DatasetError(
-        f"{data.source}: episode {data.episode_id[row]} has rows apart, again at row {data.first_row + row}",
+        f"{data.source}: the rows of episode {data.episode_id[row]} are not together: "
+        f"more begin at row {data.first_row + row}",
         fix="sort the rows by episode and step",
     )

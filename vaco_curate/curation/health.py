@@ -52,7 +52,7 @@ def score_warnings(
     warnings = []
     all_equal = bool(score.min() == score.max())
     if all_equal:
-        warnings.append("all scores are equal: the scorer tells nothing apart")
+        warnings.append("all scores are equal: the scorer cannot tell rows apart")
     if sample_share < SMALLEST_SAMPLE_SHARE:
         warnings.append(
             f"the weights have collapsed: {sample_share:.1%} of the rows carry them. "
@@ -72,7 +72,9 @@ def score_warnings(
             "(docs/method.md): filter --by q_value"
         )
     if one_return:
-        warnings.append("all episodes have the same return: the rewards tell nothing apart, nor can the scores")
+        warnings.append(
+            "all episodes have the same return: rewards do not tell them apart, so the scores cannot either"
+        )
     return warnings
 
 

@@ -111,7 +111,7 @@ def select(
         raise SettingsError(f"--keep-successors {keep_successors} must be at least 0")
     if keep_successors and cut.budget is not None:
         raise SettingsError(
-            "--budget is the most rows to keep, and --keep-successors keeps more",
+            "--budget limits the rows, and --keep-successors would keep more",
             fix="give --top in place of --budget, or leave out the successors",
         )
     long_enough = candidates.episode_length >= min_episode_length

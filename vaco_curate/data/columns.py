@@ -196,7 +196,7 @@ def flag_column(values: Array | None, name: str, count: int, source: str, first_
     odd = np.flatnonzero((flat != 0) & (flat != 1))
     if odd.size:
         raise DatasetError(
-            f"{source}: {name} is {flat[odd[0]]} in row {first_row + odd[0]}; only 0 and 1 are flags"
+            f"{source}: {name} is {flat[odd[0]]} in row {first_row + odd[0]}; flags must be 0 or 1"
         )
     return flat.astype(bool)
 

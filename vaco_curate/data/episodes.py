@@ -227,7 +227,8 @@ def shifts_of(ids: Sequence[EpisodeIds | None], rows: Sequence[int], source: str
     for one, other in pairwise(told):
         if one is not None and other is not None and one.words and one.goes_on_in(other):
             raise DatasetError(
-                f"{source}: the episode {one.words[1]!r} goes on in the next file, which words cannot tell",
+                f"{source}: the episode {one.words[1]!r} continues in the next file, "
+                "which is not supported where words name the episodes",
                 fix="number the episodes, or keep each in one file",
             )
     if None not in told and _unique([found for found in told if found is not None]):
@@ -296,7 +297,7 @@ def refuse_other_columns(source: str, before: Mapping[str, str], after: Mapping[
     """
     differ = [name for name in {**before, **after} if before.get(name) != after.get(name)]
     raise DatasetError(
-        f"{source}: {', '.join(differ)} of another type than in what comes before",
+        f"{source}: {', '.join(differ)} of another type than before",
         details=tuple(f"{name}: {before.get(name)}, then {after.get(name)}" for name in differ),
         fix="the files of a dataset must hold the same columns",
     )

@@ -300,7 +300,7 @@ class Findings:
             notes.append(f"{self.unknown} row(s) without a flag have no next observation: episodes end there")
         if self.successes:
             notes.append(
-                f"{self.successes} terminal(s) end no trajectory, it goes on from there: they mark success"
+                f"{self.successes} terminal(s) do not end a trajectory: it continues, so they mark success"
             )
         if self.late:
             notes.append(

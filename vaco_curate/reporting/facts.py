@@ -157,7 +157,7 @@ def _warnings(data: Transitions, correlation: Correlation) -> list[str]:
         )
     elif correlation.spearman < WEAK_CORRELATION:
         warnings.append(
-            f"the scores hardly go with the returns (Spearman {correlation.spearman:.2f}); that can be right "
-            "where good data earns no reward of its own, as in stitching tasks, and wrong elsewhere"
+            f"the scores hardly correlate with the returns (Spearman {correlation.spearman:.2f}); that can be "
+            "right where good data earns no reward of its own, as in stitching tasks, and wrong elsewhere"
         )
     return warnings

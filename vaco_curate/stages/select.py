@@ -131,7 +131,9 @@ def filter_dataset(
     _check_engine(engine, writes_rows)
     if excluded is not None and not writes_rows:
         what = "--selection-only" if selection_only else f"--format {file_format}"
-        raise SettingsError(f"{what} writes no rows, also no --excluded", fix="leave one of them out")
+        raise SettingsError(
+            f"{what} writes no rows, so --excluded has nothing to write", fix="leave one of them out"
+        )
     if not dry_run:
         _check_outputs(run, out, excluded, dataset, file_format, force=force)
         check_engine(engine)
@@ -288,7 +290,9 @@ def _check_outputs(
 
 def _check_engine(engine: Engine, writes_rows: bool) -> None:
     if engine != "local" and not writes_rows:
-        raise SettingsError(f"--engine {engine} writes rows, and none are asked for", fix="leave it out")
+        raise SettingsError(
+            f"--engine {engine} is for writing rows, and none are to be written", fix="leave it out"
+        )
 
 
 def _check_format(file_format: str, known: tuple[str, ...]) -> None:

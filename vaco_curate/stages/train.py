@@ -179,7 +179,7 @@ def _prepare(
     torch_device = chosen_device(device)
     out = place(out) if out is not None else run_folder_for(source)
     if not is_local(out):
-        raise SettingsError(f"--out {out}: a training writes to a folder of this machine, then copy it")
+        raise SettingsError(f"--out {out}: training needs a folder of this machine; copy it afterwards")
     work = out.resolve().with_name(f"{out.resolve().name}{UNFINISHED}")
     began = _unfinished_run(out, work, resume=resume, force=force)
     if settings is None:
@@ -334,7 +334,7 @@ def _check_same_run(work: Path, began: dict[str, Any], now_asked: dict[str, Any]
     changed = [name for name, (before, after) in pairs.items() if before != after]
     if changed == ["arithmetic"]:
         raise RunError(
-            f"{work}: the unfinished run began with another arithmetic, it would not go on exactly",
+            f"{work}: the unfinished run began with another arithmetic, so it cannot be continued exactly",
             details=(f"began: {began['arithmetic']}", f"now:   {now_asked['arithmetic']}"),
             fix="resume where C compiler and VACO_CURATE_NATIVE are as they were, or start over with --force",
         )

@@ -212,13 +212,13 @@ def _begin(work: Path, folder: Path, asked: dict[str, Any], *, force: bool) -> N
             return
         if not force:
             raise RunError(
-                f"{work} holds something else that was begun",
-                fix="finish it as it was begun, or start over with --force",
+                f"{work} holds the unfinished output of another command",
+                fix="give that command again, or start over with --force",
             )
         remove(work)
     if not is_local(folder) and folder.exists() and began is not None:
         raise RunError(
-            f"{folder} exists already, and in an object store nothing is replaced at once",
+            f"{folder} exists already, and a folder in an object store cannot be replaced in one step",
             fix="remove it yourself, or give another --out",
         )
     refuse_existing(folder, asked["kind"], force=force)

@@ -203,7 +203,7 @@ def _refusing(kind: str, source: str) -> Iterator[None]:
         raise DatasetError(
             f"{source}: cannot be read as {kind}",
             details=(f"{type(error).__name__}: {reason[0] if reason else 'no reason given'}",),
-            fix=f"it looks like {FORMATS[kind].looks_like}, but damaged or of another layout: export it again",
+            fix=f"it looks like {FORMATS[kind].looks_like}, but damaged or laid out otherwise: export it again",
         ) from error
 
 

@@ -36,7 +36,7 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
     """
     if options.columns or options.max_episode_steps is not None:
         raise DatasetError(
-            f"{source}: d3rlpy names its columns and ends itself: no --column, --max-episode-steps"
+            f"{source}: d3rlpy defines its columns and episode ends: leave out --column and --max-episode-steps"
         )
     path = Path(source).absolute()
     with opened(path) as file:

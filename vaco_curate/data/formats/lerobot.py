@@ -60,7 +60,7 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
         DatasetError: another version, a missing or damaged file, or images that are not dropped.
     """
     if options.max_episode_steps is not None:
-        raise DatasetError(f"{source}: LeRobot ends its episodes itself: no --max-episode-steps")
+        raise DatasetError(f"{source}: LeRobot defines where episodes end: leave out --max-episode-steps")
     info = _info(Path(source))
     features = info["features"]
     names = _names(source, features, options.columns)

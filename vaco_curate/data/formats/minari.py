@@ -39,7 +39,7 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
     """
     if options.columns or options.max_episode_steps is not None:
         raise DatasetError(
-            f"{source}: Minari names its columns and ends itself: no --column, --max-episode-steps"
+            f"{source}: Minari defines its columns and episode ends: leave out --column and --max-episode-steps"
         )
     folder = _fetched(source) if source.startswith(PREFIX) else _data_folder(source)
     assert folder is not None, "read is called for a source that matches"
@@ -324,7 +324,7 @@ def _refuse_parts(piece: Transitions, chosen: Array) -> None:
         raise DatasetError(
             f"Minari holds whole episodes, and of episode {piece.episode_id[piece.episode_start[episode]]} "
             f"{counts[episode]} of {piece.episode_length[episode]} rows are kept",
-            fix="choose episodes with --level episode, or another --format, parquet for one",
+            fix="choose episodes with --level episode, or another --format, such as parquet",
         )
 
 

@@ -58,7 +58,7 @@ def kept_parts(
         raise DatasetError(
             f"{source}: {_shown(odd[0])} {what} are not supported",
             details=("vaco-curate works on state vectors",),
-            fix=f"leave out what is no vector: --drop-columns {','.join(odd)}" if odd[0] else None,
+            fix=f"leave out what is not a vector: --drop-columns {','.join(odd)}" if odd[0] else None,
         )
     if not kept:
         raise DatasetError(

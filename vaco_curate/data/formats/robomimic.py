@@ -54,7 +54,7 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
         DatasetError: not robomimic's layout, without observations, or with images that are not dropped.
     """
     if options.max_episode_steps is not None:
-        raise DatasetError(f"{source}: robomimic ends its episodes itself: no --max-episode-steps")
+        raise DatasetError(f"{source}: robomimic defines where episodes end: leave out --max-episode-steps")
     check_asked(source, options.columns, (*USUAL, "truncated"))
     path, names = Path(source).absolute(), USUAL | dict(options.columns)
     with opened(path) as file:
@@ -309,7 +309,7 @@ def write_masks(folder: Path, dataset: Dataset, keep: Array, key: str) -> None:
     if dataset.format != "robomimic":
         raise DatasetError(
             f"{dataset.source}: a filter key can be added to a robomimic dataset, this is {dataset.format}",
-            fix="choose another --format, parquet for one",
+            fix="choose another --format, such as parquet",
         )
     row = 0
     for recording, name in zip(dataset.recordings, dataset.shard_names, strict=True):
@@ -330,7 +330,7 @@ def _kept_demos(lengths: Mapping[str, int], keep: Array, row: int) -> tuple[list
         if 0 < count < length:
             raise DatasetError(
                 f"a filter key is of whole demonstrations; of {demo} {count} of {length} rows are kept",
-                fix="choose episodes with --level episode, or another --format, parquet for one",
+                fix="choose episodes with --level episode, or another --format, such as parquet",
             )
         kept += [demo.encode()] if count else []
         row += length
