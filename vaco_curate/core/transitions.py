@@ -133,12 +133,18 @@ class Transitions:
         """(paths,) first row of each run of rows in which every row ``follows`` the one before."""
         return np.concatenate([[0], np.flatnonzero(~self.follows) + 1])
 
-    def pieces(self) -> Iterator[Transitions]:
-        """The same rows in pieces of whole episodes: about ``BLOCK`` rows each, or one longer episode."""
-        for episodes in _some_episodes(self, BLOCK):
-            first = int(self.episode_start[episodes][0])
-            last = int(self.episode_start[episodes][-1] + self.episode_length[episodes][-1])
-            yield self.part(first, last)
+    def pieces(self, begin: int = 0, end: int | None = None) -> Iterator[Transitions]:
+        """Rows in pieces of whole episodes: about ``BLOCK`` rows each, or one longer episode.
+
+        Args:
+            begin, end: the first row and the one after the last, where episodes begin.
+        """
+        end = len(self) if end is None else end
+        first, last = np.searchsorted(self.episode_start, [begin, end])
+        for episodes in _some_episodes(self, BLOCK, int(first), int(last)):
+            start = int(self.episode_start[episodes][0])
+            stop = int(self.episode_start[episodes][-1] + self.episode_length[episodes][-1])
+            yield self.part(start, stop)
 
     def part(self, first: int, last: int) -> Transitions:
         """Rows ``first`` to ``last - 1`` of these."""
@@ -204,11 +210,13 @@ class Fingerprint:
         return hashlib.sha256(self._layout + f" {self.rows} {self.total}".encode()).hexdigest()
 
 
-def _some_episodes(data: Transitions, at_once: int) -> Iterator[slice]:
-    """Episodes in groups of at most ``at_once`` rows, or one longer episode."""
-    start, rows = 0, np.concatenate([[0], np.cumsum(data.episode_length)])
-    while start < len(data.episode_start):
+def _some_episodes(data: Transitions, at_once: int, start: int = 0, end: int | None = None) -> Iterator[slice]:
+    """Episodes ``start`` to ``end - 1`` in groups of at most ``at_once`` rows, or one longer episode."""
+    rows = np.concatenate([[0], np.cumsum(data.episode_length)])
+    end = len(data.episode_start) if end is None else end
+    while start < end:
         stop = max(start + 1, int(np.searchsorted(rows, rows[start] + at_once, side="right")) - 1)
+        stop = min(stop, end)
         yield slice(start, stop)
         start = stop
 

@@ -181,7 +181,7 @@ class ScoreShards:
         """The rows of a unit, some episodes at a time; what was found in data that was read is in its notes."""
         if self.data is None:
             return unit.pieces(findings=findings)
-        return self.data.part(unit.first_row, unit.first_row + len(unit)).pieces()
+        return self.data.pieces(unit.first_row, unit.first_row + len(unit))
 
 
 def score_into(

@@ -336,7 +336,7 @@ def _check_same_run(work: Path, began: dict[str, Any], now_asked: dict[str, Any]
         raise RunError(
             f"{work}: the unfinished run began with another arithmetic, so it cannot be continued exactly",
             details=(f"began: {began['arithmetic']}", f"now:   {now_asked['arithmetic']}"),
-            fix="resume where C compiler and VACO_CURATE_NATIVE are as they were, or start over with --force",
+            fix="resume where C compiler, VACO_CURATE_NATIVE and Triton are as they were, or use --force",
         )
     if changed:
         raise RunError(

@@ -51,6 +51,15 @@ def _kind(stack: StackedMLP) -> type[Pass]:
     return Pass
 
 
+def uses_triton(device: torch.device) -> bool:
+    """Whether Triton's kernels can be built and run on a GPU."""
+    if not has_triton():
+        return False
+    from vaco_curate.core.fast import triton_passes
+
+    return triton_passes.builds(device)
+
+
 @functools.cache
 def has_triton() -> bool:
     """Whether Triton is installed, which comes with torch for CUDA on Linux, in a version that was tried."""

@@ -46,14 +46,14 @@ def forward(x, x_members, x_member, x_row, w1, b1, w2, b2, w3, b3, h1, h2, out, 
         c = begin + tl.arange(0, CHUNK)
         bias = tl.load(b1 + m * H1 + c, mask=c < H1, other=0.0)
         h = first_layer(x, x_row, row, there, w1, c, D, H1, EXACT, BLOCK, CHUNK, DEPTH) + bias[None, :]
-        h = tl.maximum(h, 0.0)
+        h = tl.maximum(h, 0.0, propagate_nan=tl.PropagateNan.ALL)
         if KEEP:
             tl.store(h1 + at[:, None] * H1 + c[None, :], h, mask=there[:, None] & (c < H1)[None, :])
         w = tl.load(w2 + c[:, None] * H2 + wide[None, :], mask=(c < H1)[:, None] & (wide < H2)[None, :],
                     other=0.0)  # fmt: skip
         total = tl.dot(h, w, total, input_precision=PRECISION)
     bias = tl.load(b2 + m * H2 + wide, mask=wide < H2, other=0.0)
-    h = tl.maximum(total + bias[None, :], 0.0)
+    h = tl.maximum(total + bias[None, :], 0.0, propagate_nan=tl.PropagateNan.ALL)
     if KEEP:
         tl.store(h2 + at[:, None] * H2 + wide[None, :], h, mask=there[:, None] & (wide < H2)[None, :])
     for o in tl.static_range(OUTPUTS):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 
 from vaco_curate.core.fast import native
-from vaco_curate.core.fast.passes import has_triton
+from vaco_curate.core.fast.passes import uses_triton
 from vaco_curate.core.fast.stacked import float32_products
 from vaco_curate.errors import SettingsError
 
@@ -57,7 +57,7 @@ def device_name(device: torch.device) -> str:
 
 def arithmetic(device: torch.device, matmul_precision: str) -> str:
     """How a training computes, for the manifest; only within one way are results equal to the last bit."""
-    if device.type != "cpu" and has_triton():
+    if device.type != "cpu" and uses_triton(device):
         return f"Triton and torch kernels, precision {matmul_precision}"
     if device.type != "cpu" or native.load() is None:
         return f"torch kernels, precision {matmul_precision}"

@@ -108,22 +108,19 @@ def root_keys(source: str, *, groups: bool = False) -> frozenset[str]:
         return frozenset()
     try:
         facts = Path(source).stat()
-    except OSError:
+        return _root(str(Path(source).absolute()), facts.st_mtime_ns, facts.st_size)[groups]
+    except (OSError, DatasetError, UnicodeDecodeError):  # names need not be text
         return frozenset()
-    return _root(source, facts.st_mtime_ns, facts.st_size)[groups]
 
 
 @lru_cache(maxsize=64)
 def _root(source: str, _modified: int, _size: int) -> tuple[frozenset[str], frozenset[str]]:
-    """Names and groups: several formats ask, and the file is opened once."""
+    """Names and groups: several formats ask, and the file is opened once. Failures are not remembered."""
     import h5py  # deferred: the training core runs without it
 
-    try:
-        with opened(Path(source)) as file:
-            names = frozenset(file)
-            return names, frozenset(name for name in names if isinstance(file.get(name), h5py.Group))
-    except (DatasetError, UnicodeDecodeError):  # names need not be text
-        return frozenset(), frozenset()
+    with opened(Path(source)) as file:
+        names = frozenset(file)
+        return names, frozenset(name for name in names if isinstance(file.get(name), h5py.Group))
 
 
 def text(value: Any) -> str:
