@@ -77,15 +77,8 @@ def builds(device: torch.device) -> bool:
 class TritonPass(Pass):
     """As ``Pass``, for stacks that ``usable`` accepts."""
 
-    def __init__(
-        self,
-        stack: StackedMLP,
-        batch: int,
-        *,
-        layers: Sequence[Tensor] | None = None,
-        derivatives: Sequence[Tensor] | None = None,
-    ) -> None:
-        super().__init__(stack, batch, layers=layers, derivatives=derivatives)
+    def __init__(self, stack: StackedMLP, batch: int, **buffers: Sequence[Tensor] | None) -> None:
+        super().__init__(stack, batch, **buffers)
         inputs, first, second, outputs = stack.sizes
         self._sizes = {"ROWS": batch, "D": inputs, "H1": first, "H2": second, "OUTPUTS": outputs}
         self._precision = FLOAT32 if stack.hidden_precision == "highest" else TF32
