@@ -20,13 +20,13 @@ if not has_triton():
     )
 
 from vaco_curate.core.fast import triton_passes
-from vaco_curate.core.fast.triton_passes import FEW_NETWORKS, TritonPass
+from vaco_curate.core.fast.triton_passes import TritonPass
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 CASES = {
     "one output": ((14, 256, 256, 1), 2, 2, 37),
     "twins share inputs": ((17, 64, 64, 1), 4, 2, 40),
-    "more than a few networks": ((5, 32, 48, 3), FEW_NETWORKS + 1, FEW_NETWORKS + 1, 16),
+    "nine networks": ((5, 32, 48, 3), 9, 9, 16),
     "odd widths, many inputs": ((40, 33, 20, 6), 1, 1, 70),
     "blocks for many programs": ((3, 16, 16, 2), 40, 40, 120),
 }
@@ -64,7 +64,7 @@ def test_triton_gives_what_torch_gives(sizes, networks, inputs, batch, precision
         rows = torch.randn(inputs, batch, sizes[0] + 5, device=DEVICE)[..., 3 : 3 + sizes[0]]
         arguments = rows, torch.randn(networks, batch, sizes[-1], device=DEVICE), way
     expected = results(Pass, stack, *arguments)
-    tolerance = 0.02 if precision == "medium" and DEVICE == "cuda" else 1e-5
+    tolerance = 0.05 if precision == "medium" and DEVICE == "cuda" else 1e-5  # TF32 has 10 bits, both round
     for name, ours in results(TritonPass, stack, *arguments).items():
         error = (ours - expected[name]).norm() / expected[name].norm()
         assert error < tolerance, name

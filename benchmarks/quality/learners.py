@@ -28,10 +28,10 @@ from vaco_curate.core.training import ValueSettings
 from vaco_curate.core.training.arithmetic import training_arithmetic
 from vaco_curate.core.training.draws import Draws, cumulative_shares
 from vaco_curate.core.training.loop import Updates
-from vaco_curate.core.training.lower_level import CloningUpdate
 from vaco_curate.core.training.optim import Adam
 from vaco_curate.core.training.trainer import network_rows
-from vaco_curate.core.training.value_update import ValueUpdate, create_value_state
+from vaco_curate.core.training.updates import cloning_update, value_update
+from vaco_curate.core.training.value_update import create_value_state
 from vaco_curate.core.transitions import Array, Transitions
 from vaco_curate.evaluation import CloningSettings, clone_policies
 from vaco_curate.evaluation.cloning import falling_rate, fresh_policies, trained_policy
@@ -108,10 +108,10 @@ class IQL(Updates):
         settings = ValueSettings(batch_size=BATCH, learning_rate=RATE, hidden=HIDDEN)
         self.updates, self.policies = updates, problem.policies()
         self.optimizer = Adam([self.policies], RATE)
-        self.value_step = ValueUpdate(
+        self.value_step = value_update(
             create_value_state(problem.values(), problem.critics(), settings), settings
         )
-        self.clone = CloningUpdate(self.policies, self.optimizer, BATCH)
+        self.clone = cloning_update(self.policies, self.optimizer, BATCH)
 
     def before(self, update: int) -> None:
         self.optimizer.learning_rate.fill_(falling_rate(RATE, update, self.updates))

@@ -207,7 +207,8 @@ def bilevel_updates(hidden, precision="highest", rate=1e-2):
     for _ in range(STEPS):
         batch, q_input = random_rows(MEMBERS, BATCH), torch.randn(MEMBERS, BATCH)
         noise = 0.5 * torch.randn(MEMBERS, BATCH, D)
-        metrics = update(batch, q_input, noise)
+        features = torch.cat([batch.pair, q_input.unsqueeze(-1)], dim=-1)
+        metrics = update(batch, features, batch.observation + noise, batch.pair.clone())
         references = [
             bilevel_step(p, critics[i], member(batch, i), q_input[i], noise[i]) for i, p in enumerate(plain)
         ]

@@ -23,7 +23,7 @@ from vaco_curate.core.training.bilevel_update import noise_at
 from vaco_curate.core.training.checkpoint import load_checkpoint, save_checkpoint
 from vaco_curate.core.training.members import Members, create_states
 from vaco_curate.core.training.optim import Adam
-from vaco_curate.core.training.phases import ValuePhase
+from vaco_curate.core.training.phases import BilevelPhase, ValuePhase
 from vaco_curate.core.training.settings import BilevelSettings
 from vaco_curate.core.training.settling import GROWTH, LOOKS_TO_SETTLE, TARGET_SWEEPS
 from vaco_curate.core.training.trainer import network_rows
@@ -415,3 +415,27 @@ def test_the_value_phase_watches_q_and_smoothed_discounted_td_errors(monkeypatch
             torch.from_numpy(scaling.action(data.action[rows])),
         )
         assert torch.allclose(q_value[member], critic(*pair).amin(dim=0), atol=1e-5)
+
+
+def test_the_bilevel_phase_gives_an_update_its_rows_their_q_values_and_noise():
+    data = make_transitions(episodes=8)
+    scaling = fit_scaling(data, reward_shift=0.0)
+    rows = network_rows(data, scaling, torch.device("cpu"))
+    phase = BilevelPhase(Members(data, rows, scaling, tiny_settings(), [3, 4]))
+    given = []
+    phase.step = lambda *parts, measure: given.append(parts)
+    phase.draws.fill(1)
+    phase.drawn()
+    phase.update(7, False)
+    ((batch, features, noisy, pair),) = given
+    drawn = phase.draws.rows[7]
+    assert torch.equal(batch.values, rows.values[drawn])
+    for given_pair in (pair, features[..., :-1]):
+        assert torch.equal(given_pair, batch.pair)
+    assert phase.draws.noise[7].any()
+    assert torch.equal(noisy, batch.observation + phase.draws.noise[7])
+    q_value = phase.of.q_values()
+    centered = q_value - q_value.mean(dim=-1, keepdim=True)
+    q_input = centered / q_value.std(dim=-1, keepdim=True)
+    for member in range(2):
+        assert torch.allclose(features[member, :, -1], q_input[member, drawn[member]], atol=1e-4)

@@ -18,9 +18,9 @@ from vaco_curate.core.scaling import Scaling
 from vaco_curate.core.training.arithmetic import training_arithmetic
 from vaco_curate.core.training.draws import Draws, cumulative_shares
 from vaco_curate.core.training.loop import Updates
-from vaco_curate.core.training.lower_level import CloningUpdate
 from vaco_curate.core.training.optim import Adam
 from vaco_curate.core.training.trainer import network_rows
+from vaco_curate.core.training.updates import cloning_update
 from vaco_curate.core.transitions import Array, Transitions
 
 
@@ -46,7 +46,7 @@ class Cloning(Updates):
     def __init__(self, draws: Draws, policies: StackedMLP, settings: CloningSettings) -> None:
         super().__init__(draws)
         self.settings, self.optimizer = settings, Adam([policies], settings.learning_rate)
-        self.step = CloningUpdate(policies, self.optimizer, settings.batch_size)
+        self.step = cloning_update(policies, self.optimizer, settings.batch_size)
         self._alike = policies.flat.new_ones(policies.members, settings.batch_size)
 
     def before(self, update: int) -> None:

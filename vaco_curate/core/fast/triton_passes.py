@@ -2,8 +2,7 @@
 
 An update's matrices are small. A kernel of torch's runs for two microseconds, and between two of them the
 activations of all networks go to memory and back. Here a program takes a few rows of one network through all
-its layers (``triton_kernels.py``). How a pass is divided follows measurements on an H200
-(docs/performance.md).
+its layers (``triton_kernels.py``). How a pass is divided follows measurements (docs/performance.md).
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import triton
@@ -18,19 +18,17 @@ from torch import Tensor
 
 from vaco_curate.core.fast import triton_kernels
 from vaco_curate.core.fast.stacked import StackedMLP
-from vaco_curate.core.fast.torch_passes import Pass, in_rows
+from vaco_curate.core.fast.torch_passes import Pass
 
 HIDDEN_LAYERS = 2
 WIDEST, MOST_OUTPUTS = 256, 32
-"""Hidden layers whose activations of a few rows fit in registers; outputs, whose loop is unrolled."""
+"""Hidden layers, and outputs, of which a few rows fit in registers."""
 FLOAT32, TF32 = "tf32x3", "tf32"
 """Of ``tl.dot``, always with float32 sums: three products of TF32 that make one as exact as float32; one."""
 CHUNK = 32
 """Columns of a hidden layer that are at hand at a time."""
-GRADIENT_TILE, GRADIENT_DEPTH, GRADIENT_WARPS = 32, 64, 4
-FEW_NETWORKS = 8
-"""Up to which the gradient between the hidden layers is computed beside the others; cuBLAS is faster for
-more."""
+LEAST = 16
+"""Of every dimension of ``tl.dot``."""
 
 
 @dataclass(frozen=True)
@@ -41,16 +39,103 @@ class Blocks:
     warps: int
     stages: int
 
-    def grid(self, networks: int, rows: int) -> tuple[int, int]:
-        """Programs."""
-        return triton.cdiv(rows, self.rows), networks
 
-    def options(self) -> dict[str, int]:
-        """Of a launch."""
-        return {"BLOCK": self.rows, "num_warps": self.warps, "num_stages": self.stages}
+@dataclass(frozen=True)
+class Tiles:
+    """Of a gradient: sides of a program's tile, examples summed at a time, warps, loads in flight."""
+
+    side: int
+    depth: int
+    warps: int
+    stages: int
 
 
+FEW_NETWORKS = 8
 SMALL_BLOCKS = Blocks(16, 4, 3)
+FORTH = Blocks(32, 4, 2)
+BACK = {FLOAT32: SMALL_BLOCKS, TF32: Blocks(64, 4, 2)}
+"""For so many networks that small blocks would come in more than two waves."""
+TILES = {
+    FLOAT32: (Tiles(32, 64, 4, 3), Tiles(64, 64, 4, 2)),
+    TF32: (Tiles(32, 128, 4, 1), Tiles(32, 64, 4, 1)),
+}
+"""For few networks, and for more. All were the fastest of eight on an H100 (docs/performance.md)."""
+
+
+class Launches:
+    """How kernels are launched for stacks that share the widths of their hidden layers.
+
+    Args:
+        stacks: that kernels take side by side.
+        batch: rows of each network.
+        networks: in a launch.
+    """
+
+    def __init__(self, stacks: Sequence[StackedMLP], batch: int, networks: int) -> None:
+        _, first, second, _ = stacks[0].sizes
+        self.batch, self.networks = batch, networks
+        precision = FLOAT32 if stacks[0].hidden_precision == "highest" else TF32
+        self.inputs, outputs = (max(stack.sizes[end] for stack in stacks) for end in (0, -1))
+        self.constants = {
+            "ROWS": batch,
+            "H1": first,
+            "H2": second,
+            "PRECISION": precision,
+            "EXACT": FLOAT32,
+            "CHUNK": CHUNK,
+            "WIDTH": max(LEAST, triton.next_power_of_2(max(first, second))),
+            "OUTPUTS": outputs,
+            "OUTS": max(LEAST, triton.next_power_of_2(outputs)),
+        }
+        self.depth = min(CHUNK, max(LEAST, triton.next_power_of_2(self.inputs)))
+        self.forth = self.back = SMALL_BLOCKS
+        self.tiles = TILES[precision][networks > FEW_NETWORKS]
+        if networks * triton.cdiv(batch, SMALL_BLOCKS.rows) > 2 * _multiprocessors():
+            self.forth, self.back = FORTH, BACK[precision]
+
+    def forward(self, kernel: Any, *arguments: Any, **constants: Any) -> None:
+        """A kernel over blocks of rows that goes through the inputs."""
+        self._over_rows(
+            self.forth, kernel, arguments, {"DEPTH": self.depth, "INPUTS": self.inputs, **constants}
+        )
+
+    def backward(self, kernel: Any, *arguments: Any, **constants: Any) -> None:
+        """A kernel over blocks of rows that goes back through the layers."""
+        self._over_rows(self.back, kernel, arguments, constants)
+
+    def gradient(self, kernel: Any, *arguments: Any, **constants: Any) -> None:
+        """A kernel over tiles of gradients."""
+        tiles = self.tiles
+        down, across = (triton.cdiv(self.constants[name], tiles.side) for name in ("H1", "H2"))
+        programs = down * across + triton.cdiv(self.inputs, self.depth) * down + across
+        constants = {
+            "SCALED": False,
+            **constants,
+            "TILE": tiles.side,
+            "INPUT_TILE": self.depth,
+            "DEPTH": tiles.depth,
+        }
+        options = {"num_warps": tiles.warps, "num_stages": tiles.stages}
+        self._launch(kernel, programs, arguments, constants, options)
+
+    def _over_rows(
+        self, blocks: Blocks, kernel: Any, arguments: Sequence[Any], constants: dict[str, Any]
+    ) -> None:
+        options = {"num_warps": blocks.warps, "num_stages": blocks.stages}
+        programs = triton.cdiv(self.batch, blocks.rows)
+        self._launch(kernel, programs, arguments, {"BLOCK": blocks.rows, **constants}, options)
+
+    def _launch(
+        self,
+        kernel: Any,
+        programs: int,
+        arguments: Sequence[Any],
+        constants: dict[str, Any],
+        options: dict[str, int],
+    ) -> None:
+        known = self.constants | constants
+        wanted = {name: known[name] for name in kernel.arg_names if name in known}
+        kernel[programs, self.networks](*arguments, **wanted, **options)
 
 
 def usable(stack: StackedMLP) -> bool:
@@ -63,7 +148,7 @@ def usable(stack: StackedMLP) -> bool:
 @functools.cache
 def builds(device: torch.device) -> bool:
     """Whether the kernels can be built and run: that takes a C compiler, Python's headers, a cache folder."""
-    stack = StackedMLP(FEW_NETWORKS + 1, (1, 1, 1, 1), device=device, dtype=torch.float32)
+    stack = StackedMLP(1, (1, 1, 1, 1), device=device, dtype=torch.float32)
     trial = TritonPass(stack, 1)
     try:
         trial.forward(torch.zeros(1, 1, 1, device=device))
@@ -79,108 +164,82 @@ class TritonPass(Pass):
 
     def __init__(self, stack: StackedMLP, batch: int, **buffers: Sequence[Tensor] | None) -> None:
         super().__init__(stack, batch, **buffers)
-        inputs, first, second, outputs = stack.sizes
-        self._sizes = {"ROWS": batch, "D": inputs, "H1": first, "H2": second, "OUTPUTS": outputs}
-        self._precision = FLOAT32 if stack.hidden_precision == "highest" else TF32
-        self._depth = min(CHUNK, max(16, triton.next_power_of_2(inputs)))
-        self._width = max(16, triton.next_power_of_2(max(first, second)))
-        self._forth = self._back = SMALL_BLOCKS
-        if stack.members * triton.cdiv(batch, SMALL_BLOCKS.rows) > 2 * _multiprocessors():
-            warps = 8 if self._precision == FLOAT32 else 4  # three factors for one need the registers
-            self._forth, self._back = Blocks(32, warps, 2), Blocks(64, warps, 2)
+        self._launches = Launches([stack], batch, stack.members)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """As ``Pass.forward``."""
         self.inputs = inputs if inputs.stride(2) == 1 else inputs.contiguous()
-        out = self.layers[-1]
-        triton_kernels.forward[self._forth.grid(*out.shape[:2])](
-            *self._shared_inputs(),
-            *_parameters(self.stack),
-            *self.layers,
-            **self._sizes,
+        h1, h2, out = self.layers
+        self._launches.forward(
+            triton_kernels.forward,
+            *table(self.inputs),
+            *network(self.stack),
+            h1,
+            h2,
+            out,
+            *out.stride()[:2],
             KEEP=bool(self.derivatives),
-            **self._products(),
-            **self._forth.options(),
+            TANH=False,
         )
         return out
 
     def backpropagate(self) -> None:
         """As ``Pass.backpropagate``."""
-        (h1, h2, out), (d1, d2, d3) = self.layers, self.derivatives
-        triton_kernels.backward[self._back.grid(*out.shape[:2])](
-            d3,
-            self.stack.weight_transposed[1],
-            self.stack.weight[-1],
-            h1,
-            h2,
-            d1,
-            d2,
-            **{name: size for name, size in self._sizes.items() if name != "D"},
-            PRECISION=self._precision,
-            CHUNK=CHUNK,
-            WIDTH=self._width,
-            **self._back.options(),
-        )
+        (h1, h2, _), (d1, d2, d3) = self.layers, self.derivatives
+        self._launches.backward(triton_kernels.backward, d3, *network(self.stack), h1, h2, d1, d2)
 
     def backward(self, gradient: StackedMLP) -> None:
         """As ``Pass.backward``."""
         self.backpropagate()
         h1, h2, _ = self.layers
-        with_hidden = self.stack.members <= FEW_NETWORKS
-        if not with_hidden:
-            self._multiply(1, *self._weight_factors(1, h1), in_rows(gradient, 1))
-        down, across = (triton.cdiv(self._sizes[name], GRADIENT_TILE) for name in ("H1", "H2"))
-        tiles = triton.cdiv(self._sizes["D"], self._depth) * down + across + with_hidden * down * across
-        triton_kernels.gradients[tiles, self.stack.members](
-            *self._shared_inputs(),
+        flat = gradient.flat
+        self._launches.gradient(
+            triton_kernels.gradients,
+            *table(self.inputs),
             h1,
             h2,
             *self.derivatives,
-            *_parameters(gradient),
-            **self._sizes,
-            HIDDEN=with_hidden,
-            PRECISION=self._precision,
-            EXACT=FLOAT32,
-            TILE=GRADIENT_TILE,
-            DEPTH=GRADIENT_DEPTH,
-            INPUT_TILE=self._depth,
-            num_warps=GRADIENT_WARPS,
-            num_stages=1,
+            *network(gradient)[1:],
+            flat,
+            flat,
+            flat,
+            flat,
+            flat,
+            flat,
+            STEP=False,
+            BETA1=0.0,
+            BETA2=0.0,
+            EPSILON=0.0,
+            LOG_BETA1=0.0,
+            LOG_BETA2=0.0,
         )
 
     def per_example_products(self, direction: StackedMLP) -> Tensor:
         """As ``Pass.per_example_products``."""
         h1, h2, out = self.layers
         total = out.new_empty(out.shape[:2])
-        triton_kernels.example_products[self._forth.grid(*out.shape[:2])](
-            *self._shared_inputs(),
+        self._launches.forward(
+            triton_kernels.example_products,
+            *table(self.inputs),
             h1,
             h2,
             *self.derivatives,
-            *_parameters(direction),
+            *network(direction),
             total,
-            **self._sizes,
-            **self._products(),
-            **self._forth.options(),
         )
         return total
 
-    def _shared_inputs(self) -> tuple[Tensor, int, int, int]:
-        return self.inputs, len(self.inputs), self.inputs.stride(0), self.inputs.stride(1)
 
-    def _products(self) -> dict[str, str | int]:
-        return {
-            "PRECISION": self._precision,
-            "EXACT": FLOAT32,
-            "CHUNK": CHUNK,
-            "DEPTH": self._depth,
-            "WIDTH": self._width,
-        }
+def table(inputs: Tensor) -> tuple[Tensor, int, int, int]:
+    """(members, batch, columns), whose columns lie side by side: where it lies, members, and strides."""
+    return inputs, len(inputs), inputs.stride(0), inputs.stride(1)
 
 
-def _parameters(stack: StackedMLP) -> list[Tensor]:
-    """Layer by layer, as they lie."""
-    return [tensor for number, bias in enumerate(stack.bias) for tensor in (in_rows(stack, number), bias)]
+def network(stack: StackedMLP) -> tuple[Tensor, int, int, int]:
+    """Parameters, the number of networks that lie in them, inputs and outputs."""
+    inputs, first, second, outputs = stack.sizes
+    of_one = (inputs + 1) * first + (first + 1) * second + (second + 1) * outputs
+    return stack.flat, stack.flat.numel() // of_one, inputs, outputs
 
 
 def _multiprocessors() -> int:

@@ -77,10 +77,7 @@ class BilevelUpdate:
 
     def __init__(self, state: BilevelState, critic: StackedMLP, batch_size: int) -> None:
         self.state = state
-        batch, members = batch_size, state.policy.members
-        policy, scorer = state.policy, state.scorer
-        self.features = scorer.flat.new_zeros(members, batch, scorer.sizes[0])
-        self.pairs = critic.flat.new_zeros(members, batch, critic.sizes[0])
+        batch, policy, scorer = batch_size, state.policy, state.scorer
         self.lower = CloningUpdate(policy, state.policy_optimizer, batch)
         shared = Workspace([critic, policy, scorer], batch)  # their backward passes follow each other
         self.q, self.after, self.scores = (
@@ -89,24 +86,25 @@ class BilevelUpdate:
         self.direction = policy.like()
 
     def __call__(
-        self, batch: Rows, q_input: Tensor, noise: Tensor, *, measure: bool = True
+        self, batch: Rows, features: Tensor, noisy: Tensor, pair: Tensor, *, measure: bool = True
     ) -> dict[str, Tensor]:
         """Update the state; metrics, if ``measure``, are (K,) each.
 
         Args:
             batch: (K, batch).
-            q_input: Q(s, a) as the scorer sees it, (K, batch).
-            noise: added to the states of the upper level, (K, batch, d).
+            features: what the scorer sees: observation, action and Q(s, a), (K, batch, d + k + 1).
+            noisy: the states of the upper level with their noise, (K, batch, d).
+            pair: observation and action, (K, batch, d + k); the policy's action at the noisy state takes the
+                action's place.
         """
-        torch.cat([batch.observation, batch.action, q_input.unsqueeze(-1)], dim=-1, out=self.features)
-        score = self.scores.forward(self.features)[..., 0]
+        score = self.scores.forward(features)[..., 0]
         weight = torch.sigmoid(score)
 
         # Lower level, alpha fixed: phi_{t-1} -> phi_t.
         predicted = self.lower(batch.observation, batch.action, weight)
 
         # Upper level, phi_t fixed: alpha descends J_pi(phi_t) through the step above.
-        q_values = self._objective_gradient(batch.observation, noise)
+        q_values = self._objective_gradient(noisy, pair)
         alignment = self.lower.policy.per_example_products(self.direction)
         alignment /= self.lower.share
         self.scores.derivatives[-1][..., 0] = value_alignment_loss_gradient(weight, alignment)
@@ -114,27 +112,44 @@ class BilevelUpdate:
         self.state.scorer_optimizer.step()
         if not measure:
             return {}
-        return {
-            "cloning_loss": weighted_cloning_loss(weight, cloning_errors(predicted, batch.action)),
-            "policy_value": -policy_objective(q_values),
-            "alignment_loss": value_alignment_loss(weight, alignment),
-            "effective_sample_size": effective_sample_size(logsigmoid(score)),
-            "mean_score": score.mean(dim=-1),
-            "score_spread": score.std(dim=-1, correction=0),
-        }
+        return bilevel_metrics(score, predicted, batch.action, q_values, alignment)
 
-    def _objective_gradient(self, observation: Tensor, noise: Tensor) -> Tensor:
+    def _objective_gradient(self, noisy: Tensor, pair: Tensor) -> Tensor:
         """Leave the gradient of J_pi at phi_t in ``direction``; returns the critics' values, (2, K, batch)."""
-        action = torch.tanh(self.after.forward(observation + noise))
-        torch.cat([observation, action], dim=-1, out=self.pairs)
-        q_values = self.q.forward(self.pairs).view(2, *observation.shape[:2])
+        size = noisy.shape[-1]
+        action = torch.tanh(self.after.forward(noisy))
+        pair[..., size:] = action
+        q_values = self.q.forward(pair).view(2, *noisy.shape[:2])
 
         self.q.derivatives[-1].view_as(q_values).copy_(policy_objective_gradient(q_values))
         self.q.backpropagate()
-        by_action = torch.add(*self.q.input_gradient(slice(observation.shape[-1], None)).chunk(2))
+        by_action = torch.add(*self.q.input_gradient(slice(size, None)).chunk(2))
         torch.mul(by_action, tanh_gradient(action), out=self.after.derivatives[-1])
         self.after.backward(self.direction)
         return q_values
+
+
+def bilevel_metrics(
+    score: Tensor, predicted: Tensor, action: Tensor, q_values: Tensor, alignment: Tensor
+) -> dict[str, Tensor]:
+    """What is told of a bi-level update, (K,) each.
+
+    Args:
+        score: of the scorer, (K, batch).
+        predicted: the policy's actions before its step, (K, batch, k).
+        action: of the batch, (K, batch, k).
+        q_values: of both critics at the noisy policy's actions, (2, K, batch).
+        alignment: (K, batch).
+    """
+    weight = torch.sigmoid(score)
+    return {
+        "cloning_loss": weighted_cloning_loss(weight, cloning_errors(predicted, action)),
+        "policy_value": -policy_objective(q_values),
+        "alignment_loss": value_alignment_loss(weight, alignment),
+        "effective_sample_size": effective_sample_size(logsigmoid(score)),
+        "mean_score": score.mean(dim=-1),
+        "score_spread": score.std(dim=-1, correction=0),
+    }
 
 
 def noise_at(settings: BilevelSettings, update: int) -> float:

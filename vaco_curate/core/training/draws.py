@@ -43,7 +43,8 @@ class Draws:
     Attributes:
         rows: (BLOCK, K, batch) int64.
         noise: (BLOCK, K, batch, noise_width).
-        batches: BLOCK minibatches of (K, batch) rows, always in the same memory.
+        block: (BLOCK, K, batch) rows, always in the same memory.
+        batches: its BLOCK minibatches.
     """
 
     def __init__(
@@ -64,8 +65,8 @@ class Draws:
         device = candidates.device
         self.rows = torch.zeros(shape, dtype=torch.int64, device=device)
         self.noise = torch.zeros((*shape, noise_width), device=device)
-        self._values = source.values.new_zeros((*shape, source.values.shape[-1]), device=device)
-        self.batches = [source.like(values) for values in self._values]
+        self.block = source.like(source.values.new_zeros((*shape, source.values.shape[-1]), device=device))
+        self.batches = [source.like(values) for values in self.block.values]
 
     def fill(self, block: int) -> None:
         """Draw block ``block``: the updates from ``block * BLOCK`` on."""
@@ -79,14 +80,15 @@ class Draws:
                 )
         if self.noise.shape[-1]:
             deviations = [self.deviation(update) for update in range(block * BLOCK, (block + 1) * BLOCK)]
-            self.noise *= self.noise.new_tensor(deviations).view(-1, 1, 1, 1)
+            factors = torch.tensor(deviations, dtype=self.noise.dtype, pin_memory=self.noise.is_cuda)
+            self.noise *= factors.to(self.noise.device, non_blocking=True).view(-1, 1, 1, 1)  # nobody waits
         self.fetch()
 
     def fetch(self) -> None:
         """Fill the minibatches with the drawn rows, which may lie in a mapped file."""
         source = self.source.values
         taken = source.index_select(0, self.rows.flatten().to(source.device))
-        self._values.copy_(taken.view_as(self._values))
+        self.block.values.copy_(taken.view_as(self.block.values))
 
     def _drawn(self, member: int, shape: tuple[int, int], generator: torch.Generator) -> Tensor:
         """Positions among the candidates."""

@@ -11,11 +11,11 @@ from torch import Tensor
 from vaco_curate.core.advantage import Persistence, TDErrors
 from vaco_curate.core.fast.passes import outputs, smaller_of_twins
 from vaco_curate.core.forward import values_and_td_errors
-from vaco_curate.core.training.bilevel_update import BilevelUpdate, noise_at
+from vaco_curate.core.training.bilevel_update import noise_at
 from vaco_curate.core.training.draws import Draws
 from vaco_curate.core.training.loop import Phase
 from vaco_curate.core.training.members import Members
-from vaco_curate.core.training.value_update import ValueUpdate
+from vaco_curate.core.training.updates import bilevel_update, value_update
 
 VALUE, BILEVEL = 0, 1
 """The phases' numbers among the draws."""
@@ -30,7 +30,7 @@ class ValuePhase(Phase):
         draws = Draws(members.rows, members.seeds, VALUE, learnable, settings.batch_size)
         super().__init__(draws, members.value_state, members.value_settling)
         self.of = members
-        self.step = ValueUpdate(members.value_state, settings)
+        self.step = value_update(members.value_state, settings)
 
     def update(self, number: int, measure: bool) -> dict[str, Tensor]:
         """As ``Updates.update``."""
@@ -76,23 +76,26 @@ class BilevelPhase(Phase):
         )
         super().__init__(draws, state, members.bilevel_settling)
         self.of = members
-        self.step = BilevelUpdate(state, members.value_state.critic, settings.batch_size)
+        self.step = bilevel_update(state, members.value_state.critic, settings.batch_size)
         q_value = members.q_values()  # once: the critics are frozen
         state.standardize_by(q_value)
         self._q_input = state.standardized(q_value).flatten()
         self._first_row = torch.arange(len(members.seeds), device=members.device).unsqueeze(-1) * len(members)
-        self._drawn_q_input = torch.zeros(draws.rows.shape, device=members.device)
+        self._pairs, self._noisy = torch.zeros_like(draws.block.pair), torch.zeros_like(draws.noise)
+        self._features = draws.noise.new_zeros((*draws.rows.shape, state.scorer.sizes[0]))
 
     def drawn(self) -> None:
         """As ``Updates.drawn``."""
-        self._drawn_q_input.copy_(self._q_input[self.draws.rows + self._first_row])
+        draws = self.draws
+        self._pairs.copy_(draws.block.pair)
+        self._features[..., :-1] = draws.block.pair
+        self._features[..., -1] = self._q_input[draws.rows + self._first_row]
+        torch.add(draws.block.observation, draws.noise, out=self._noisy)
 
     def update(self, number: int, measure: bool) -> dict[str, Tensor]:
         """As ``Updates.update``."""
-        draws = self.draws
-        return self.step(
-            draws.batches[number], self._drawn_q_input[number], draws.noise[number], measure=measure
-        )
+        parts = self.draws.batches[number], self._features[number], self._noisy[number], self._pairs[number]
+        return self.step(*parts, measure=measure)
 
     def signals(self) -> Tensor:
         """What the scorer networks give watched rows, (K, 1, rows)."""

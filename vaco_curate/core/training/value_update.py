@@ -84,9 +84,23 @@ class ValueUpdate:
         state.target_critic.flat.lerp_(state.critic.flat, settings.polyak)
         if not measure:
             return {}
-        return {
-            "value_loss": expectile_loss(error, settings.expectile),
-            "critic_loss": q_error.square().sum(dim=0).mean(dim=-1),
-            "q_value": q_value.mean(dim=-1),
-            "value": mean_value,
-        }
+        return value_metrics(error, q_error, q_value, mean_value, settings.expectile)
+
+
+def value_metrics(
+    error: Tensor, q_error: Tensor, q_value: Tensor, mean_value: Tensor, expectile: float
+) -> dict[str, Tensor]:
+    """What is told of a value update, (K,) each.
+
+    Args:
+        error: min Q(s, a) of the target critics less V(s), (K, batch).
+        q_error: Q(s, a) of each critic less its target, (2, K, batch).
+        q_value: min Q(s, a) of the target critics, (K, batch).
+        mean_value: of V(s), (K,).
+    """
+    return {
+        "value_loss": expectile_loss(error, expectile),
+        "critic_loss": q_error.square().sum(dim=0).mean(dim=-1),
+        "q_value": q_value.mean(dim=-1),
+        "value": mean_value,
+    }
