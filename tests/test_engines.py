@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -216,7 +217,10 @@ def test_of_a_unit_that_is_half_done_the_other_half_is_done(folder):
     kept, rest = folder / "half" / "kept", folder / "half" / "rest"
     selection = folder / "decided" / "selection.parquet"
     units = open_dataset(str(folder / "rows")).units()
-    worker = write.WriteShards(units, selection, kept, rest, "parquet", ("score", "rank"), {})
+    writer = partial(write.WriteShards, units, selection, "parquet", ("score", "rank"), {})
+    for data in (kept, rest):
+        data.mkdir(parents=True)
+    worker = shards.Marked(writer, [kept, rest])
     first = worker(1)
     (file,) = kept.glob("*.parquet")
     written = file.stat()

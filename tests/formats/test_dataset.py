@@ -352,11 +352,13 @@ def test_a_home_folder_in_quotes_is_found(tmp_path, monkeypatch):
         read_dataset("~/b.hdf5")
 
 
-def test_a_file_that_could_not_be_opened_once_is_looked_at_again(pendulum, monkeypatch):
+def test_a_file_that_could_not_be_opened_once_is_looked_at_again(tmp_path, monkeypatch):
+    file = write_d4rl(tmp_path / "busy.hdf5", make_transitions())  # which no test has opened before
+
     def refuse(path):
         raise DatasetError("another program has it open for writing")
 
     with monkeypatch.context() as patch:
         patch.setattr(hdf5, "opened", refuse)
-        assert hdf5.root_keys(str(pendulum)) == frozenset()
-    assert "observations" in hdf5.root_keys(str(pendulum))
+        assert hdf5.root_keys(str(file)) == frozenset()
+    assert "observations" in hdf5.root_keys(str(file))

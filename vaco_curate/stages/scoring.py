@@ -31,7 +31,7 @@ from vaco_curate.data.scores import ScoreTable, score_batch
 from vaco_curate.data.successors import Findings
 from vaco_curate.errors import DatasetError
 from vaco_curate.stages.runs import SCORES_FOLDER
-from vaco_curate.stages.shards import once, run_shards
+from vaco_curate.stages.shards import write_units
 from vaco_curate.store.engines import Engine, Facts
 from vaco_curate.store.folders import RUN, refuse_overlap
 from vaco_curate.store.manifest import hash_folder, now, versions, write_manifest
@@ -127,13 +127,11 @@ class ScoreShards:
 
     Attributes:
         units: of the dataset.
-        folder: to write to.
         load: gives the scorer, where the job is done.
         data: the dataset, where it has been read; the files are not read again.
     """
 
     units: Sequence[Dataset]
-    folder: Path
     load: Callable[[], Scorer]
     data: Transitions | None = None
 
@@ -142,13 +140,11 @@ class ScoreShards:
         """The scorer, loaded once."""
         return self.load()
 
-    def __call__(self, number: int) -> Facts:
-        """Score a unit, unless it is done."""
-        unit = self.units[number]
-        with once(self.folder, number) as job:
-            if job.facts is None:
-                job.facts = self._score(unit, job.folder)
-        return job.facts
+    def __call__(self, number: int, folders: Sequence[Path | None]) -> Facts:
+        """Score a unit; as ``WriteUnit``."""
+        (folder,) = folders
+        assert folder is not None
+        return self._score(self.units[number], folder)
 
     def _score(self, unit: Dataset, folder: Path) -> Facts:
         writer = ShardedWriter(
@@ -210,9 +206,8 @@ def score_into(
     units = dataset.units()
     if not units:
         raise DatasetError(f"{dataset.source}: the dataset has zero rows")
-    done = run_shards(
-        engine, partial(ScoreShards, units, folder, load, data), len(units), [folder], device=device
-    )
+    writer = partial(ScoreShards, units, load, data)
+    done = write_units(engine, writer, len(units), [folder], device=device)
     fingerprint, findings, use = Fingerprint(), Findings(), RewardUse()
     for facts in done:
         fingerprint.add_json(facts["fingerprint"])

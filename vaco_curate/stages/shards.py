@@ -1,4 +1,4 @@
-"""Jobs on the units of a dataset: an engine does them, and the files of each appear when it is complete."""
+"""Files that are written unit by unit: here by a plain loop, elsewhere by jobs that can be gone on with."""
 
 from __future__ import annotations
 
@@ -6,27 +6,39 @@ import contextlib
 import json
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 
 from vaco_curate.store.engines import Engine, Facts, run_jobs
-from vaco_curate.store.files import move, remove, write_atomically
+from vaco_curate.store.files import is_local, move, remove, write_atomically
+
+WriteUnit = Callable[[int, Sequence[Path | None]], Facts]
+"""Writes the files of a unit into some folders, each with what belongs there; None for what is written."""
 
 
-def run_shards(
+def write_units(
     engine: Engine,
-    make_worker: Callable[[], Callable[[int], Facts]],
+    make_writer: Callable[[], WriteUnit],
     count: int,
     folders: Sequence[Path],
     *,
     device: str = "cpu",
 ) -> list[Facts]:
-    """Do all jobs; then remove what they have left to say that they were done.
+    """Write units 0 to ``count - 1``.
+
+    On this machine that is a loop: what fails leaves a folder that nobody sees. Workers of a cluster may die
+    and be replaced, and a folder in an object store is gone on with, so there the files of a unit appear when
+    they are complete, and a mark says that they are.
 
     Args:
+        make_writer: for Ray it must be picklable.
         device: as for ``run_jobs``.
     """
-    facts = list(run_jobs(engine, make_worker, count, device=device))
+    if engine == "local" and all(map(is_local, folders)):
+        write = make_writer()
+        return [write(number, folders) for number in range(count)]
+    facts = list(run_jobs(engine, partial(Marked, make_writer, folders), count, device=device))
     for folder in folders:
         for mark in list(folder.glob(".unit-*.json")):
             mark.unlink()
@@ -35,28 +47,41 @@ def run_shards(
     return facts
 
 
-@dataclass
-class Job:
-    """A job on a unit: where its files are written until they are complete, and its facts once it is done."""
+@dataclass(frozen=True)
+class Marked:
+    """Writes a unit, unless its marks say that it is done."""
 
-    folder: Path
-    facts: Facts | None = field(default=None)
+    make_writer: Callable[[], WriteUnit]
+    folders: Sequence[Path]
+
+    @cached_property
+    def write(self) -> WriteUnit:
+        """Made once, where the work is done."""
+        return self.make_writer()
+
+    def __call__(self, number: int) -> Facts:
+        """Write what is missing of a unit, and mark it."""
+        name = f".unit-{number:06d}"
+        marks = [folder / f"{name}.json" for folder in self.folders]
+        missing = [mark for mark in marks if not mark.is_file()]
+        if missing:
+            with contextlib.ExitStack() as stack:
+                work = [stack.enter_context(_work(mark, name)) if mark in missing else None for mark in marks]
+                facts = self.write(number, work)
+                for mark, made in zip(marks, work, strict=True):
+                    if made is not None:
+                        for file in list(made.iterdir()):
+                            move(file, mark.parent / file.name)
+                        write_atomically(mark, json.dumps(facts))
+        done: Facts = json.loads(marks[0].read_text())
+        return done
 
 
 @contextlib.contextmanager
-def once(folder: Path, number: int) -> Iterator[Job]:
-    """A job whose files get their names when all of them are complete, and that is not done again."""
-    mark = folder / f".unit-{number:06d}.json"
-    if mark.is_file():
-        yield Job(folder, json.loads(mark.read_text()))
-        return
-    work = folder / f".unit-{number:06d}-{uuid.uuid4().hex}.partial"  # its own: a worker thought dead may live
-    work.mkdir(parents=True, exist_ok=True)
-    job = Job(work)
+def _work(mark: Path, name: str) -> Iterator[Path]:
+    folder = mark.parent / f"{name}-{uuid.uuid4().hex}.partial"  # its own: a worker thought dead may live
+    folder.mkdir(parents=True, exist_ok=True)
     try:
-        yield job
-        for file in list(work.iterdir()):
-            move(file, folder / file.name)
-        write_atomically(mark, json.dumps(job.facts))
+        yield folder
     finally:
-        remove(work)
+        remove(folder)

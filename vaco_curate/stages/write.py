@@ -22,7 +22,7 @@ from vaco_curate.data.formats.arrow import parquet_file
 from vaco_curate.data.formats.dataset import read_ahead
 from vaco_curate.data.successors import Findings
 from vaco_curate.stages.runs import Run
-from vaco_curate.stages.shards import once, run_shards
+from vaco_curate.stages.shards import write_units
 from vaco_curate.store.engines import Engine, Facts
 from vaco_curate.store.folders import CURATED, work_folder
 from vaco_curate.store.manifest import hash_folder, now, versions, write_manifest
@@ -136,13 +136,10 @@ def _write_rows(
         columns.append("reason")
     units = [dataset] if WRITERS[output.file_format].one_file else dataset.units()
     run.scores.check_rows(dataset.source, len(dataset))
-    excluded = None if dropped is None else dropped / DATA_FOLDER
     worker = partial(
         WriteShards,
         units,
         folder / SELECTION_FILE,
-        folder / DATA_FOLDER,
-        excluded,
         output.file_format,
         tuple(columns),
         {
@@ -151,9 +148,11 @@ def _write_rows(
             "rule": selection.rule,
         },
     )
-    folders = [folder / DATA_FOLDER, *([excluded] if excluded is not None else [])]
+    folders = [of / DATA_FOLDER for of in (folder, dropped) if of is not None]
+    for data in folders:
+        data.mkdir(exist_ok=True)
     fingerprint, findings, notes = Fingerprint(), Findings(), dict[str, None]()
-    for facts in run_shards(output.engine, worker, len(units), folders):
+    for facts in write_units(output.engine, worker, len(units), folders):
         fingerprint.add_json(facts["fingerprint"])
         findings.add(Findings(**facts["findings"]))
         notes |= dict.fromkeys(facts["notes"])
@@ -168,7 +167,6 @@ class WriteShards:
     Attributes:
         units: of the dataset.
         selection: the file of the decision, in which row i is raw row i.
-        kept, excluded: folders to write to.
         file_format: of ``formats.WRITERS``.
         columns: of the selection, to be written with kept rows.
         facts: metadata of the files of kept rows.
@@ -176,39 +174,25 @@ class WriteShards:
 
     units: Sequence[Dataset]
     selection: Path
-    kept: Path
-    excluded: Path | None
     file_format: str
     columns: tuple[str, ...]
     facts: Mapping[str, Any]
 
-    def __call__(self, number: int) -> Facts:
-        """Write a unit, unless it is done."""
+    def __call__(self, number: int, folders: Sequence[Path | None]) -> Facts:
+        """Write a unit, the kept rows to the first folder and the others to the second; as ``WriteUnit``."""
         unit = self.units[number]
-        with contextlib.ExitStack() as stack:
-            jobs = {True: stack.enter_context(once(self.kept, number))}
-            if self.excluded is not None:
-                jobs[False] = stack.enter_context(once(self.excluded, number))
-            missing = {keep: job for keep, job in jobs.items() if job.facts is None}
-            if missing:
-                facts = self._write(unit, {keep: job.folder for keep, job in missing.items()})
-                for job in missing.values():
-                    job.facts = facts
-        done = jobs[True].facts
-        assert done is not None, "the job is done"
-        return done
-
-    def _write(self, unit: Dataset, folders: Mapping[bool, Path]) -> Facts:
         rows = [recording.rows for recording in unit.recordings]
         writers = {}
-        for keep, folder in folders.items():
+        for keep, folder in zip((True, False), folders, strict=False):
+            if folder is None:
+                continue
             facts = {**self.facts} if keep else {**self.facts, "rows_consecutive": False}
             writers[keep] = WRITERS[self.file_format].writer(
                 Target(folder, unit.shard_names, rows, facts, unit.first_row)
             )
         fingerprint = Fingerprint()
         columns = {True: self.columns, False: ("score", "rank", "reason")}
-        names = {name for keep in folders for name in columns[keep]}
+        names = {name for keep in writers for name in columns[keep]}
         decision = _SelectionRows(self.selection, ["keep", *sorted(names)])
         findings = Findings()
         for piece in read_ahead(fingerprint.over(read_ahead(unit.pieces(findings=findings)))):
