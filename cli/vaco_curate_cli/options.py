@@ -22,7 +22,7 @@ from vaco_curate_cli.display import Display
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-class Place(click.ParamType):  # type: ignore[type-arg]
+class FolderAddress(click.ParamType):  # type: ignore[type-arg]
     """A folder here, or in an object store."""
 
     name = "folder"
@@ -32,7 +32,7 @@ class Place(click.ParamType):  # type: ignore[type-arg]
         return place(value)
 
 
-FOLDER = Place()
+FOLDER = FolderAddress()
 
 
 def output_options(command: Callable[..., Any]) -> Callable[..., Any]:

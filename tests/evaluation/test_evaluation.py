@@ -12,7 +12,7 @@ from vaco_curate import Cut, EvaluationSettings, evaluate_policy, filter_dataset
 from vaco_curate.core.policy import TrainedPolicy
 from vaco_curate.core.scaling import fit_scaling
 from vaco_curate.core.scorer import RowScores
-from vaco_curate.core.training.draws import BLOCK, Draws
+from vaco_curate.core.training.draws import DRAWN_UPDATES, Draws
 from vaco_curate.core.training.trainer import network_rows
 from vaco_curate.curation.weights import weights_from_scores
 from vaco_curate.errors import EnvironmentUnavailableError
@@ -82,7 +82,7 @@ def test_the_rate_falls_to_nothing_along_a_half_cosine():
     policies = fresh_policies(rows, (8,), [0], "highest")
     learner = Cloning(Draws(rows, [0], 0, torch.arange(120), 256), policies, SETTINGS)
     learner.run(0, SETTINGS.updates)
-    last_block = SETTINGS.updates - BLOCK
+    last_block = SETTINGS.updates - DRAWN_UPDATES
     assert learner.optimizer.learning_rate.item() == pytest.approx(falling_rate(3e-3, last_block, 300))
 
 

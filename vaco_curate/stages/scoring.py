@@ -32,7 +32,7 @@ from vaco_curate.data.successors import Findings
 from vaco_curate.errors import DatasetError
 from vaco_curate.stages.runs import SCORES_FOLDER
 from vaco_curate.stages.shards import write_units
-from vaco_curate.store.engines import Engine, Facts
+from vaco_curate.store.engines import Engine, JobResult
 from vaco_curate.store.folders import RUN, refuse_overlap
 from vaco_curate.store.manifest import hash_folder, now, versions, write_manifest
 
@@ -140,13 +140,13 @@ class ScoreShards:
         """The scorer, loaded once."""
         return self.load()
 
-    def __call__(self, number: int, folders: Sequence[Path | None]) -> Facts:
+    def __call__(self, number: int, folders: Sequence[Path | None]) -> JobResult:
         """Score a unit; as ``WriteUnit``."""
         (folder,) = folders
         assert folder is not None
         return self._score(self.units[number], folder)
 
-    def _score(self, unit: Dataset, folder: Path) -> Facts:
+    def _score(self, unit: Dataset, folder: Path) -> JobResult:
         writer = ShardedWriter(
             [folder / f"{name}.parquet" for name in unit.shard_names],
             [recording.rows for recording in unit.recordings],

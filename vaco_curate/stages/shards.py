@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
-from vaco_curate.store.engines import Engine, Facts, run_jobs
+from vaco_curate.store.engines import Engine, JobResult, run_jobs
 from vaco_curate.store.files import is_local, move, remove, write_atomically
 
-WriteUnit = Callable[[int, Sequence[Path | None]], Facts]
+WriteUnit = Callable[[int, Sequence[Path | None]], JobResult]
 """Writes the files of a unit into some folders, each with what belongs there; None for what is written."""
 
 
@@ -24,7 +24,7 @@ def write_units(
     folders: Sequence[Path],
     *,
     device: str = "cpu",
-) -> list[Facts]:
+) -> list[JobResult]:
     """Write units 0 to ``count - 1``.
 
     On this machine that is a loop: what fails leaves a folder that nobody sees. Workers of a cluster may die
@@ -59,7 +59,7 @@ class Marked:
         """Made once, where the work is done."""
         return self.make_writer()
 
-    def __call__(self, number: int) -> Facts:
+    def __call__(self, number: int) -> JobResult:
         """Write what is missing of a unit, and mark it."""
         name = f".unit-{number:06d}"
         marks = [folder / f"{name}.json" for folder in self.folders]
@@ -73,7 +73,7 @@ class Marked:
                         for file in list(made.iterdir()):
                             move(file, mark.parent / file.name)
                         write_atomically(mark, json.dumps(facts))
-        done: Facts = json.loads(marks[0].read_text())
+        done: JobResult = json.loads(marks[0].read_text())
         return done
 
 

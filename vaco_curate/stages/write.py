@@ -23,7 +23,7 @@ from vaco_curate.data.formats.dataset import read_ahead
 from vaco_curate.data.successors import Findings
 from vaco_curate.stages.runs import Run
 from vaco_curate.stages.shards import write_units
-from vaco_curate.store.engines import Engine, Facts
+from vaco_curate.store.engines import Engine, JobResult
 from vaco_curate.store.folders import CURATED, work_folder
 from vaco_curate.store.manifest import hash_folder, now, versions, write_manifest
 
@@ -178,7 +178,7 @@ class WriteShards:
     columns: tuple[str, ...]
     facts: Mapping[str, Any]
 
-    def __call__(self, number: int, folders: Sequence[Path | None]) -> Facts:
+    def __call__(self, number: int, folders: Sequence[Path | None]) -> JobResult:
         """Write a unit, the kept rows to the first folder and the others to the second; as ``WriteUnit``."""
         unit = self.units[number]
         rows = [recording.rows for recording in unit.recordings]

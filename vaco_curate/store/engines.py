@@ -14,10 +14,10 @@ from vaco_curate.errors import CurateError, SettingsError
 Engine = Literal["local", "ray"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
 
-Facts = dict[str, Any]
+JobResult = dict[str, Any]
 """What a job says of what it did, as JSON can hold it."""
 
-Worker = Callable[[int], Facts]
+Worker = Callable[[int], JobResult]
 """Does the job of a number; it can be done again, and then does what is not done yet."""
 
 
@@ -46,7 +46,7 @@ def check_engine(engine: Engine, device: str = "cpu") -> None:
 
 def run_jobs(
     engine: Engine, make_worker: Callable[[], Worker], count: int, *, device: str = "cpu"
-) -> Iterator[Facts]:
+) -> Iterator[JobResult]:
     """Do jobs 0 to ``count - 1``, in any order, and give the facts of each when it is done.
 
     Args:
@@ -75,14 +75,14 @@ class _Actor:
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
         return {"facts": [json.dumps(self._facts(int(number))) for number in batch["id"]]}
 
-    def _facts(self, number: int) -> Facts:
+    def _facts(self, number: int) -> JobResult:
         try:
             return self.worker(number)
         except CurateError as error:
             return {"refused": [error.problem, list(error.details), error.fix]}
 
 
-def _run_on_ray(make_worker: Callable[[], Worker], count: int, device: str) -> Iterator[Facts]:
+def _run_on_ray(make_worker: Callable[[], Worker], count: int, device: str) -> Iterator[JobResult]:
     with _quiet():
         for row in _plan(make_worker, count, device).iter_rows():
             facts = json.loads(row["facts"])

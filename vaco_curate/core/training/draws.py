@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vaco_curate.core.batches import Rows
 
-BLOCK = 50
+DRAWN_UPDATES = 50
 """Updates drawn at once. A generator's call costs as much as a small kernel; so drawn, it costs nothing."""
 
 
@@ -41,10 +41,10 @@ class Draws:
         deviation: of the noise at an update.
 
     Attributes:
-        rows: (BLOCK, K, batch) int64.
-        noise: (BLOCK, K, batch, noise_width).
-        block: (BLOCK, K, batch) rows, always in the same memory.
-        batches: its BLOCK minibatches.
+        rows: (DRAWN_UPDATES, K, batch) int64.
+        noise: (DRAWN_UPDATES, K, batch, noise_width).
+        block: (DRAWN_UPDATES, K, batch) rows, always in the same memory.
+        batches: its DRAWN_UPDATES minibatches.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Draws:
     ) -> None:
         self.source, self.seeds, self.phase, self.candidates = source, seeds, phase, candidates
         self.shares, self.deviation = shares, deviation
-        shape = (BLOCK, len(seeds), batch_size)
+        shape = (DRAWN_UPDATES, len(seeds), batch_size)
         device = candidates.device
         self.rows = torch.zeros(shape, dtype=torch.int64, device=device)
         self.noise = torch.zeros((*shape, noise_width), device=device)
@@ -69,17 +69,19 @@ class Draws:
         self.batches = [source.like(values) for values in self.block.values]
 
     def fill(self, block: int) -> None:
-        """Draw block ``block``: the updates from ``block * BLOCK`` on."""
+        """Draw block ``block``: the updates from ``block * DRAWN_UPDATES`` on."""
         for member, seed in enumerate(self.seeds):
             generator = self._generator(seed, block)
-            shape = (BLOCK, self.rows.shape[2])
+            shape = (DRAWN_UPDATES, self.rows.shape[2])
             self.rows[:, member] = self.candidates[self._drawn(member, shape, generator)]
             if self.noise.shape[-1]:
                 self.noise[:, member] = torch.randn(
                     (*shape, self.noise.shape[-1]), generator=generator, device=self.noise.device
                 )
         if self.noise.shape[-1]:
-            deviations = [self.deviation(update) for update in range(block * BLOCK, (block + 1) * BLOCK)]
+            deviations = [
+                self.deviation(update) for update in range(block * DRAWN_UPDATES, (block + 1) * DRAWN_UPDATES)
+            ]
             factors = torch.tensor(deviations, dtype=self.noise.dtype, pin_memory=self.noise.is_cuda)
             self.noise *= factors.to(self.noise.device, non_blocking=True).view(-1, 1, 1, 1)  # nobody waits
         self.fetch()

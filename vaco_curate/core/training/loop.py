@@ -17,7 +17,7 @@ from torch import Tensor
 from vaco_curate.core.fast import native
 from vaco_curate.core.training.arithmetic import MOST_THREADS
 from vaco_curate.core.training.checkpoint import load_checkpoint, save_checkpoint
-from vaco_curate.core.training.draws import BLOCK, Draws
+from vaco_curate.core.training.draws import DRAWN_UPDATES, Draws
 from vaco_curate.core.training.settings import MEASURE_EVERY
 from vaco_curate.core.training.settling import LOOKS_TO_SETTLE, Settling
 
@@ -75,12 +75,12 @@ class Updates(ABC):
     def run(self, first: int, last: int) -> None:
         """Updates ``first`` to ``last - 1``."""
         while first < last:
-            block, begin = divmod(first, BLOCK)
-            end = min(BLOCK, begin + last - first)
+            block, begin = divmod(first, DRAWN_UPDATES)
+            end = min(DRAWN_UPDATES, begin + last - first)
             self.before(first)
             self.draws.fill(block)
             self.drawn()
-            if self.draws.rows.is_cuda and end - begin == BLOCK:
+            if self.draws.rows.is_cuda and end - begin == DRAWN_UPDATES:
                 self._replay()
             else:
                 self._run_block(begin, end)
@@ -113,13 +113,13 @@ class Updates(ABC):
             side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             side.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(side):
-                self._run_block(0, BLOCK)
+                self._run_block(0, DRAWN_UPDATES)
             torch.cuda.current_stream().wait_stream(side)
             return
         if self.graph is None:
             self.graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(self.graph):
-                self._run_block(0, BLOCK)
+                self._run_block(0, DRAWN_UPDATES)
         self.graph.replay()
 
 
