@@ -1,6 +1,7 @@
 # Two commands do everything on a machine with nothing but Python and make.
 #   make demo   set up .venv, then the main job on an embedded dataset
 #   make test   set up .venv, then linters, types, contracts and the test suite
+#   make test-long   damage to everything that is written, 400 flipped bytes a file; some minutes
 # And for those who change the trainer:
 #   make bench    measure it beside eager torch, JAX and its matrix products, and filters beside a bare copy;
 #                 rewrites docs/performance.md and docs/scaling.md
@@ -11,13 +12,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench quality clean
+.PHONY: demo test test-long check bench quality clean
 
 demo: $(VENV)/installed
 	$(BIN)/vaco-curate demo --force
 
 test: check
 	$(BIN)/pytest
+
+test-long: $(VENV)/installed-dev
+	$(BIN)/pytest tests/reliability --flips 400
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .

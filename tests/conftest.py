@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,3 +77,45 @@ def vaco():
         return Outcome(result.exit_code, result.stdout, result.stderr)
 
     return call
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    """An empty current directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def scored(here, pendulum, pendulum_run) -> Path:
+    """A current directory with the pendulum dataset and a finished run on it."""
+    shutil.copy(pendulum, here / "pendulum.hdf5")
+    shutil.copytree(pendulum_run, here / "pendulum.vaco")
+    return here
+
+
+@pytest.fixture
+def start():
+    """Start a command in a process of its own."""
+
+    def call(*arguments: object, **options) -> subprocess.Popen:
+        return subprocess.Popen(
+            [sys.executable, "-c", "from vaco_curate_cli.main import main; main()", *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"COLUMNS": "200"},
+            **options,
+        )
+
+    return call
+
+
+def pytest_addoption(parser):
+    parser.addoption("--flips", type=int, default=6, help="Flipped bytes for each file (tests/reliability).")
+
+
+@pytest.fixture
+def flips(request) -> int:
+    """How many bytes of a file to flip, one after the other."""
+    return request.config.getoption("--flips")

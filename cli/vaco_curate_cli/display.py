@@ -93,7 +93,7 @@ class Display:
         if last or progress.update % tenth < progress.interval:
             done = f"{PHASES[progress.phase]} {progress.update:,}/{progress.updates:,}"
             if progress.settled:
-                done += ", the order of the rows has settled"
+                done += ", the ranking of the rows has settled"
             self.note(f"{done}  {progress.updates_per_second:,.0f}/s  {_metrics_text(progress)}")
 
 

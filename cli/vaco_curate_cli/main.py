@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
 from typing import Any
 
 import click
@@ -47,17 +52,27 @@ class Refused(click.ClickException):
             console.print(line)
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which batch systems send: it cleans up as Ctrl-C does."""
+
+
 class Interrupted(click.ClickException):
     """Ctrl-C: exit code 130."""
 
     exit_code = 130
 
     def __init__(self) -> None:
-        super().__init__("interrupted; a scoring run can go on with 'vaco-curate score DATASET --resume'")
+        super().__init__("interrupted; to continue a scoring run, use 'vaco-curate score DATASET --resume'")
 
     def show(self, file: Any = None) -> None:
         """Print the message to stderr."""
         Console(stderr=True, highlight=False).print(f"\n{self.message}")
+
+
+class Ended(Interrupted):
+    """SIGTERM: exit code 143."""
+
+    exit_code = 143
 
 
 class CurateGroup(click.Group):
@@ -78,9 +93,12 @@ class CurateGroup(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; a bug keeps its traceback, everything a user can mend does not."""
         try:
-            return super().invoke(ctx)
+            with _stopped_by_sigterm():
+                return super().invoke(ctx)
         except CurateError as error:
             raise Refused(error.lines()) from error
+        except Terminated as error:
+            raise Ended from error
         except (KeyboardInterrupt, click.Abort) as error:
             raise Interrupted from error
         except OSError as error:
@@ -91,12 +109,28 @@ class CurateGroup(click.Group):
             raise Refused(store_unusable("output or input", error).lines()) from error
 
 
+@contextlib.contextmanager
+def _stopped_by_sigterm() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield  # where Python takes no signals
+        return
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _system_error(error: OSError) -> list[str]:
     if error.errno in FULL_DISK:
         return [
             f"no space left to write: {error.strerror or error}",
-            "  what was finished before is untouched",
-            "  fix: free some space, or write elsewhere with --out; a scoring run goes on with --resume",
+            "  output that was already finished is untouched",
+            "  fix: free some space, or write elsewhere with --out; continue a scoring run with --resume",
         ]
     return [
         f"{error.filename or 'file system'}: {error.strerror or error}",
@@ -107,7 +141,7 @@ def _system_error(error: OSError) -> list[str]:
 @click.group(
     cls=CurateGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 done, 1 refused with a message, 2 wrong usage, 130 interrupted.",
+    epilog="Exit codes: 0 done, 1 refused with a message, 2 wrong usage, 130 interrupted, 143 terminated.",
 )
 @click.version_option(package_name="vaco-curate")
 def main() -> None:
@@ -116,5 +150,5 @@ def main() -> None:
     \b
     vaco-curate score dataset.hdf5      train the scorer, score every row
     vaco-curate filter --top 50%        write the better half as Parquet
-    vaco-curate report                  look at what the scores say
+    vaco-curate report                  write an HTML page about the scores
     """

@@ -42,7 +42,7 @@ def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
     def with_display(*args: Any, as_json: bool, quiet: bool, **kwargs: Any) -> Any:
         return command(*args, display=Display(as_json=as_json, quiet=quiet), **kwargs)
 
-    with_quiet = click.option("--quiet", is_flag=True, help="Print nothing but errors and --json.")(
+    with_quiet = click.option("--quiet", is_flag=True, help="Print only errors and the --json result.")(
         with_display
     )
     return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")(
@@ -66,14 +66,14 @@ def resolve_run(run: Path | None, display: Display) -> Path:
 
 def dataset_option(command: Command) -> Command:
     """--dataset, for a dataset that has moved."""
-    return click.option("--dataset", help="Where the scored dataset is now, if it has moved.")(command)
+    return click.option("--dataset", help="New location of the scored dataset, if it has moved.")(command)
 
 
 def device_option(command: Command) -> Command:
     """--device."""
     choice = click.Choice(["auto", "cpu", "cuda"])
     return click.option(
-        "--device", type=choice, default="auto", show_default=True, help="auto uses CUDA where there is any."
+        "--device", type=choice, default="auto", show_default=True, help="auto uses CUDA if it is available."
     )(command)
 
 
@@ -84,7 +84,8 @@ def engine_option(command: Command) -> Command:
         type=click.Choice(ENGINES),
         default="local",
         show_default=True,
-        help="ray gives each worker of a Ray cluster a file of the dataset. Run again to continue.",
+        help="ray spreads the files of the dataset over a Ray cluster. "
+        "To continue after a failure, run the same command again.",
     )(command)
 
 
@@ -120,7 +121,7 @@ def read_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "--drop-columns",
         "dropped",
         metavar="NAME,...",
-        help="Leave out these parts of the observation, such as cameras, by their names in the source.",
+        help="Leave out these parts of the observation, such as camera images. Use their names in the source.",
     )(with_options)
     with_limit = click.option(
         "--max-episode-steps",
@@ -132,7 +133,7 @@ def read_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "columns",
         multiple=True,
         metavar="OURS=THEIRS,...",
-        help="Names of the columns: observation=obs,action=act. Join several with 'obs_*' or a+b.",
+        help="Map column names: observation=obs,action=act. Join several columns with 'obs_*' or a+b.",
     )(with_limit)
 
 
@@ -180,7 +181,7 @@ class Size(click.ParamType):  # type: ignore[type-arg]
             return value
         found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([GM])B", value.strip(), re.IGNORECASE)
         if found is None:
-            self.fail(f"{value!r} is no size such as 8GB or 500MB", param, ctx)
+            self.fail(f"{value!r} is not a size such as 8GB or 500MB", param, ctx)
         return int(float(found[1]) * {"G": 1e9, "M": 1e6}[found[2].upper()])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 
 import numpy as np
@@ -10,7 +9,7 @@ import polars as pl
 import pytest
 from helpers import CONFIG, make_transitions, write_d4rl
 
-from vaco_curate.store.manifest import read_manifest
+from vaco_curate.store.manifest import read_manifest, write_manifest
 
 
 def nan_in_row_7(data):
@@ -173,7 +172,7 @@ def test_a_selection_refuses_a_dataset_that_is_not_the_one_scored(vaco, scored):
         file["rewards"][3] = 7.0
     manifest = read_manifest(scored / "pendulum.vaco")
     manifest["dataset"]["address"] = str(scored / "pendulum.hdf5")
-    (scored / "pendulum.vaco" / "manifest.json").write_text(json.dumps(manifest))
+    write_manifest(scored / "pendulum.vaco", manifest)
     for command in (["filter", "--top", "50%"], ["reweight"], ["report"], ["eval"]):
         outcome = vaco(*command)
         assert outcome.code == 1
@@ -184,7 +183,7 @@ def test_a_selection_refuses_a_dataset_that_is_not_the_one_scored(vaco, scored):
 def test_a_moved_dataset_is_asked_for_and_found(vaco, scored):
     manifest = read_manifest(scored / "pendulum.vaco")
     manifest["dataset"]["address"] = manifest["dataset"]["recordings"][0]["path"] = "/gone/pendulum.hdf5"
-    (scored / "pendulum.vaco" / "manifest.json").write_text(json.dumps(manifest))
+    write_manifest(scored / "pendulum.vaco", manifest)
     refused = vaco("filter", "--top", "50%")
     assert refused.code == 1
     assert "--dataset" in refused.stderr
@@ -227,7 +226,7 @@ def test_a_damaged_score_table_is_refused(vaco, scored):
     (scored / "pendulum.vaco" / "scores/pendulum.parquet").write_bytes(b"PAR1")
     outcome = vaco("filter", "--top", "50%")
     assert outcome.code == 1
-    assert "not a readable score table" in outcome.stderr
+    assert "scores/pendulum.parquet: changed since it was written" in outcome.stderr
 
 
 def test_a_folder_without_write_permission_is_refused(vaco, scored, monkeypatch):

@@ -158,7 +158,7 @@ def test_a_report_of_few_long_episodes_says_where_none_fits(vaco, here):
     outcome = vaco("report")
     assert outcome.code == 0, outcome.stderr
     assert "only 3 episodes" in outcome.stderr
-    assert "the best episode alone is larger" in (here / "few.vaco" / "report.html").read_text()
+    assert "the best episode alone has more rows" in (here / "few.vaco" / "report.html").read_text()
 
 
 def test_names_with_spaces_and_brackets_work_throughout(vaco, tmp_path, monkeypatch, pendulum):

@@ -147,17 +147,22 @@ def _correlate(left: Array, right: Array) -> tuple[float | None, float | None]:
 def _warnings(data: Transitions, correlation: Correlation) -> list[str]:
     warnings = []
     if len(data.episode_start) < FEW_EPISODES:
-        warnings.append(f"only {len(data.episode_start)} episodes: correlations with the return say little")
+        warnings.append(
+            f"only {len(data.episode_start)} episodes: too few for a reliable correlation with the return"
+        )
     if correlation.spearman is None:
-        warnings.append("all episodes have the same return or the same mean score: no correlation can be given")
+        warnings.append(
+            "all episodes have the same return or the same mean score: their correlation is undefined"
+        )
     elif correlation.spearman < 0:
         warnings.append(
-            f"the scores order episodes against their returns (Spearman {correlation.spearman:.2f}): "
-            "do not filter by them unless the return is not what you care about"
+            f"episodes with higher returns tend to have lower scores (Spearman {correlation.spearman:.2f}): "
+            "do not filter by these scores unless you care about something other than the return"
         )
     elif correlation.spearman < WEAK_CORRELATION:
         warnings.append(
-            f"the scores hardly correlate with the returns (Spearman {correlation.spearman:.2f}); that can be "
-            "right where good data earns no reward of its own, as in stitching tasks, and wrong elsewhere"
+            f"the scores hardly correlate with the returns (Spearman {correlation.spearman:.2f}). "
+            "This can be right where good data earns no reward of its own, as in stitching tasks. "
+            "Elsewhere it suggests that the scores are wrong"
         )
     return warnings

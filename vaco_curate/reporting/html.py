@@ -20,7 +20,7 @@ LEVELS = {
     "Lower level: weighted cloning": ("cloning_loss",),
     "Upper level: value of the cloned policy": ("policy_value",),
     "Upper level: alignment": ("alignment_loss",),
-    "Effective sample size of the weights, share of a batch": ("effective_sample_size",),
+    "Effective sample size of the weights, as a share of the batch": ("effective_sample_size",),
     "Value phase: losses": ("value_loss", "critic_loss"),
     "Value phase: mean value": ("q_value", "value"),
 }
@@ -108,12 +108,12 @@ def _scatter(facts: ReportFacts) -> go.Figure:
 
 
 def _spread(uncertainty: Uncertainty) -> go.Figure:
-    figure = _figure("How far the members part, by score", "mean score", "mean spread (score_std)")
+    figure = _figure("Disagreement between the members, by score", "mean score", "mean score_std")
     figure.add_scatter(
         x=uncertainty.bin_score,
         y=uncertainty.bin_std,
         mode="lines+markers",
-        hovertemplate="score %{x:.2f}: spread %{y:.2f}<extra></extra>",
+        hovertemplate="score %{x:.2f}: score_std %{y:.2f}<extra></extra>",
     )
     figure.update_yaxes(rangemode="tozero")
     return figure

@@ -40,7 +40,7 @@ def apply_scorer(
     if engine == "local":
         chosen_device(device)  # or a refusal, before anything is read
     out = place(out) if out is not None else run_folder_for(source)
-    trained = open_run(place(scorer_run))
+    trained = open_run(place(scorer_run), parts=(SCORER_FOLDER,))
     refuse_overlap(out, {"the run of the scorer": trained.folder})
     check_engine(engine, device)
     read_options = read_options or ReadOptions()

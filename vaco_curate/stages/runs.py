@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from vaco_curate.core.transitions import Fingerprint, Transitions
 from vaco_curate.data.formats import Dataset, ReadOptions, open_dataset
+from vaco_curate.data.formats.arrow import parquet_file
 from vaco_curate.data.scores import ScoreTable
 from vaco_curate.errors import DatasetError, RunError
 from vaco_curate.store.files import place, write_atomically
 from vaco_curate.store.folders import require_run
-from vaco_curate.store.manifest import FILE_NAME, hash_file, read_manifest
+from vaco_curate.store.locks import locked
+from vaco_curate.store.manifest import FILE_NAME, check_files, hash_file, read_manifest
 
 SCORER_FOLDER = "scorer"
 POLICY_FOLDER = "policy"
@@ -26,7 +28,7 @@ METRICS_FILE = "metrics.parquet"
 EVALUATIONS_FILE = "evaluations.json"
 REPORT_FILE = "report.html"
 REQUIRED = (
-    *("dataset", "settings", "seed", "members", "device", "arithmetic"),
+    *("files", "dataset", "settings", "seed", "members", "device", "arithmetic"),
     *("scores", "reward_scale", "persists_over", "finished", "effective_sample_share", "effective_episodes"),
     *("notes", "warnings"),
 )
@@ -116,7 +118,8 @@ class Run:
         if not path.is_file():
             return None
         try:
-            frame = pl.from_arrow(pq.ParquetFile(path).read())
+            with parquet_file(path) as file:
+                frame = pl.from_arrow(file.read())
         except (OSError, pa.ArrowException) as error:
             raise RunError(f"{path}: not readable", details=(str(error).splitlines()[0],)) from error
         assert isinstance(frame, pl.DataFrame)
@@ -139,12 +142,18 @@ class Run:
 
     def record_evaluation(self, rule: str, facts: dict[str, Any]) -> None:
         """Keep an evaluation with the run, in place of an earlier one of the same rule."""
-        text = json.dumps(self.evaluations() | {rule: facts}, indent=2) + "\n"
-        write_atomically(self.folder / EVALUATIONS_FILE, text)
+        with locked(self.folder / EVALUATIONS_FILE, wait=True):
+            text = json.dumps(self.evaluations() | {rule: facts}, indent=2) + "\n"
+            write_atomically(self.folder / EVALUATIONS_FILE, text)
 
 
-def open_run(folder: Path) -> Run:
+def open_run(
+    folder: Path, parts: Collection[str] = (SCORER_FOLDER, POLICY_FOLDER, SCORES_FOLDER, METRICS_FILE)
+) -> Run:
     """A finished run.
+
+    Args:
+        parts: what will be read of it, whose files are held against their hashes.
 
     Raises:
         RunError: no run, an unfinished one, or a damaged one.
@@ -154,6 +163,7 @@ def open_run(folder: Path) -> Run:
     missing = [key for key in REQUIRED if key not in manifest]
     if missing:
         raise RunError(f"{folder}: its manifest lacks {', '.join(missing)}", fix="score the dataset again")
+    check_files(folder, manifest, parts)
     dataset = manifest["dataset"]
     scores = ScoreTable(
         files=tuple(folder / SCORES_FOLDER / name for name in manifest["scores"]),

@@ -33,10 +33,8 @@ from vaco_curate.errors import DatasetError
 from vaco_curate.stages.runs import SCORES_FOLDER
 from vaco_curate.stages.shards import write_units
 from vaco_curate.store.engines import Engine, JobResult
-from vaco_curate.store.folders import RUN, refuse_overlap
+from vaco_curate.store.folders import CHECKPOINT_FILE, RUN, refuse_overlap
 from vaco_curate.store.manifest import hash_folder, now, versions, write_manifest
-
-CHECKPOINT_FILE = "checkpoint.safetensors"
 
 
 @dataclass(frozen=True)

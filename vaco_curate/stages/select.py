@@ -24,8 +24,8 @@ from vaco_curate.errors import RunError, SettingsError
 from vaco_curate.stages.runs import Run, open_run
 from vaco_curate.stages.write import Decision, Output, rows_by_reason, write_output
 from vaco_curate.store.engines import Engine, check_engine
-from vaco_curate.store.files import is_local, lies_in, place
-from vaco_curate.store.folders import CURATED, beside, refuse_existing, refuse_overlap
+from vaco_curate.store.files import beside, is_local, lies_in, place
+from vaco_curate.store.folders import CURATED, refuse_existing, refuse_overlap
 
 FILTER_FORMATS = (*WRITERS, *MASKS)
 """What ``filter`` writes: rows, or a mask beside the source."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -35,17 +34,19 @@ from vaco_curate.data.formats.tables import write_table
 from vaco_curate.errors import DatasetError, RunError, SettingsError
 from vaco_curate.stages.runs import METRICS_FILE, POLICY_FOLDER, SCORER_FOLDER
 from vaco_curate.stages.scoring import (
-    CHECKPOINT_FILE,
     ScoreResult,
     finish_run,
     new_manifest,
     open_scorable,
     score_into,
 )
-from vaco_curate.store.files import is_local, place
+from vaco_curate.store.files import hidden, is_local, place, remove
 from vaco_curate.store.folders import (
+    CHECKPOINT_FILE,
     RUN,
+    SCRATCH,
     UNFINISHED,
+    alone,
     is_complete,
     put_in_place,
     refuse_existing,
@@ -95,7 +96,26 @@ def score_dataset(
     Raises:
         CurateError: unusable data, settings out of range, or a folder in the way.
     """
-    request = _prepare(source, out, settings, seed, members, read_options, device, resume=resume, force=force)
+    out = place(out) if out is not None else run_folder_for(str(source))
+    if not is_local(out):
+        raise SettingsError(f"--out {out}: training needs a folder of this machine; copy it afterwards")
+    with alone(out):
+        request = _prepare(
+            str(source), out, settings, seed, members, read_options, device, resume=resume, force=force
+        )
+        return _score(request, memory_limit, on_progress, on_note, force=force, cache=cache)
+
+
+def _score(
+    request: _Request,
+    memory_limit: int | None,
+    on_progress: OnProgress,
+    on_note: Callable[[str], None],
+    *,
+    force: bool,
+    cache: bool,
+) -> ScoreResult:
+    """Train, score, and give the folder its name."""
     work = request.work
     started = time.perf_counter()
     dataset = open_scorable(request.source, request.read_options, request.out)
@@ -162,8 +182,8 @@ class _Request:
 
 
 def _prepare(
-    source: str | Path,
-    out: str | Path | None,
+    source: str,
+    out: Path,
     settings: TrainSettings | None,
     seed: int | None,
     members: int | None,
@@ -174,12 +194,8 @@ def _prepare(
     force: bool,
 ) -> _Request:
     """Fill in what is not given: from the run that is continued, or else the defaults."""
-    source = str(source)
     _check_seed(seed, members)
     torch_device = chosen_device(device)
-    out = place(out) if out is not None else run_folder_for(source)
-    if not is_local(out):
-        raise SettingsError(f"--out {out}: training needs a folder of this machine; copy it afterwards")
     work = out.resolve().with_name(f"{out.resolve().name}{UNFINISHED}")
     began = _unfinished_run(out, work, resume=resume, force=force)
     if settings is None:
@@ -253,9 +269,11 @@ def _loaded(
         folder = cache_folder(hashes, options)
         yield mapped(dataset, folder, on_note), folder.parent
         return
-    out.resolve().parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.resolve().parent) as temporary:
-        yield mapped(dataset, Path(temporary) / "columns", on_note), Path(temporary)
+    scratch = hidden(out, SCRATCH)
+    try:
+        yield mapped(dataset, scratch / "columns", on_note), scratch
+    finally:
+        remove(scratch)
 
 
 def _refuse_untellable(data: Transitions) -> None:

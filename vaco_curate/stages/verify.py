@@ -9,11 +9,11 @@ from typing import Any
 
 from vaco_curate.errors import RunError
 from vaco_curate.store.files import place
-from vaco_curate.store.folders import CONVERTED, CURATED, RUN
+from vaco_curate.store.folders import CHECKPOINT_FILE, CONVERTED, CURATED, RUN
 from vaco_curate.store.manifest import FILE_NAME, hash_file, hash_source, read_manifest
 
-AFTERWARDS = frozenset({"evaluations.json", "report.html"})
-"""What later commands add to a run."""
+AFTERWARDS = frozenset({"evaluations.json", "report.html", CHECKPOINT_FILE})
+"""What later commands add to a run, and what a training that was killed at its very end has left in it."""
 
 
 @dataclass(frozen=True)

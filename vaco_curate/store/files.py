@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import ctypes
 import os
 import shutil
 import tempfile
@@ -10,6 +11,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from vaco_curate.errors import CurateError
+
+AT_FDCWD, RENAME_EXCHANGE = -100, 2
+"""Of Linux's renameat2: relative to the current directory; both names change places."""
 
 
 def place(address: str | Path) -> Path:
@@ -95,10 +99,51 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     unfinished = path.with_name(f"{path.name}.partial")
     try:
         unfinished.write_bytes(encoded)
+        sync(unfinished)
         unfinished.replace(path)
+        sync(path.parent)
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
+
+
+def sync(path: Path) -> None:
+    """Wait until the contents of a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(folder: Path) -> None:
+    """``sync`` of a folder and of all that is in it."""
+    for inner in folder.rglob("*"):
+        if inner.is_file() or inner.is_dir():
+            sync(inner)
+    sync(folder)
+
+
+def exchanged(one: Path, other: Path) -> bool:
+    """Exchange the names of two folders in one step; False where the system cannot."""
+    system = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(system, "renameat2"):
+        return False
+    paths = os.fsencode(one), os.fsencode(other)
+    done: int = system.renameat2(AT_FDCWD, paths[0], AT_FDCWD, paths[1], RENAME_EXCHANGE)
+    return done == 0
+
+
+def beside(folder: Path, name: str) -> Path:
+    """The path of the given name in the folder that ``folder`` is in; also for ``.`` and ``..``."""
+    plain = folder.name not in ("", "..")
+    return folder.with_name(name) if plain else folder.resolve().with_name(name)
+
+
+def hidden(folder: Path, purpose: str) -> Path:
+    """``.NAME.purpose`` beside a folder."""
+    target = folder.resolve()
+    return target.with_name(f".{target.name}.{purpose}")
 
 
 def user_cache() -> Path:

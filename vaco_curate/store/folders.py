@@ -5,17 +5,17 @@ from __future__ import annotations
 import itertools
 import json
 import re
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from vaco_curate.errors import RunError
-from vaco_curate.store.files import is_local, lies_in, remove
+from vaco_curate.store.files import exchanged, hidden, is_local, lies_in, remove, sync, sync_tree
+from vaco_curate.store.locks import locked
 from vaco_curate.store.manifest import FILE_NAME, read_manifest, write_manifest
 
+CHECKPOINT_FILE = "checkpoint.safetensors"
 RUN = "run"
 CURATED = "curated"
 CONVERTED = "converted"
@@ -23,6 +23,8 @@ DEMO = "demo"
 
 UNFINISHED = ".partial"
 """Suffix of the folder that a run trains in."""
+FRESH, PREVIOUS, SCRATCH = "fresh", "previous", "scratch"
+"""Hidden folders beside an output that is being made: the new one, the old one, and what nobody keeps."""
 
 
 def run_folder_for(source: str) -> Path:
@@ -40,9 +42,9 @@ def run_folder_for(source: str) -> Path:
     return Path(f"{stem}.vaco")
 
 
-def is_complete(folder: Path, kind: str) -> bool:
+def is_complete(folder: Path, kind: str, *, damaged_too: bool = False) -> bool:
     """Whether the folder holds a finished result of the given kind."""
-    facts = _manifest_or_none(folder)
+    facts = _manifest_or_none(folder, damaged_too=damaged_too)
     return facts is not None and facts.get("kind") == kind and facts.get("complete") is True
 
 
@@ -53,7 +55,8 @@ def newest_run(directory: Path = Path()) -> Path:
         RunError: there is none; says so when one is unfinished.
     """
     folders = [path.parent for path in directory.glob(f"*/{FILE_NAME}") if not path.parent.name.startswith(".")]
-    complete = [folder for folder in folders if is_complete(folder, RUN) and folder.suffix != UNFINISHED]
+    named = [folder for folder in folders if folder.suffix != UNFINISHED]
+    complete = [folder for folder in named if is_complete(folder, RUN, damaged_too=True)]  # refused when opened
     if complete:
         return max(complete, key=lambda folder: ((folder / FILE_NAME).stat().st_mtime_ns, folder.name))
     unfinished = [
@@ -68,9 +71,9 @@ def newest_run(directory: Path = Path()) -> Path:
     )
 
 
-def _manifest_or_none(folder: Path) -> dict[str, Any] | None:
+def _manifest_or_none(folder: Path, *, damaged_too: bool = False) -> dict[str, Any] | None:
     try:
-        return read_manifest(folder)
+        return read_manifest(folder, damaged_too=damaged_too)
     except RunError:
         return None
 
@@ -96,25 +99,19 @@ def _finished_name(folder: Path) -> Path:
     return folder.with_suffix("") if folder.suffix == UNFINISHED else folder
 
 
-def beside(folder: Path, name: str) -> Path:
-    """The path of the given name in the folder that ``folder`` is in; also for ``.`` and ``..``."""
-    plain = folder.name not in ("", "..")
-    return folder.with_name(name) if plain else folder.resolve().with_name(name)
-
-
 def refuse_existing(folder: Path, kind: str, *, force: bool) -> None:
     """Refuse an output folder that is in the way; with ``force`` only what is not ours to replace.
 
     Raises:
         RunError: it exists without ``force``, or does not hold what vaco-curate wrote of this kind.
     """
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+    if not folder.exists() or (folder.is_dir() and not _holds_anything(folder)):
         return
     if not is_local(folder) and (_manifest_or_none(folder) or {}).get("complete") is False:
         return  # begun, to be gone on with
     if not force:
         raise RunError(f"{folder} exists already", fix="give --force to replace it, or another --out")
-    facts = _manifest_or_none(folder)
+    facts = _manifest_or_none(folder, damaged_too=True)
     if facts is None:
         raise RunError(
             f"{folder} was not written by vaco-curate, it will not be replaced",
@@ -127,6 +124,11 @@ def refuse_existing(folder: Path, kind: str, *, force: bool) -> None:
         )
     if kind != DEMO:  # the demo's folder is made of results, and is not replaced as a whole
         _refuse_nested(folder)
+
+
+def _holds_anything(folder: Path) -> bool:
+    """Whether there is more than the manifest that a command wrote when it was killed."""
+    return any(inner.name != f"{FILE_NAME}{UNFINISHED}" for inner in folder.iterdir())
 
 
 def _refuse_nested(folder: Path) -> None:
@@ -154,26 +156,40 @@ def refuse_overlap(folder: Path, sources: Mapping[str, Path]) -> None:
 
 
 @contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """``locked``, and without what killed commands have left beside the folder.
+
+    Raises:
+        RunError: another command is writing it.
+    """
+    with locked(folder):
+        if is_local(folder):
+            _restore(folder)
+            for purpose in (FRESH, SCRATCH):
+                remove(hidden(folder, purpose))
+        yield
+
+
+@contextmanager
 def replaced_folder(folder: Path, kind: str, *, force: bool) -> Iterator[Path]:
     """A fresh folder to fill, which takes the place of ``folder`` when the block succeeds.
 
-    On any failure (disk full, interrupt, bug) the fresh folder is removed and ``folder`` is as
-    it was before.
+    On any failure (disk full, interrupt, bug) the fresh folder is removed and ``folder`` is as it was before.
+    What a killed command has left is removed by the next one.
 
     Raises:
-        RunError: as ``refuse_existing``.
+        RunError: as ``refuse_existing``, or another command is writing the folder.
     """
-    refuse_existing(folder, kind, force=force)
-    target = folder.resolve()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
-        unfinished.chmod(0o755)
-        yield unfinished
-        put_in_place(unfinished, folder, kind, force=force)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
+    with alone(folder):
+        refuse_existing(folder, kind, force=force)
+        unfinished = hidden(folder, FRESH)
+        unfinished.mkdir(parents=True)
+        try:
+            yield unfinished
+            put_in_place(unfinished, folder, kind, force=force)
+        except BaseException:
+            remove(unfinished)
+            raise
 
 
 @contextmanager
@@ -198,10 +214,11 @@ def work_folder(folder: Path, kind: str, request: dict[str, Any], *, force: bool
         with replaced_folder(folder, kind, force=force) as fresh:
             yield fresh
         return
-    work = folder.resolve().with_name(f"{folder.resolve().name}.shards{UNFINISHED}")
-    _begin(work, folder, asked, force=force)
-    yield work
-    put_in_place(work, folder, kind, force=force)
+    with alone(folder):
+        work = folder.resolve().with_name(f"{folder.resolve().name}.shards{UNFINISHED}")
+        _begin(work, folder, asked, force=force)
+        yield work
+        put_in_place(work, folder, kind, force=force)
 
 
 def _begin(work: Path, folder: Path, asked: dict[str, Any], *, force: bool) -> None:
@@ -230,24 +247,38 @@ def _begin(work: Path, folder: Path, asked: dict[str, Any], *, force: bool) -> N
 
 
 def put_in_place(finished: Path, folder: Path, kind: str, *, force: bool) -> None:
-    """Rename ``finished`` to ``folder``; what stood there is removed only after that has worked.
+    """Rename ``finished`` to ``folder``, once all of it is on the disk; what stood there is removed last.
 
     Raises:
         RunError: as ``refuse_existing``, for something that has appeared there in the meantime.
     """
     refuse_existing(folder, kind, force=force)
     target = folder.resolve()
+    sync_tree(finished)
     if not target.exists():
         finished.rename(target)
+        sync(target.parent)
         return
-    previous = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent)) / target.name
+    if exchanged(finished, target):
+        sync(target.parent)
+        remove(finished)
+        return
+    previous = hidden(folder, PREVIOUS)
+    remove(previous)
     try:
         target.rename(previous)
         finished.rename(target)
     except BaseException:
-        if previous.exists() and not target.exists():
-            previous.rename(target)
+        _restore(folder)
         raise
-    finally:
-        if target.exists():
-            shutil.rmtree(previous.parent, ignore_errors=True)
+    sync(target.parent)
+    remove(previous)
+
+
+def _restore(folder: Path) -> None:
+    """After a command that was killed: give the old folder its name back, or remove it beside a new one."""
+    target = folder.resolve()
+    previous = hidden(folder, PREVIOUS)
+    if previous.exists() and not target.exists():
+        previous.rename(target)
+    remove(previous)

@@ -16,16 +16,31 @@ from vaco_curate.store.files import write_atomically
 
 FILE_NAME = "manifest.json"
 MADE_BY = "vaco-curate"
+HASH = "sha256"
+"""Key of the hash of all other facts in a manifest."""
+REPAIR = "copy it again from where it is whole, or give the command again that wrote it"
 PACKAGES = ("vaco-curate", "torch", "numpy", "pyarrow", "polars", "h5py", "minari", "gymnasium")
 
 
 def write_manifest(folder: Path, facts: dict[str, Any]) -> None:
-    """Write the facts, signed as ours."""
-    write_atomically(folder / FILE_NAME, json.dumps({"made_by": MADE_BY} | facts, indent=2) + "\n")
+    """Write the facts, signed as ours, with a hash of themselves."""
+    facts = {"made_by": MADE_BY} | facts
+    write_atomically(folder / FILE_NAME, _as_text(facts | {HASH: _hash_of(facts)}))
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
+def _as_text(facts: dict[str, Any]) -> str:
+    return json.dumps(facts, indent=2) + "\n"
+
+
+def _hash_of(facts: dict[str, Any]) -> str:
+    return hashlib.sha256(_as_text(facts).encode()).hexdigest()
+
+
+def read_manifest(folder: Path, *, damaged_too: bool = False) -> dict[str, Any]:
     """The manifest of a folder that vaco-curate wrote.
+
+    Args:
+        damaged_too: also one that does not match its own hash, to say what the folder was.
 
     Raises:
         RunError: there is none, it is damaged, or another program wrote it.
@@ -42,7 +57,27 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise RunError(f"{path}: not readable", details=(str(error),)) from error
     if not isinstance(facts, dict) or facts.get("made_by") != MADE_BY:
         raise RunError(f"{folder}: not a folder that vaco-curate wrote, {FILE_NAME} is another program's")
+    if facts.pop(HASH, None) != _hash_of(facts) and not damaged_too:
+        raise RunError(f"{path}: damaged, it does not match its own hash", fix=REPAIR)
     return facts
+
+
+def check_files(folder: Path, manifest: dict[str, Any], parts: Collection[str]) -> None:
+    """Refuse files that are not as their manifest recorded them.
+
+    Args:
+        parts: folders in ``folder`` whose files are read next.
+
+    Raises:
+        RunError: a file is missing or has changed.
+    """
+    for recorded in manifest["files"]:
+        if recorded["name"].partition("/")[0] in parts:
+            path = folder / recorded["name"]
+            if not path.is_file():
+                raise RunError(f"{path}: missing", fix=REPAIR)
+            if hash_file(path, relative_to=folder) != recorded:
+                raise RunError(f"{path}: changed since it was written", fix=REPAIR)
 
 
 def hash_source(path: Path) -> dict[str, Any]:

@@ -16,13 +16,13 @@ from vaco_curate_cli.options import FOLDER, force_option, format_option, output_
 @click.command(name="convert", short_help="Write a dataset in another format.")
 @click.argument("dataset")
 @click.argument("out", type=FOLDER)
-@format_option(tuple(WRITERS), "Format of the files.")
+@format_option(tuple(WRITERS), "Format of the output files.")
 @click.option(
     "--rows-per-shard",
     type=int,
     default=ROWS_PER_SHARD,
     show_default=True,
-    help="Write files of about this many rows. Episodes stay whole.",
+    help="Put about this many rows in each file. Episodes are never split.",
 )
 @force_option
 @read_options

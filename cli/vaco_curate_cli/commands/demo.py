@@ -37,14 +37,15 @@ STEPS: tuple[tuple[click.Command, str, tuple[str, ...]], ...] = (
 )
 
 
-@click.command(name="demo", short_help="All of it, on a dataset recorded on the spot.")
+@click.command(name="demo", short_help="Run every step on a small dataset that it records.")
 @click.option("--out", type=FOLDER, default=Path("demo"), show_default=True, help="Folder to work in.")
 @force_option
 @output_options
 def demo_command(out: Path, force: bool, display: Display) -> None:
-    """Record a small mixture of pendulum controllers, then score, filter, reweight, evaluate, report.
+    """Record a small dataset of mixed pendulum controllers and run every step on it.
 
-    Needs no download and no data; a minute or two on one CPU core.
+    The steps are score, filter, reweight, eval and report. The demo needs no data and no download. It takes a
+    minute or two on one CPU core.
 
     \b
     Example:

@@ -20,23 +20,27 @@ from vaco_curate_cli.options import (
 )
 
 
-@click.command(name="eval", short_help="Clone the curated data, roll out, compare.")
+@click.command(name="eval", short_help="Clone policies, roll them out, compare returns.")
 @run_argument
-@click.option("--env", "env_id", help="Gymnasium environment  [default: the dataset's]")
+@click.option("--env", "env_id", help="Gymnasium environment.  [default: the dataset's]")
 @click.option("--env-kwargs", type=JsonObject(), help="Arguments for gymnasium.make.")
 @click.option(
-    "--reset-options", type=JsonObject(), help="Options for reset, such as a maze's start and goal cell."
+    "--reset-options",
+    type=JsonObject(),
+    help="Options for env.reset, such as the start and goal cells of a maze.",
 )
 @click.option(
     "--episodes", type=int, default=10, show_default=True, help="Roll out this many episodes for each seed."
 )
-@click.option("--seeds", type=int, default=3, show_default=True, help="Train every policy this many times.")
-@click.option("--updates", type=int, default=20_000, show_default=True, help="Cloning updates of every policy.")
+@click.option("--seeds", type=int, default=3, show_default=True, help="Train each policy with this many seeds.")
+@click.option(
+    "--updates", type=int, default=20_000, show_default=True, help="Number of cloning updates for each policy."
+)
 @click.option(
     "--against",
     default="uniform",
     show_default=True,
-    help=f"What to compare with, separated by commas: {', '.join(COMPARISONS)}.",
+    help=f"Baselines to compare with, separated by commas: {', '.join(COMPARISONS)}.",
 )
 @device_option
 @dataset_option
@@ -54,11 +58,13 @@ def eval_command(
     dataset: str | None,
     display: Display,
 ) -> None:
-    """Clone the curated data, roll the policy out, and compare.
+    """Clone policies from the curated data and from baselines, roll them out and compare their returns.
 
-    RUN is a run folder (a clone by its weights on all rows), or a folder that 'filter' or
-    'reweight' wrote; without it, the newest run here. Every policy is trained in the same way.
-    'random' and 'return' get as many rows as the curated data effectively has.
+    RUN is a run folder, or a folder that 'filter' or 'reweight' wrote. For a run folder, the policy is cloned
+    from all rows with the scorer's weights. The default is the newest run in the current folder.
+
+    Every policy is trained in the same way. The baselines 'random' and 'return' get as many rows as the
+    effective sample size of the curated data.
 
     \b
     Examples:
@@ -67,7 +73,7 @@ def eval_command(
       vaco-curate eval maze.vaco --env PointMaze_UMaze-v3 --env-kwargs '{"continuing_task": false}'
     """
     if env_id is None and (env_kwargs or reset_options):
-        raise click.UsageError("--env-kwargs and --reset-options go with --env")
+        raise click.UsageError("--env-kwargs and --reset-options need --env")
     environment = None if env_id is None else Environment(env_id, env_kwargs or {}, reset_options)
     settings = EvaluationSettings(
         environment=environment,
@@ -88,7 +94,9 @@ def eval_command(
 
 
 def _show(result: EvaluationResult, display: Display) -> None:
-    title = f"{result.env_id}, {result.seeds} seed(s) of {result.episodes} episodes; curated: {result.curated}"
+    title = (
+        f"{result.env_id}, {result.seeds} seed(s), {result.episodes} episodes each; curated: {result.curated}"
+    )
     shown = table(title, "cloned from", "rows", "mean return", "95 % interval", "normalized")
     for policy in result.policies:
         shown.add_row(

@@ -52,7 +52,7 @@ def cut_options(command: Callable[..., Any]) -> Callable[..., Any]:
         if top is None and bottom is None and threshold is None and budget is not None:
             top = budget
         if sum(value is not None for value in (top, bottom, threshold)) != 1:
-            raise click.UsageError("give one of --top, --bottom and --threshold, or --budget alone")
+            raise click.UsageError("give exactly one of --top, --bottom and --threshold, or --budget alone")
         amount = top if bottom is None else bottom
         cut = Cut(
             share=amount if isinstance(amount, Fraction) else None,
@@ -66,12 +66,16 @@ def cut_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(
         (
             click.option(
-                "--top", type=Top(), help="Keep this share of the rows (50%) or this many (20000), best first."
+                "--top", type=Top(), help="Keep the best rows: this share (50%) or this many (20000)."
             ),
             click.option(
-                "--bottom", type=Top(), help="Keep the worst rows instead, to look at or as negative examples."
+                "--bottom",
+                type=Top(),
+                help="Keep the worst rows instead, for inspection or as negative examples.",
             ),
-            click.option("--threshold", type=float, help="Keep rows whose value is at least this."),
+            click.option(
+                "--threshold", type=float, help="Keep rows whose score, or other --by value, is at least this."
+            ),
             click.option(
                 "--budget", type=int, metavar="ROWS", help="Keep at most this many rows, the best ones."
             ),
@@ -105,7 +109,7 @@ def choice_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 type=click.Choice(ORDERS),
                 default="score",
                 show_default=True,
-                help="Order rows by this. All but the score are for comparison.",
+                help="Rank rows by this. The choices other than score are for comparison.",
             ),
             click.option(
                 "--level",
@@ -113,28 +117,29 @@ def choice_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 metavar="transition|episode|window:N",
                 default=str(TRANSITION),
                 show_default=True,
-                help="Keep whole episodes or windows, by their mean score, until the next one does not fit.",
+                help="episode and window:N keep whole episodes or windows, best mean score first. "
+                "Selection stops at the first one that does not fit.",
             ),
             click.option(
                 "--per",
                 metavar="COLUMN",
-                help="Keep the same share within each value of this column, such as a task or source_file.",
+                help="Keep the same share for each value of this column, such as task_index or source_file.",
             ),
             click.option(
                 "--min-episode-length",
                 type=int,
                 default=1,
                 show_default=True,
-                help="Leave out shorter episodes.",
+                help="Leave out episodes with fewer rows than this.",
             ),
             click.option(
                 "--keep-successors",
                 type=int,
                 default=0,
                 metavar="STEPS",
-                help="Also keep this many steps after every row, for n-step learners.",
+                help="Also keep this many steps after each kept row, for n-step learners.",
             ),
-            click.option("--seed", type=int, default=0, show_default=True, help="Seed of --by random."),
+            click.option("--seed", type=int, default=0, show_default=True, help="Random seed for --by random."),
         )
     ):
         with_them = option(with_them)
@@ -145,16 +150,18 @@ def choice_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @run_argument
 @cut_options
 @choice_options
-@click.option("--out", type=FOLDER, help="Folder to write  [default: beside the run, named after the cut]")
-@click.option("--excluded", type=FOLDER, help="Also write the dropped rows and their reasons to this folder.")
+@click.option("--out", type=FOLDER, help="Folder to write.  [default: beside the run, named after the cut]")
+@click.option(
+    "--excluded", type=FOLDER, help="Also write the dropped rows, each with its reason, to this folder."
+)
 @format_option(
     FILTER_FORMATS,
-    "minari takes whole episodes only. robomimic writes a filter key and a link to the source.",
+    "minari needs whole episodes. robomimic writes a filter key and a link to the source file.",
 )
 @click.option(
-    "--selection-only", is_flag=True, help="Write the decision for every row (selection.parquet), and no rows."
+    "--selection-only", is_flag=True, help="Write only selection.parquet, the decision for every row."
 )
-@click.option("--dry-run", is_flag=True, help="Show what would be kept and write nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what would be kept, but write nothing.")
 @engine_option
 @dataset_option
 @force_option
@@ -175,8 +182,10 @@ def filter_command(
 ) -> None:
     """Keep the best rows, episodes or windows of a scored dataset.
 
-    RUN is a folder that 'score' wrote; without it, the newest one here. The folder written holds
-    selection.parquet, the decision for every row with its reason, and the kept rows under data/.
+    RUN is a folder that 'score' wrote. The default is the newest one in the current folder.
+
+    The output folder holds selection.parquet, with the decision and its reason for every row, and the kept rows
+    under data/.
 
     \b
     Examples:
@@ -205,7 +214,7 @@ def filter_command(
 def _show(result: SelectionResult, display: Display) -> None:
     display.show(summary_table(result.before, result.after))
     cut = "" if result.cut is None else f", cut at {number_text(result.cut)}"
-    display.show(f"kept by: {result.rule}{cut}")
+    display.show(f"rule: {result.rule}{cut}")
     for note in result.notes:
         display.note(note)
     for warning in result.warnings:

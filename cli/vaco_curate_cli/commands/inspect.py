@@ -10,15 +10,16 @@ from vaco_curate_cli.display import Display, number_text, table
 from vaco_curate_cli.options import output_options, read_options
 
 
-@click.command(name="inspect", short_help="Describe a dataset and what is odd about it.")
+@click.command(name="inspect", short_help="Describe a dataset and its problems.")
 @click.argument("dataset")
 @read_options
 @output_options
 def inspect_command(dataset: str, options: ReadOptions | None, display: Display) -> None:
-    """Describe DATASET: format, sizes, returns, and what is odd about it.
+    """Describe DATASET: its format, sizes, returns and problems.
 
-    DATASET is a file or folder of D4RL's, robomimic's, d3rlpy's, OGBench's or LeRobot's, Parquet, or a Minari
-    dataset by its id or folder (minari:ID to fetch it). A pattern or a folder of several files is one dataset.
+    DATASET is a file or folder in the format of D4RL, robomimic, d3rlpy, OGBench, LeRobot or Parquet. It can
+    also be the id or the folder of a Minari dataset; minari:ID downloads the dataset. A pattern or a folder of
+    several files is read as one dataset.
 
     \b
     Examples:
@@ -51,8 +52,8 @@ def _show(found: Inspection, display: Display) -> None:
         "episode return": _spread_text(found.episode_return),
         "terminated rows": number_text(found.terminated_rows),
         "truncated rows": number_text(found.truncated_rows),
-        "without successor": _without_successor(found),
-        "further columns": ", ".join(found.labels),
+        "rows without successor": _without_successor(found),
+        "other columns": ", ".join(found.labels),
         "fingerprint": found.fingerprint[:16],
     }
     for label, text in rows.items():
@@ -85,5 +86,5 @@ def _without_successor(found: Inspection) -> str:
     more = ", ..." if found.rows_without_successor > 5 else ""
     return (
         f"{found.rows_without_successor:,} rows ({first}{more}); "
-        f"{found.rows_without_target:,} of them are no true end and are left out of TD updates"
+        f"{found.rows_without_target:,} of them are not terminal and are left out of TD updates"
     )

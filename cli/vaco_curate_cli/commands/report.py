@@ -11,15 +11,17 @@ from vaco_curate_cli.display import Display, number_text, table
 from vaco_curate_cli.options import dataset_option, output_options, resolve_run, run_argument
 
 
-@click.command(name="report", short_help="Write one HTML page about a run.")
+@click.command(name="report", short_help="Write an HTML report about a run.")
 @run_argument
 @dataset_option
 @output_options
 def report_command(run: Path | None, dataset: str | None, display: Display) -> None:
-    """Write report.html into the run folder: one file, no network needed.
+    """Write report.html into the run folder: a single file that opens without a network.
 
-    Scores, their relation to returns, what filters would keep, training curves, warnings, and the
-    last evaluation. RUN is a folder that 'score' wrote; without it, the newest one here.
+    The report shows the scores, how they relate to the returns, what filters would keep, the training
+    curves, the warnings and the latest evaluations.
+
+    RUN is a folder that 'score' wrote. The default is the newest one in the current folder.
 
     \b
     Examples:
@@ -30,7 +32,7 @@ def report_command(run: Path | None, dataset: str | None, display: Display) -> N
     display.result(result)
     for warning in result.warnings:
         display.warn(warning)
-    shown = table("an episode's mean against its return", "signal", "Pearson", "Spearman")
+    shown = table("correlation of episode means with episode returns", "signal", "Pearson", "Spearman")
     for row in result.correlations:
         shown.add_row(row.signal, number_text(row.pearson), number_text(row.spearman))
     display.show(shown)

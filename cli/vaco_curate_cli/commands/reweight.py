@@ -21,21 +21,24 @@ from vaco_curate_cli.options import (
 )
 
 
-@click.command(name="reweight", short_help="Give every row a weight of mean 1.")
+@click.command(name="reweight", short_help="Write every row with a weight (mean 1).")
 @run_argument
 @click.option(
     "--temperature",
     type=float,
     default=1.0,
     show_default=True,
-    help="Use w ** (1 / temperature): above 1 weights are more alike, below 1 less.",
+    help="Use w ** (1 / temperature). Values above 1 make the weights more uniform, values below 1 less.",
 )
-@click.option("--clip", type=float, metavar="MAX", help="Cut weights at this and rescale the rest to mean 1.")
+@click.option(
+    "--clip", type=float, metavar="MAX", help="Clip weights at this, then rescale the rest to keep mean 1."
+)
 @format_option(
     WEIGHT_FORMATS,
-    "weights is Parquet of index and weight, as LeRobot takes it. npy is an array. Neither has the rows.",
+    "weights is a Parquet file of index and weight, as LeRobot reads it; npy is an array. "
+    "Neither contains the rows.",
 )
-@click.option("--out", type=FOLDER, help="Folder to write  [default: beside the run]")
+@click.option("--out", type=FOLDER, help="Folder to write.  [default: beside the run]")
 @engine_option
 @dataset_option
 @force_option
@@ -51,9 +54,9 @@ def reweight_command(
     force: bool,
     display: Display,
 ) -> None:
-    """Write every row of a scored dataset with a weight of mean 1.
+    """Write every row of a scored dataset with a weight. The mean weight is 1.
 
-    RUN is a folder that 'score' wrote; without it, the newest one here.
+    RUN is a folder that 'score' wrote. The default is the newest one in the current folder.
 
     \b
     Examples:

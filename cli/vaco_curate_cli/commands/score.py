@@ -25,31 +25,28 @@ from vaco_curate_cli.options import (
     read_options,
 )
 
-PRESET_HELP = """\
-quick learns values alone, in at most 20k updates; the score needs no more. standard (the default) learns \
-values in at most 30k updates and the paper's network in at most 6k more, for the column vaco_score. paper \
-makes 1M + 1M updates, which takes hours: its equations, networks and rates are published; the numbers of \
-updates, the sigmoid, the noise and the scaling of inputs and rewards are ours. The cost hardly depends on the \
-number of rows."""
-
 
 @click.command(name="score", short_help="Train the scorer and score every row.")
 @click.argument("dataset")
-@click.option("--out", type=FOLDER, help="Run folder to write  [default: DATASET's name with .vaco, here]")
+@click.option("--out", type=FOLDER, help="Run folder to write.  [default: NAME.vaco in the current folder]")
 @click.option(
     "--scorer", type=FOLDER, metavar="RUN", help="Apply the scorer of this run instead of training one."
 )
-@click.option("--preset", type=click.Choice(list(PRESETS)), help=PRESET_HELP)
+@click.option(
+    "--preset",
+    type=click.Choice(list(PRESETS)),
+    help="Which networks to train, and for how long (see above).  [default: standard]",
+)
 @click.option(
     "--config",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="JSON settings that replace the preset's. A manifest.json has them under 'settings'.",
+    help="JSON file of settings that override the preset. The manifest.json of a run works too.",
 )
-@click.option("--seed", type=int, help="Seed of networks and minibatches.  [default: 0]")
+@click.option("--seed", type=int, help="Random seed for networks and minibatches.  [default: 0]")
 @click.option(
     "--members",
     type=int,
-    help="Train this many scorers and score with their mean.  [default: 1]",
+    help="Train this many scorers and use their mean score.  [default: 1]",
 )
 @device_option
 @engine_option
@@ -58,9 +55,10 @@ number of rows."""
 @click.option(
     "--memory-limit",
     type=Size(),
-    help="Map files where training needs more memory.  [default: half of the machine's, and the GPU's]",
+    help="Train from memory-mapped files if training needs more memory than this.  "
+    "[default: half of the machine's memory, and half of the GPU's]",
 )
-@click.option("--no-cache", is_flag=True, help="Do not keep the mapped files in the cache folder.")
+@click.option("--no-cache", is_flag=True, help="Do not keep the memory-mapped files in the cache folder.")
 @read_options
 @output_options
 def score_command(
@@ -80,11 +78,24 @@ def score_command(
     options: ReadOptions | None,
     display: Display,
 ) -> None:
-    """Learn the values of DATASET and score every row.
+    """Train a scorer on DATASET and score every row.
 
-    The score says how much the trajectory around a row earned, and how much better the states are that it led
-    to. Writes a run folder with the scorer, the scores and the training metrics. Training can be interrupted
-    with Ctrl-C and continued with --resume.
+    The score of a row says how much reward the trajectory around it earned, and how much better the states are
+    that this trajectory led to. The command writes a run folder with the scorer, the scores and the training
+    metrics. You can interrupt training with Ctrl-C and continue it with --resume.
+
+    \b
+    Presets:
+      quick     learns the values only, in at most 20k updates.
+                The score needs nothing more.
+      standard  learns the values in at most 30k updates, then the paper's
+                network in at most 6k updates, for the column vaco_score.
+      paper     makes 1M + 1M updates, which takes hours. The equations,
+                networks and learning rates are the published ones. The numbers
+                of updates, the sigmoid, the noise and the scaling of inputs
+                and rewards are our choices.
+
+    The training time hardly depends on the number of rows.
 
     \b
     Examples:
@@ -96,14 +107,14 @@ def score_command(
         trains = preset or config or resume or no_cache
         if trains or any(option is not None for option in (seed, members, memory_limit)):
             raise click.UsageError(
-                "--scorer applies a trained scorer, some rows at a time: no --preset, --config, --seed, "
-                "--members, --resume, --memory-limit or --no-cache"
+                "--scorer applies a trained scorer to some rows at a time. Leave out --preset, --config, "
+                "--seed, --members, --resume, --memory-limit and --no-cache"
             )
         result = apply_scorer(
             dataset, scorer, out=out, device=device, engine=engine, force=force, read_options=options
         )
     elif engine != "local":
-        raise click.UsageError("--engine ray applies a trained scorer: name it with --scorer")
+        raise click.UsageError("--engine ray does not train; name a trained scorer with --scorer")
     else:
         with display.training() as on_progress:
             result = score_dataset(
@@ -153,7 +164,7 @@ def _show(result: ScoreResult, display: Display) -> None:
     facts.add_row("run", str(result.run))
     facts.add_row("scored", f"{result.rows:,} rows in {result.episodes:,} episodes")
     if result.members > 1:
-        facts.add_row("score", f"mean of {result.members} members; their spread is score_std")
+        facts.add_row("score", f"mean of {result.members} members; score_std is their spread")
     facts.add_row("effective sample size", f"{result.effective_sample_share:.0%} of the rows")
     facts.add_row("effective episodes", f"{result.effective_episodes:.1f} of {result.episodes:,}")
     facts.add_row("time", ", ".join(f"{part} {seconds:.0f} s" for part, seconds in result.seconds.items()))

@@ -16,10 +16,10 @@ from vaco_curate_cli.options import FOLDER, output_options
 @click.argument("folder", type=FOLDER)
 @output_options
 def verify_command(folder: Path, display: Display) -> None:
-    """Check that a folder that vaco-curate wrote still is what its manifest says.
+    """Check that a folder written by vaco-curate still matches its manifest.
 
-    Every file by its hash, and the dataset and the run that it comes from, where they are still there. The exit
-    code is 1 when something has changed or is missing.
+    The command compares the hash of every file. It also checks the dataset and the run that the folder comes
+    from, if they still exist. The exit code is 1 if anything has changed or a file is missing.
 
     \b
     Examples:
@@ -31,7 +31,7 @@ def verify_command(folder: Path, display: Display) -> None:
     _show(verification, display)
     if verification.failed:
         raise RunError(
-            f"{folder}: {len(verification.failed)} of {len(verification.checks)} are not as recorded",
+            f"{folder}: {len(verification.failed)} of {len(verification.checks)} checks failed",
             details=tuple(f"{check.what}: {check.state}" for check in verification.failed[:10]),
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -35,7 +36,8 @@ def save_checkpoint(path: Path, states: Mapping[str, Any], facts: Mapping[str, A
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     # Written by Python rather than by safetensors, so that a full disk shows as an OSError.
-    write_atomically(path, to_bytes(tensors, metadata={"facts": json.dumps(facts), "layout": LAYOUT}))
+    metadata = {"facts": json.dumps(facts), "layout": LAYOUT}
+    write_atomically(path, to_bytes(tensors, metadata=metadata | {"sha256": _hash_of(tensors, metadata)}))
 
 
 def load_checkpoint(path: Path, states: Mapping[str, Any]) -> dict[str, Any]:
@@ -45,9 +47,12 @@ def load_checkpoint(path: Path, states: Mapping[str, Any]) -> dict[str, Any]:
         RunError: the file is damaged or holds other networks than the states.
     """
     try:
-        facts = _facts(path)
         with safe_open(path, framework="pt") as file:
+            metadata = file.metadata()
             stored = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+        facts = _facts(metadata)
+        if metadata.pop("sha256", None) != _hash_of(stored, metadata):
+            raise ValueError("it is damaged: it does not match its own hash")
         for name, state in states.items():
             for key, tensor in _tensors(state):
                 _fill(tensor, stored[f"{name}.{key}"])
@@ -65,18 +70,26 @@ def read_facts(path: Path) -> dict[str, Any]:
         RunError: the file is damaged.
     """
     try:
-        return _facts(path)
+        with safe_open(path, framework="pt") as file:
+            return _facts(file.metadata())
     except Exception as error:
         raise _unusable(path, error) from error
 
 
-def _facts(path: Path) -> dict[str, Any]:
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata()
+def _facts(metadata: Mapping[str, str]) -> dict[str, Any]:
     if metadata.get("layout") != LAYOUT:
         raise ValueError("another version of vaco-curate wrote it")
     facts: dict[str, Any] = json.loads(metadata["facts"])
     return facts
+
+
+def _hash_of(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _unusable(path: Path, error: Exception) -> RunError:

@@ -188,12 +188,14 @@ def _null_count(group: pq.RowGroupMetaData, name: str) -> int:
 
 
 def parquet_file(path: Path, **options: Any) -> pq.ParquetFile:
-    """A Parquet file, open for reading; ``with`` closes it.
+    """A Parquet file, open for reading; ``with`` closes it. Pages that have checksums are held against them.
 
     Raises:
         OSError, pyarrow.ArrowException: it is not there, or damaged.
     """
-    return pq.ParquetFile(path if is_local(path) else path.open("rb"), **options)
+    return pq.ParquetFile(
+        path if is_local(path) else path.open("rb"), page_checksum_verification=True, **options
+    )
 
 
 def is_label(field: pa.Field) -> bool:

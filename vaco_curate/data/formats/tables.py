@@ -44,6 +44,7 @@ class TableWriter:
             use_dictionary=[field.name for field in schema if pa.types.is_string(field.type)] or False,
             column_encoding=dict.fromkeys(floats, "BYTE_STREAM_SPLIT") or None,
             write_page_index=True,
+            write_page_checksum=True,
         )
 
     def write(self, table: pa.Table) -> None:

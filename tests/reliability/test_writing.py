@@ -1,0 +1,135 @@
+"""What is written is on the disk before it gets its name; one command writes a folder; none leaves litter."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+
+from vaco_curate.errors import RunError
+from vaco_curate.store import files, folders
+from vaco_curate.store.locks import locked
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("exchanges", [True, False])
+def test_all_files_are_on_the_disk_before_a_folder_gets_its_name(vaco, scored, monkeypatch, exchanges):
+    assert vaco("filter", "--top", "50%", "--out", "kept").code == 0
+    synced, at_rename = set(), []
+    fsync, rename, exchange = os.fsync, type(scored).rename, folders.exchanged
+
+    def recorded(descriptor):
+        synced.add(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    def looked_at(finished):
+        if finished.name == ".kept.fresh":
+            inner = [finished, *finished.rglob("*")]
+            at_rename.append([path.name for path in inner if path.stat().st_ino not in synced])
+
+    def renamed(self, target):
+        looked_at(self)
+        return rename(self, target)
+
+    def exchanged(one, other):
+        looked_at(one)
+        return exchanges and exchange(one, other)
+
+    monkeypatch.setattr(os, "fsync", recorded)
+    monkeypatch.setattr(type(scored), "rename", renamed)
+    monkeypatch.setattr(folders, "exchanged", exchanged)
+    assert vaco("filter", "--top", "10%", "--out", "kept", "--force").code == 0
+    assert at_rename
+    assert not any(at_rename), "not on the disk"
+    assert scored.stat().st_ino in synced, "the new name"
+    assert names(scored) == ["kept", "pendulum.hdf5", "pendulum.vaco"]
+
+
+def test_two_folders_change_places_in_one_step(tmp_path):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"of {name}").touch()
+    assert files.exchanged(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "a" / "of b").exists()
+    assert (tmp_path / "b" / "of a").exists()
+    assert not files.exchanged(tmp_path / "a", tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["score", "pendulum.hdf5", "--out", "kept"], ["filter", "--top", "50%", "--out", "kept"]],
+    ids=["score", "filter"],
+)
+def test_the_second_command_on_a_folder_is_refused(vaco, scored, command):
+    with locked(scored / "kept"):
+        outcome = vaco(*command)
+    assert outcome.code == 1
+    assert f"another command is writing it, process {os.getpid()}" in outcome.stderr
+    assert names(scored) == ["pendulum.hdf5", "pendulum.vaco"]
+
+
+def test_a_lock_ends_with_its_process(tmp_path):
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with locked(tmp_path / "kept"):
+            os.write(writer, b"x")
+            time.sleep(60)
+    os.read(reader, 1)
+    with pytest.raises(RunError, match=f"process {child}"), locked(tmp_path / "kept"):
+        pass
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    with locked(tmp_path / "kept"):
+        pass
+    assert names(tmp_path) == []
+
+
+def test_what_a_killed_command_left_is_removed_by_the_next(vaco, scored):
+    for left in (".kept.fresh", ".kept.scratch"):
+        (scored / left / "data").mkdir(parents=True)
+        (scored / left / "data" / "rows.parquet").write_bytes(b"half")
+    assert vaco("filter", "--top", "50%", "--out", "kept").code == 0
+    assert vaco("score", "pendulum.hdf5", "--scorer", "pendulum.vaco", "--out", "kept2").code == 0
+    assert names(scored) == ["kept", "kept2", "pendulum.hdf5", "pendulum.vaco"]
+
+
+def test_a_replacement_that_was_killed_between_its_renames_is_undone(vaco, scored):
+    assert vaco("filter", "--top", "50%", "--out", "kept").code == 0
+    before = (scored / "kept" / "manifest.json").read_bytes()
+    (scored / "kept").rename(scored / ".kept.previous")
+    assert vaco("filter", "--top", "10%", "--out", "kept").code == 1, "it is there again"
+    assert (scored / "kept" / "manifest.json").read_bytes() == before
+
+
+def test_a_training_that_was_killed_before_its_first_manifest_can_be_begun(vaco, scored):
+    (scored / "new.vaco.partial").mkdir()
+    (scored / "new.vaco.partial" / "manifest.json.partial").write_text("{")
+    config = scored / "tiny.json"
+    from helpers import CONFIG
+
+    config.write_text(CONFIG)
+    assert vaco("score", "pendulum.hdf5", "--out", "new.vaco", "--config", "tiny.json").code == 0
+
+
+def test_a_checkpoint_that_was_left_in_a_finished_run_is_no_damage(vaco, scored):
+    (scored / "pendulum.vaco" / "checkpoint.safetensors").write_bytes(b"x")
+    assert vaco("verify", "pendulum.vaco").code == 0
+
+
+def test_sigterm_cleans_up_as_ctrl_c_does(start, scored):
+    process = start("score", "pendulum.hdf5", "--out", "new.vaco")
+    end = time.monotonic() + 60
+    while not (scored / "new.vaco.partial" / "manifest.json").exists():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert "Traceback" not in stderr
+    assert names(scored) == ["new.vaco.partial", "pendulum.hdf5", "pendulum.vaco"]
