@@ -1,7 +1,7 @@
 # Two commands do everything on a machine with nothing but Python and make.
 #   make demo   set up .venv, then the main job on an embedded dataset
 #   make test   set up .venv, then linters, types, contracts and the test suite
-#   make test-long   damage to everything that is written, 400 flipped bytes a file; some minutes
+#   make test-long   400 flipped bytes in every file that is written, a kill at every change of the disk
 # And for those who change the trainer:
 #   make bench    measure it beside eager torch, JAX and its matrix products, and filters beside a bare copy;
 #                 rewrites docs/performance.md and docs/scaling.md
@@ -21,7 +21,7 @@ test: check
 	$(BIN)/pytest
 
 test-long: $(VENV)/installed-dev
-	$(BIN)/pytest tests/reliability --flips 400
+	$(BIN)/pytest tests/reliability --flips 400 --kills 1000
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .

@@ -113,9 +113,18 @@ def start():
 
 def pytest_addoption(parser):
     parser.addoption("--flips", type=int, default=6, help="Flipped bytes for each file (tests/reliability).")
+    parser.addoption(
+        "--kills", type=int, default=2, help="Points at which a command is killed (tests/reliability)."
+    )
 
 
 @pytest.fixture
 def flips(request) -> int:
     """How many bytes of a file to flip, one after the other."""
     return request.config.getoption("--flips")
+
+
+@pytest.fixture
+def kills(request) -> int:
+    """At how many of a command's changes of the file system to kill it."""
+    return request.config.getoption("--kills")

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
 from vaco_curate.curation.summary import QUANTILES, Summary
+from vaco_curate_cli.console import PlainConsole, escaped
 
 if TYPE_CHECKING:  # commands that train nothing need no torch
     from vaco_curate.core.training.loop import OnProgress, Progress
@@ -44,8 +44,8 @@ class Display:
         self.as_json = as_json
         self.quiet = quiet
         # No markup: paths and names may hold square brackets.
-        self.stdout = Console(highlight=False, markup=False, soft_wrap=True)
-        self.stderr = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+        self.stdout = PlainConsole(highlight=False, markup=False, soft_wrap=True)
+        self.stderr = PlainConsole(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
     def note(self, text: str) -> None:
         """A remark, on stderr."""
@@ -55,7 +55,7 @@ class Display:
     def warn(self, text: str) -> None:
         """A warning, on stderr."""
         if not self.quiet:
-            self.stderr.print(Text.assemble(("Warning: ", "yellow"), text))
+            self.stderr.print(Text.assemble(("Warning: ", "yellow"), escaped(text)))
 
     def show(self, text: str | Table) -> None:
         """A part of the result for people, on stdout."""

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from vaco_curate.errors import CurateError
 from vaco_curate.store.files import store_unusable
+from vaco_curate_cli.console import PlainConsole, escaped
 
 COMMANDS = {
     "inspect": "inspect:inspect_command",
@@ -46,8 +47,8 @@ class Refused(click.ClickException):
     def show(self, file: Any = None) -> None:
         """Print the message to stderr."""
         first, *rest = self.message.splitlines()
-        console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-        console.print(Text.assemble(("Error: ", "bold red"), first))
+        console = PlainConsole(stderr=True, highlight=False, markup=False, soft_wrap=True)
+        console.print(Text.assemble(("Error: ", "bold red"), escaped(first)))
         for line in rest:
             console.print(line)
 
@@ -103,6 +104,10 @@ class CurateGroup(click.Group):
             raise Interrupted from error
         except OSError as error:
             raise Refused(_system_error(error)) from error
+        except MemoryError as error:
+            raise Refused(
+                [f"not enough memory: {error}", "  fix: use a machine with more, or fewer rows"]
+            ) from error
         except Exception as error:
             if type(error).__module__.partition(".")[0] not in STORE_CLIENTS:
                 raise

@@ -11,7 +11,8 @@ from vaco_curate.core.rewards import EQUAL, magnitude
 from vaco_curate.core.transitions import Array, Transitions, blocks
 
 NEARLY, NEGLIGIBLE = 1e-6, 1e-8
-"""Range of an action, relative to its size and to the largest range of all, up to which it is constant."""
+"""Range of an action, relative to its size and to the largest range of all, up to which it is constant; of an
+observation the deviation, relative to its mean and to the median of all."""
 
 
 @dataclass(frozen=True)
@@ -83,13 +84,22 @@ def fit_scaling(data: Transitions, *, reward_shift: float) -> Scaling:
     low, high, bounds_from = _action_bounds(data)
     return Scaling(
         observation_mean=mean,
-        observation_std=np.where(std > 1e-6, std, 1.0),
+        observation_std=np.where(constant_columns(mean, std), 1.0, std),
         action_low=low,
         action_high=high,
         action_bounds_from=bounds_from,
         reward_shift=reward_shift,
         reward_scale=_reward_scale(data),
     )
+
+
+def constant_columns(mean: Array, std: Array) -> Array:
+    """Which columns vary no more than rounding makes them, or hardly at all beside what is usual here, (d,).
+
+    Units do not matter: meters and nanometers are scaled alike.
+    """
+    usual = np.median(std[std > 0.0]) if (std > 0.0).any() else 0.0
+    return np.asarray((std <= NEARLY * np.abs(mean)) | (std <= NEGLIGIBLE * usual))
 
 
 def mean_and_deviation(values: Array) -> tuple[Array, Array]:

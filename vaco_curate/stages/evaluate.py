@@ -17,6 +17,7 @@ from vaco_curate.curation import effective_sample_share
 from vaco_curate.curation.output import SELECTION_FILE, WEIGHTS_ARRAY, WEIGHTS_FILE
 from vaco_curate.curation.weights import weights_from_scores
 from vaco_curate.data.formats.arrow import label_column
+from vaco_curate.data.formats.environment import imports_code
 from vaco_curate.errors import EnvironmentUnavailableError, RunError, SettingsError
 from vaco_curate.evaluation import (
     COMPARISONS,
@@ -32,7 +33,7 @@ from vaco_curate.evaluation import (
 )
 from vaco_curate.stages.runs import SCORER_FOLDER, Run, open_run
 from vaco_curate.store.folders import CURATED
-from vaco_curate.store.manifest import now, read_manifest
+from vaco_curate.store.manifest import check_files, now, read_manifest
 
 CURATED_NAME = "curated"
 POLICY_OF_FIRST_SEED = "evaluated_policy"
@@ -168,6 +169,7 @@ def _curated(folder: Path) -> tuple[Run, str, Array]:
             f"{folder}: the run {run.folder} is no longer the one that made it",
             fix="filter or reweight again",
         )
+    check_files(folder, manifest, [SELECTION_FILE, WEIGHTS_ARRAY, WEIGHTS_FILE])
     if (folder / SELECTION_FILE).is_file():
         weight = label_column(folder / SELECTION_FILE, "weight").astype(np.float64)
     elif (folder / WEIGHTS_ARRAY).is_file():
@@ -194,6 +196,11 @@ def _environment_of(run: Run) -> Environment:
     if dataset["env_id"] is None:
         raise EnvironmentUnavailableError(
             "the dataset does not name its environment", fix="name it: --env Hopper-v5 (any Gymnasium id)"
+        )
+    if imports_code(dataset["env_id"]):
+        raise EnvironmentUnavailableError(
+            f"the dataset's environment {dataset['env_id']!r} names a module, whose code would be run",
+            fix="if you trust it, name it yourself: --env ID",
         )
     return Environment(dataset["env_id"], dataset["env_kwargs"])
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from vaco_curate.core.outliers import outliers
 from vaco_curate.core.rewards import are_equal, magnitude
+from vaco_curate.core.scaling import constant_columns, mean_and_deviation
 from vaco_curate.core.transitions import Array, Transitions
 from vaco_curate.data.formats import ReadOptions, open_dataset
 
@@ -116,9 +118,10 @@ def _problems(data: Transitions) -> list[str]:
     returns = data.episode_return
     if len(returns) > 1 and are_equal(float(returns.min()), float(returns.max()), magnitude(data)):
         problems.append("all episodes have the same return: returns cannot tell good from bad here")
-    constant = int((data.observation.std(axis=0, dtype=np.float64) <= 1e-6).sum())
+    constant = int(constant_columns(*mean_and_deviation(data.observation)).sum())
     if constant:
         problems.append(f"{constant} observation dimension(s) are constant")
+    problems += outliers(data)
     if data.action_low is not None and data.action_high is not None:
         outside = ((data.action < data.action_low - 1e-6) | (data.action > data.action_high + 1e-6)).any(axis=1)
         if outside.any():

@@ -239,6 +239,7 @@ def finish_run(
     scored: Scored,
     scorer: Scorer,
     seconds: dict[str, float],
+    warnings: Sequence[str] = (),
 ) -> ScoreResult:
     """Describe the scores, and write the manifest that makes a folder a complete run.
 
@@ -246,6 +247,7 @@ def finish_run(
         work: the folder.
         out: the name that it gets next.
         manifest: of ``new_manifest``, and what was found since.
+        warnings: of the data.
     """
     score = scored.scores.column("score")
     share = sample_share_of_scores(score)
@@ -268,8 +270,9 @@ def finish_run(
         effective_episodes=effective,
         seconds={part: round(value, 3) for part, value in seconds.items()},
         notes=(*scored.notes, _note_on_actions(scorer), *_notes_on_persistence(members)),
-        warnings=tuple(
-            score_warnings(
+        warnings=(
+            *warnings,
+            *score_warnings(
                 score,
                 q_value,
                 share,
@@ -277,7 +280,7 @@ def finish_run(
                 rows_alone=1.0 - float(scored.scores.column("goes_on").mean()),
                 effective_episodes=effective,
                 episodes=episodes,
-            )
+            ),
         ),
     )
     outcome = {

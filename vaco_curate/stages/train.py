@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import torch
 
+from vaco_curate.core.outliers import outliers
 from vaco_curate.core.rewards import RewardUse
 from vaco_curate.core.scorer import Scorer
 from vaco_curate.core.training import (
@@ -125,6 +126,7 @@ def _score(
     with _loaded(dataset, hashes, request.read_options, request.out, in_memory, cache, on_note) as loaded:
         data, scratch = loaded
         _refuse_untellable(data)
+        warnings = outliers(data)
         manifest["dataset"] |= {"fingerprint": data.fingerprint, "episodes": len(data.episode_start)}
         if request.began is not None:
             _check_same_run(work, request.began, manifest)
@@ -156,7 +158,7 @@ def _score(
         "train": sum(row["seconds"] for row in training.metrics),
         "score": time.perf_counter() - scoring,
     }
-    result = finish_run(work, request.out, manifest, scored, scorer, seconds)
+    result = finish_run(work, request.out, manifest, scored, scorer, seconds, warnings)
     _publish(request, force=force)
     return result
 

@@ -17,7 +17,7 @@ from vaco_curate.core.transitions import Array
 @functools.cache
 def action_bounds(env_id: str | None) -> tuple[Array | None, Array | None]:
     """(low, high) of the environment's action space, or (None, None) when it cannot be made here."""
-    if env_id is None:
+    if env_id is None or imports_code(env_id):
         return None, None
     try:
         import gymnasium  # deferred: heavy, and absent on a bare training machine
@@ -32,6 +32,11 @@ def action_bounds(env_id: str | None) -> tuple[Array | None, Array | None]:
     if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1:
         return None, None
     return np.asarray(space.low), np.asarray(space.high)
+
+
+def imports_code(env_id: str) -> bool:
+    """Whether an environment's id makes Gymnasium import a module: it does what stands before a colon."""
+    return ":" in env_id
 
 
 def register_extra_environments() -> None:

@@ -87,6 +87,7 @@ class StoredArray:
             )
         if item.shape is None:
             raise DatasetError(f"{self.name} is empty: it has no shape")
+        _refuse_outside(item, self.name)
         self._item, self.shape, self.ndim, self.dtype = item, item.shape, item.ndim, item.dtype
 
     def __len__(self) -> int:
@@ -100,6 +101,24 @@ class StoredArray:
         except (OSError, RuntimeError, ValueError, TypeError) as error:
             raise _unreadable(self.name, error) from error
         return np.asarray(values)
+
+
+def _refuse_outside(item: Any, name: str) -> None:
+    """Refuse an array whose numbers lie in another file of any kind, or whose parts are not all there.
+
+    HDF5 would take the bytes of whatever file is named, and zeros for a part that is missing.
+    """
+    if item.external:
+        raise DatasetError(
+            f"{name}: its numbers lie outside the file, in {item.external[0][0]}",
+            fix="if you trust it, copy the array into an HDF5 file of its own",
+        )
+    for part in item.virtual_sources() if item.is_virtual else ():
+        if part.file_name != "." and not (Path(item.file.filename).parent / part.file_name).is_file():
+            raise DatasetError(
+                f"{name}: is put together from several files, of which {part.file_name} is missing",
+                fix="copy that file beside it",
+            )
 
 
 def root_keys(source: str, *, groups: bool = False) -> frozenset[str]:
