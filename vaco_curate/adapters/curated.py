@@ -12,11 +12,11 @@ import torch
 from torch.utils.data import Dataset, WeightedRandomSampler
 
 from vaco_curate.core.transitions import Array, Transitions
-from vaco_curate.data.formats import DATA_FOLDER, open_dataset
+from vaco_curate.data.formats import open_dataset
 from vaco_curate.errors import CurateError, RunError
 from vaco_curate.store.files import place
 from vaco_curate.store.folders import CURATED
-from vaco_curate.store.manifest import check_files, read_manifest
+from vaco_curate.store.manifest import read_manifest
 
 if TYPE_CHECKING:
     from d3rlpy.dataset import ReplayBuffer
@@ -129,7 +129,6 @@ def load_curated(path: str | Path) -> CuratedDataset:
             f"{folder}: holds {manifest['part']} only, no rows",
             fix="vaco-curate reweight with --format parquet",
         )
-    check_files(folder, manifest, [DATA_FOLDER])
     dataset = open_dataset(str(folder))
     labels = {name.removeprefix("infos/"): name for name in dataset.labels}
     if "index" not in labels:

@@ -62,6 +62,15 @@ def read_manifest(folder: Path, *, damaged_too: bool = False) -> dict[str, Any]:
     return facts
 
 
+def is_ours(folder: Path) -> bool:
+    """Whether a folder holds a manifest of ours, whole or damaged."""
+    try:
+        read_manifest(folder, damaged_too=True)
+    except RunError:
+        return False
+    return True
+
+
 def check_files(folder: Path, manifest: dict[str, Any], parts: Collection[str]) -> None:
     """Refuse files that are not as their manifest recorded them.
 
@@ -71,7 +80,7 @@ def check_files(folder: Path, manifest: dict[str, Any], parts: Collection[str]) 
     Raises:
         RunError: a file is missing or has changed.
     """
-    for recorded in manifest["files"]:
+    for recorded in manifest.get("files", ()):
         if recorded["name"].partition("/")[0] in parts:
             path = folder / recorded["name"]
             if not path.is_file():

@@ -16,9 +16,9 @@ from vaco_curate.data.formats.dataset import Dataset
 from vaco_curate.data.formats.options import ReadOptions
 from vaco_curate.data.formats.recording import Recording, natural_order
 from vaco_curate.data.formats.writing import Target, Writable
-from vaco_curate.errors import CurateError, DatasetError, RunError
+from vaco_curate.errors import CurateError, DatasetError
 from vaco_curate.store.files import is_hidden, is_local, place, store_unusable
-from vaco_curate.store.manifest import read_manifest
+from vaco_curate.store.manifest import check_files, is_ours, read_manifest
 
 __all__ = [
     "DATA_FOLDER",
@@ -223,13 +223,18 @@ def _kind_of(member: str) -> str:
 
 
 def _rows_of_ours(folder: Path) -> Path:
-    """Where the rows lie in a folder that we wrote, beside a manifest; else the folder itself."""
-    try:
-        manifest = read_manifest(folder)
-    except RunError:
+    """Where the rows lie in a folder that we wrote, beside a manifest; else the folder itself.
+
+    Raises:
+        RunError: its files are not as they were written.
+    """
+    if not is_ours(folder):
         return folder
+    manifest = read_manifest(folder)
     if manifest.get("complete") is False:
         raise DatasetError(f"{folder}: is not finished", fix="give the command that writes it again")
+    if is_local(folder):  # elsewhere, hashes would double what is fetched
+        check_files(folder, manifest, [DATA_FOLDER])
     return folder / DATA_FOLDER if (folder / DATA_FOLDER).is_dir() else folder
 
 

@@ -220,7 +220,10 @@ class Dataset:
         for recording in self.recordings:
             if recording.rows:
                 source = str(recording.path) if len(self.recordings) > 1 else self.source
-                return checked_columns(next(recording.batches(1)), source)
+                first = next(recording.batches(1), None)
+                if first is None:
+                    raise _other_count(source, recording.rows, 0)
+                return checked_columns(first, source)
         raise DatasetError(f"{self.source}: the dataset has zero rows")
 
     @cached_property
@@ -272,7 +275,8 @@ class Dataset:
             read = recording.batches(rows)
             first = next(read, {})
             limit = step_limit(first, self.max_episode_steps)
-            batches = self._checked(chain([first], read), source, 0 if several else row)
+            counted = _counted(chain([first], read), source, recording.rows)
+            batches = self._checked(counted, source, 0 if several else row)
             held = list(first_rows(batches, self._sample_rows))
             if held:
                 found = layout(held[0])
@@ -339,3 +343,22 @@ class Dataset:
                     notes.append(f"the recordings differ in {name}: not used")
                     del facts[name]
         return facts | {"notes": tuple(dict.fromkeys(notes))}
+
+
+def _counted(batches: Iterable[Columns], source: str, rows: int) -> Iterator[Columns]:
+    """The batches, which must have as many rows in all as their file declares."""
+    count = 0
+    for batch in batches:
+        count += len(batch["reward"]) if batch else 0
+        if count > rows:
+            break
+        yield batch
+    if count != rows:
+        raise _other_count(source, rows, count)
+
+
+def _other_count(source: str, rows: int, found: int) -> DatasetError:
+    return DatasetError(
+        f"{source}: declares {rows:,} rows, but holds {'more' if found > rows else f'{found:,}'}",
+        fix="the file is damaged: download or export it again",
+    )

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from vaco_curate.data.formats import DATA_FOLDER
 from vaco_curate.data.formats.dataset import Dataset
 from vaco_curate.data.formats.options import ReadOptions
-from vaco_curate.errors import RunError
 from vaco_curate.store.files import place
-from vaco_curate.store.manifest import FILE_NAME, check_files, hash_file, hash_source, read_manifest
+from vaco_curate.store.manifest import FILE_NAME, hash_file, hash_source, is_ours
 
 
 def dataset_facts(dataset: Dataset, options: ReadOptions) -> dict[str, Any]:
@@ -31,15 +29,8 @@ def dataset_facts(dataset: Dataset, options: ReadOptions) -> dict[str, Any]:
 
 
 def _parent(address: str) -> dict[str, Any] | None:
-    """The manifest of a dataset that we wrote; None for any other.
-
-    Raises:
-        RunError: it is not as it was written.
-    """
+    """The manifest of a dataset that we wrote; None for any other."""
     folder = place(address)
-    try:
-        read_manifest(folder, damaged_too=True)
-    except RunError:
+    if not is_ours(folder):
         return None
-    check_files(folder, read_manifest(folder), [DATA_FOLDER])
     return {"folder": str(folder), "manifest": hash_file(folder / FILE_NAME, relative_to=folder)}
