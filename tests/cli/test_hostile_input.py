@@ -69,6 +69,21 @@ def test_names_do_not_speak_to_the_terminal(vaco, data):
     assert "\\x1b[2J" in refused.stderr
 
 
+def test_odd_names_are_refused(vaco, data, here):
+    (here / "loop.hdf5").symlink_to("loop.hdf5")
+    (here / os.fsdecode(b"bad\xff.hdf5")).write_bytes(data.read_bytes())
+    for name, words in (
+        ("loop.hdf5", "a link that leads to itself"),
+        (os.fsdecode(b"bad\xff.hdf5"), "not UTF-8"),
+    ):
+        for command in (["inspect"], ["score", "--scorer", "none.vaco"], ["convert"]):
+            out = ["out"] if command == ["convert"] else []
+            outcome = vaco(*command, name, *out)
+            assert outcome.code == 1
+            if command[-1] != "none.vaco":
+                assert words in outcome.stderr
+
+
 def test_verify_does_not_read_devices_and_pipes(vaco, scored):
     os.mkfifo(scored / "pipe")
     for path in ("pipe", "/dev/zero"):

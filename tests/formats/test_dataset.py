@@ -342,6 +342,24 @@ def test_pieces_of_any_size_see_the_same_breaks(tmp_path, rows):
     assert findings.first == "row 79"
 
 
+def test_damaged_columns_in_the_cache_are_written_again(tmp_path):
+    dataset = open_dataset(str(write_d4rl(tmp_path / "data.hdf5", make_transitions())))
+    notes = []
+    whole = mapped(dataset, tmp_path / "columns", notes.append)
+    for name, change in (
+        ("reward.npy", lambda file: file[:-2] + bytes([file[-2] ^ 1]) + file[-1:]),
+        ("observation.npy", lambda file: file[:200]),
+        ("facts.json", lambda file: b"{"),
+    ):
+        file = tmp_path / "columns" / name
+        file.write_bytes(change(file.read_bytes()))
+        assert mapped(dataset, tmp_path / "columns", notes.append).fingerprint == whole.fingerprint
+    assert len(notes) == 4
+    (tmp_path / ".columns.fresh").mkdir()  # of a command that was killed
+    mapped(dataset, tmp_path / "columns", notes.append)
+    assert len(notes) == 4
+
+
 def test_a_home_folder_in_quotes_is_found(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "logs").mkdir()

@@ -11,12 +11,12 @@ from vaco_curate.core.advantage import Persistence
 Kind = Literal["whole episodes", "some steps"]
 """Over what behavior persists in a dataset: every episode has one actor, or several."""
 
-WEIGHTS, TOP_10, TOP_25 = "weights", "top 10 %", "top 25 %"
-"""The board's columns of ours."""
+ALL_ROWS, WEIGHTS, TOP_10, TOP_25 = "all rows", "weights", "top 10 %", "top 25 %"
+"""The board's columns of ours, and of no selection at all."""
 
 BEST: Mapping[Kind, Mapping[str, tuple[str, ...]]] = {
-    "whole episodes": {"cloning": (TOP_10, WEIGHTS), "IQL": (TOP_10, WEIGHTS)},
-    "some steps": {"cloning": (WEIGHTS, TOP_25), "IQL": (TOP_25, TOP_10)},
+    "whole episodes": {"cloning": (TOP_10, WEIGHTS), "IQL": (TOP_10, WEIGHTS), "TD3+BC": (TOP_10,)},
+    "some steps": {"cloning": (WEIGHTS, TOP_25), "IQL": (TOP_25, TOP_10), "TD3+BC": (ALL_ROWS,)},
 }
 """By learner, what earned most on average over the datasets of a kind, and what came within five points of it.
 A test holds them against the board; a learner that is left out was not measured on all of them."""
@@ -24,7 +24,12 @@ A test holds them against the board; a learner that is left out was not measured
 DATASETS: Mapping[Kind, int] = {"whole episodes": 6, "some steps": 2}
 """How many datasets of a kind the board has."""
 
-COMMANDS = {WEIGHTS: "reweight", TOP_10: "filter --top 10%", TOP_25: "filter --top 25%"}
+COMMANDS = {
+    ALL_ROWS: "all rows",
+    WEIGHTS: "reweight",
+    TOP_10: "filter --top 10%",
+    TOP_25: "filter --top 25%",
+}
 
 
 def kind_of(members: Sequence[Persistence]) -> Kind | None:

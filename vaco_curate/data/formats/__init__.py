@@ -97,7 +97,10 @@ def open_dataset(source: str, options: ReadOptions | None = None) -> Dataset:
     """
     options, path = options or ReadOptions(), place(source)
     if is_local(path):
-        return _opened(source, path, options)
+        dataset = _opened(source, path, options)
+        for file in dataset.files:
+            _refuse_name(file)
+        return dataset
     if path.suffix in FILES_ONLY_HERE:
         raise _only_parquet(source)
     try:
@@ -106,6 +109,21 @@ def open_dataset(source: str, options: ReadOptions | None = None) -> Dataset:
         raise
     except Exception as error:  # each store's client has errors of its own
         raise store_unusable(source, error) from error
+
+
+def _refuse_name(path: Path) -> None:
+    """Refuse names that no other file could be given: outputs are named after their sources."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise DatasetError(f"{path}: its name is not UTF-8", fix="rename it") from error
+
+
+def _absolute(source: str, path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (RuntimeError, OSError) as error:  # a RuntimeError before Python 3.13
+        raise DatasetError(f"{source}: a link that leads to itself", fix="check the path") from error
 
 
 def _only_parquet(source: str) -> DatasetError:
@@ -117,7 +135,7 @@ def _only_parquet(source: str) -> DatasetError:
 
 def _opened(source: str, path: Path, options: ReadOptions) -> Dataset:
     is_pattern = not path.exists() and not PATTERN.isdisjoint(source)
-    address = str(path.absolute() if is_pattern else path.resolve())
+    address = str(path.absolute() if is_pattern else _absolute(source, path))
     rows = (
         str(_rows_of_ours(path))
         if path.is_dir()

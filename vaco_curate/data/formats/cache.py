@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,14 @@ from vaco_curate.core.transitions import DERIVED, ROW_COLUMNS, Array, Transition
 from vaco_curate.data.formats.dataset import Dataset
 from vaco_curate.data.formats.options import ReadOptions
 from vaco_curate.data.successors import Findings
-from vaco_curate.errors import DatasetError
-from vaco_curate.store.files import user_cache
+from vaco_curate.errors import CurateError, DatasetError
+from vaco_curate.store.files import hidden, remove, sync_tree, user_cache
+from vaco_curate.store.locks import locked
 
-VERSION = 2
+VERSION = 3
 """Of what a cache holds; one of another version is not used."""
 
-FINDINGS_FILE = "findings.json"
+FACTS_FILE = "facts.json"
 
 TRAINING_BYTES, MEMBER_BYTES = 72, 32
 """Bytes a row that training holds beside the columns: row numbers, sums along
@@ -75,16 +75,31 @@ def cache_folder(hashes: Any, options: ReadOptions) -> Path:
 
 
 def mapped(dataset: Dataset, folder: Path, on_note: Callable[[str], None]) -> Transitions:
-    """The dataset as columns in mapped files of a folder, written in one pass if they are not there.
+    """The dataset as columns in mapped files of a folder, written in one pass if they are missing or damaged.
 
     Raises:
         DatasetError: no room on the disk; and as ``Dataset.pieces``.
     """
-    if not folder.is_dir():
-        _write(dataset, folder, on_note)
-    # "c": torch takes no read-only memory; nothing is written to it, and if it were, not to the file
-    columns = {name: np.load(folder / f"{name}.npy", mmap_mode="c") for name in ROW_COLUMNS}
-    return dataset.transitions(columns, Findings(**json.loads((folder / FINDINGS_FILE).read_text())))
+    with locked(folder, wait=True):  # while another training writes the same columns
+        data = _kept(dataset, folder)
+        if data is None:
+            _write(dataset, folder, on_note)
+            data = _kept(dataset, folder)
+        if data is None:
+            raise DatasetError(f"{folder}: what was written there reads otherwise", fix="check the disk")
+    return data
+
+
+def _kept(dataset: Dataset, folder: Path) -> Transitions | None:
+    """What the folder holds, if it is what was written."""
+    try:
+        facts = json.loads((folder / FACTS_FILE).read_text())
+        # "c": torch takes no read-only memory; nothing is written to it, and if it were, not to the file
+        columns = {name: np.load(folder / f"{name}.npy", mmap_mode="c") for name in ROW_COLUMNS}
+        data = dataset.transitions(columns, Findings(**facts["findings"]))
+    except (OSError, ValueError, KeyError, TypeError, CurateError):
+        return None
+    return data if data.fingerprint == facts["fingerprint"] else None
 
 
 def _write(dataset: Dataset, folder: Path, on_note: Callable[[str], None]) -> None:
@@ -99,15 +114,24 @@ def _write(dataset: Dataset, folder: Path, on_note: Callable[[str], None]) -> No
             fix="free space there, set XDG_CACHE_HOME to another disk, or raise --memory-limit",
         )
     on_note(f"writing the dataset's columns once, {in_words(columns)}, to {folder}")
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    unfinished = hidden(folder, "fresh")
+    for left in (folder, unfinished):  # damaged, and of a command that was killed
+        remove(left)
+    unfinished.mkdir()
     try:
         findings = Findings()
-        dataset.fill(lambda name, shape, dtype: _file(unfinished / f"{name}.npy", shape, dtype), findings)
-        (unfinished / FINDINGS_FILE).write_text(json.dumps(findings.to_json()))
-        if not folder.is_dir():  # another process may have been faster
-            unfinished.rename(folder)
+        filled = dataset.fill(
+            lambda name, shape, dtype: _file(unfinished / f"{name}.npy", shape, dtype), findings
+        )
+        facts = {
+            "findings": findings.to_json(),
+            "fingerprint": dataset.transitions(filled, findings).fingerprint,
+        }
+        (unfinished / FACTS_FILE).write_text(json.dumps(facts))
+        sync_tree(unfinished)
+        unfinished.rename(folder)
     finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        remove(unfinished)
 
 
 def _file(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
