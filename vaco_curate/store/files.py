@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import ctypes
+import errno
 import os
 import shutil
 import tempfile
@@ -144,6 +145,16 @@ def hidden(folder: Path, purpose: str) -> Path:
     """``.NAME.purpose`` beside a folder."""
     target = folder.resolve()
     return target.with_name(f".{target.name}.{purpose}")
+
+
+def require_space(folder: Path, size: int) -> None:
+    """Refuse to write what would fill the disk: HDF5 ends the process when it finds none left.
+
+    Raises:
+        OSError: less than ``size`` bytes are free.
+    """
+    if shutil.disk_usage(folder).free < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
 
 def user_cache() -> Path:

@@ -25,6 +25,7 @@ from vaco_curate.data.formats.parts import kept_parts
 from vaco_curate.data.formats.recording import Recording
 from vaco_curate.data.formats.writing import Target
 from vaco_curate.errors import DatasetError
+from vaco_curate.store.files import require_space
 
 USUAL = {
     "observation": ("observations", "observation"),
@@ -277,6 +278,7 @@ class D4RLWriter:
         columns = self._columns(piece, rows) | {
             f"infos/{name}": _plain(values) for name, values in extra.items()
         }
+        require_space(self._paths[0].parent, _most_bytes(columns))
         index = piece.first_row + rows
         while len(self._files) < len(self._paths):
             self._open(piece, columns)
@@ -335,6 +337,14 @@ class D4RLWriter:
 
 
 CHUNK_ROWS = 8_192
+
+
+def _most_bytes(columns: Mapping[str, Array]) -> int:
+    """That these rows and what HDF5 still holds of others can take, and as many again for its own tables."""
+    return 2 * sum(
+        (len(values) + CHUNK_ROWS) * int(np.prod(values.shape[1:])) * values.itemsize
+        for values in columns.values()
+    )
 
 
 def _plain(values: Array | pa.Array) -> Array:

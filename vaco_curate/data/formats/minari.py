@@ -20,6 +20,7 @@ from vaco_curate.data.formats.parts import joined, kept_parts, leaves, recorded_
 from vaco_curate.data.formats.recording import Recording
 from vaco_curate.data.formats.writing import Target
 from vaco_curate.errors import DatasetError
+from vaco_curate.store.files import require_space
 
 PREFIX = "minari:"
 CUT_LENGTH = 32_767
@@ -235,6 +236,10 @@ def _episode(source: str, episode: Any, kept: dict[str, int]) -> dict[str, Array
     }
 
 
+EPISODE_BYTES, SPARE_BYTES = 1 << 15, 1 << 20
+"""That HDF5 takes for an episode beside its rows, at most, and that it may hold back."""
+
+
 class MinariWriter:
     """``writing.RowsWriter``: one Minari dataset of whole episodes, stored as HDF5.
 
@@ -280,6 +285,9 @@ class MinariWriter:
         if self._storage is None:
             self._create(piece)
         self._episodes, self._left_out = self._episodes + len(buffers), self._left_out + len(rows) - written
+        columns = piece.observation, piece.action, piece.reward, *infos.values()
+        bytes_of_rows = sum(values.nbytes for values in columns)
+        require_space(self._folder, 2 * bytes_of_rows + EPISODE_BYTES * len(buffers) + SPARE_BYTES)
         self._storage.update_episodes(buffers)
 
     @property
