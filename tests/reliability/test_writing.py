@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -120,6 +122,16 @@ def test_a_training_that_was_killed_before_its_first_manifest_can_be_begun(vaco,
 def test_a_checkpoint_that_was_left_in_a_finished_run_is_no_damage(vaco, scored):
     (scored / "pendulum.vaco" / "checkpoint.safetensors").write_bytes(b"x")
     assert vaco("verify", "pendulum.vaco").code == 0
+
+
+@pytest.mark.parametrize("file_format", ["d4rl", "minari"])
+def test_hdf5_is_not_let_onto_a_disk_that_it_would_fill(vaco, scored, monkeypatch, file_format):
+    """It would end the process."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=100_000))
+    outcome = vaco("convert", "pendulum.hdf5", "kept", "--format", file_format)
+    assert outcome.code == 1
+    assert "no space left to write" in outcome.stderr
+    assert names(scored) == ["pendulum.hdf5", "pendulum.vaco"]
 
 
 def test_sigterm_cleans_up_as_ctrl_c_does(start, scored):
