@@ -360,6 +360,18 @@ def test_damaged_columns_in_the_cache_are_written_again(tmp_path):
     assert len(notes) == 4
 
 
+@pytest.mark.parametrize(
+    "names", [("a/x.hdf5", "a--x.hdf5"), ("b/X.hdf5", "b/x.hdf5"), ("c/x.hdf5", "d/x.hdf5")]
+)
+def test_no_two_files_of_a_dataset_are_written_to_one(tmp_path, names):
+    for number, name in enumerate(names):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write_d4rl(tmp_path / name, make_transitions(seed=number))
+    dataset = open_dataset(str(tmp_path / "**" / "*.hdf5"))
+    assert len({name.casefold() for name in dataset.shard_names}) == 2
+    assert not any("/" in name for name in dataset.shard_names)
+
+
 def test_a_home_folder_in_quotes_is_found(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "logs").mkdir()

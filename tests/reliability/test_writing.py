@@ -9,10 +9,13 @@ import time
 from types import SimpleNamespace
 
 import pytest
+from helpers import CONFIG
 
 from vaco_curate.errors import RunError
+from vaco_curate.stages import write
 from vaco_curate.store import files, folders
 from vaco_curate.store.locks import locked
+from vaco_curate.store.manifest import read_manifest, write_manifest
 
 
 def names(folder):
@@ -50,6 +53,36 @@ def test_all_files_are_on_the_disk_before_a_folder_gets_its_name(vaco, scored, m
     assert not any(at_rename), "not on the disk"
     assert scored.stat().st_ino in synced, "the new name"
     assert names(scored) == ["kept", "pendulum.hdf5", "pendulum.vaco"]
+
+
+def test_force_does_not_delete_what_somebody_put_into_a_folder_of_ours(vaco, scored):
+    assert vaco("filter", "--top", "50%", "--out", "kept").code == 0
+    (scored / "kept" / "data" / "notes.txt").write_text("mine")
+    outcome = vaco("filter", "--top", "10%", "--out", "kept", "--force")
+    assert outcome.code == 1
+    assert "also holds data/notes.txt, which vaco-curate did not write" in outcome.stderr
+    assert (scored / "kept" / "data" / "notes.txt").read_text() == "mine"
+    assert vaco("eval", "pendulum.vaco", "--updates", 5, "--seeds", 1, "--episodes", 1).code == 0
+    assert vaco("report", "pendulum.vaco").code == 0
+    (scored / "tiny.json").write_text(CONFIG)
+    again = vaco("score", "pendulum.hdf5", "--config", "tiny.json", "--force")
+    assert again.code == 0, again.stderr
+
+
+def test_a_run_that_is_replaced_while_it_is_read_is_noticed(vaco, scored, monkeypatch):
+    real = write._write_rows
+
+    def replaced_meanwhile(run, *arguments):
+        written = real(run, *arguments)
+        manifest = read_manifest(run.folder)
+        write_manifest(run.folder, manifest | {"finished": "later"})
+        return written
+
+    monkeypatch.setattr(write, "_write_rows", replaced_meanwhile)
+    outcome = vaco("filter", "--top", "50%", "--out", "kept")
+    assert outcome.code == 1
+    assert "was replaced while it was read" in outcome.stderr
+    assert names(scored) == ["pendulum.hdf5", "pendulum.vaco"]
 
 
 def test_two_folders_change_places_in_one_step(tmp_path):
@@ -112,10 +145,7 @@ def test_a_replacement_that_was_killed_between_its_renames_is_undone(vaco, score
 def test_a_training_that_was_killed_before_its_first_manifest_can_be_begun(vaco, scored):
     (scored / "new.vaco.partial").mkdir()
     (scored / "new.vaco.partial" / "manifest.json.partial").write_text("{")
-    config = scored / "tiny.json"
-    from helpers import CONFIG
-
-    config.write_text(CONFIG)
+    (scored / "tiny.json").write_text(CONFIG)
     assert vaco("score", "pendulum.hdf5", "--out", "new.vaco", "--config", "tiny.json").code == 0
 
 

@@ -32,11 +32,10 @@ from vaco_curate.evaluation import (
     rollout_returns,
 )
 from vaco_curate.stages.runs import SCORER_FOLDER, Run, open_run
-from vaco_curate.store.folders import CURATED
+from vaco_curate.store.folders import CURATED, EVALUATED_POLICY
 from vaco_curate.store.manifest import check_files, now, read_manifest
 
 CURATED_NAME = "curated"
-POLICY_OF_FIRST_SEED = "evaluated_policy"
 
 
 @dataclass(frozen=True)
@@ -147,9 +146,10 @@ def evaluate_policy(
                 policy, env, episodes=settings.episodes, seed=1_000 * seed, parts=parts
             )
             if name == CURATED_NAME and seed == 0:
-                policy.save(folder / POLICY_OF_FIRST_SEED, {"rule": rule, "run": run.manifest})
+                policy.save(folder / EVALUATED_POLICY, {"rule": rule, "run": run.manifest})
         results.append(_policy_result(name, rows, returns, reference))
     result = EvaluationResult(folder, rule, env.env_id, settings.episodes, settings.seeds, results)
+    run.refuse_replaced()
     _record(run, result, settings)
     return result
 

@@ -36,11 +36,16 @@ REQUIRED = (
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run folder."""
+    """A finished run folder.
+
+    Attributes:
+        opened_as: name, size and hash of its manifest file when it was opened.
+    """
 
     folder: Path
     manifest: dict[str, Any]
     scores: ScoreTable
+    opened_as: dict[str, Any]
 
     def opened(self, moved_to: str | None = None) -> Dataset:
         """The dataset that was scored, opened in the same way; whether it is the same shows when it is read.
@@ -95,6 +100,15 @@ class Run:
             "scorer": self.scorer_hashes(),
             "fingerprint": self.scores.fingerprint,
         }
+
+    def refuse_replaced(self) -> None:
+        """To be called when all has been read of it.
+
+        Raises:
+            RunError: another run has taken its place, and some of what was read may be that one's.
+        """
+        if hash_file(self.folder / FILE_NAME, relative_to=self.folder) != self.opened_as:
+            raise RunError(f"{self.folder}: was replaced while it was read", fix="give the command again")
 
     def check(self, dataset: Dataset) -> None:
         """Read a dataset through, and refuse any other than the one that was scored.
@@ -159,6 +173,7 @@ def open_run(
         RunError: no run, an unfinished one, or a damaged one.
     """
     require_run(folder)
+    opened_as = hash_file(folder / FILE_NAME, relative_to=folder)
     manifest = read_manifest(folder)
     missing = [key for key in REQUIRED if key not in manifest]
     if missing:
@@ -171,4 +186,4 @@ def open_run(
         source=dataset["source"],
         reward_scale=manifest["reward_scale"],
     )
-    return Run(folder, manifest, scores)
+    return Run(folder, manifest, scores, opened_as)

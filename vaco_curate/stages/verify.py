@@ -9,11 +9,8 @@ from typing import Any
 
 from vaco_curate.errors import RunError
 from vaco_curate.store.files import place
-from vaco_curate.store.folders import CHECKPOINT_FILE, CONVERTED, CURATED, RUN
+from vaco_curate.store.folders import AFTERWARDS, CONVERTED, CURATED, EVALUATED_POLICY, RUN
 from vaco_curate.store.manifest import FILE_NAME, hash_file, hash_source, read_manifest
-
-AFTERWARDS = frozenset({"evaluations.json", "report.html", CHECKPOINT_FILE})
-"""What later commands add to a run, and what a training that was killed at its very end has left in it."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +77,7 @@ def _files(folder: Path, recorded: list[dict[str, Any]]) -> Iterator[Check]:
             same = hash_file(here[name], relative_to=folder) == facts
             yield Check(name, "as recorded" if same else "changed", same)
     for name in sorted(here.keys() - known.keys() - AFTERWARDS - {FILE_NAME}):
-        if not name.startswith("evaluated_policy/"):
+        if not name.startswith(f"{EVALUATED_POLICY}/"):
             yield Check(name, "not in the manifest", False)
 
 

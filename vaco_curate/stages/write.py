@@ -110,6 +110,7 @@ def write_output(
             MASKS[file_format](folder / DATA_FOLDER, dataset, selection.keep, output.folder.resolve().name)
         elif part in ("kept", "weighted"):
             notes = _write_rows(run, decision, output, run.opened(moved_to), folder, dropped)
+        run.refuse_replaced()
         if dropped is not None:
             _write_manifest(dropped, run, selection, "excluded", request)
         _write_manifest(folder, run, selection, part, request, notes)

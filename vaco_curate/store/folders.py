@@ -15,7 +15,9 @@ from vaco_curate.store.files import exchanged, hidden, is_local, lies_in, remove
 from vaco_curate.store.locks import locked
 from vaco_curate.store.manifest import FILE_NAME, read_manifest, write_manifest
 
-CHECKPOINT_FILE = "checkpoint.safetensors"
+CHECKPOINT_FILE, EVALUATED_POLICY = "checkpoint.safetensors", "evaluated_policy"
+AFTERWARDS = frozenset({"evaluations.json", "report.html", CHECKPOINT_FILE})
+"""What later commands add to a run, and what a training that was killed at its very end has left in it."""
 RUN = "run"
 CURATED = "curated"
 CONVERTED = "converted"
@@ -124,6 +126,7 @@ def refuse_existing(folder: Path, kind: str, *, force: bool) -> None:
         )
     if kind != DEMO:  # the demo's folder is made of results, and is not replaced as a whole
         _refuse_nested(folder)
+        _refuse_foreign(folder, facts)
 
 
 def _holds_anything(folder: Path) -> bool:
@@ -137,6 +140,21 @@ def _refuse_nested(folder: Path) -> None:
     if nested:
         raise RunError(
             f"{folder} also holds {nested[0].relative_to(folder)}, it will not be replaced",
+            fix="move that away, or give another --out",
+        )
+
+
+def _refuse_foreign(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Refuse to replace a finished folder to which somebody has added files."""
+    if "files" not in manifest:
+        return  # unfinished
+    known = {file["name"] for file in manifest["files"]} | AFTERWARDS | {FILE_NAME}
+    here = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    foreign = sorted(name for name in here if name not in known and not name.startswith(f"{EVALUATED_POLICY}/"))
+    if foreign:
+        raise RunError(
+            f"{folder} also holds {foreign[0]}, which vaco-curate did not write, it will not be replaced",
+            details=tuple(f"and {name}" for name in foreign[1:4]),
             fix="move that away, or give another --out",
         )
 

@@ -145,8 +145,9 @@ class Dataset:
         stems = [
             Path(name).stem if path.is_file() else name for name, path in zip(plain, self.files, strict=True)
         ]
-        unique = len(set(stems)) == len(stems)
-        return tuple(stems if unique else plain)
+        numbered = [f"{number:05d}-{name}" for number, name in enumerate(plain)]
+        # Not every file system tells capitals apart.
+        return next(tuple(names) for names in (stems, plain, numbered) if _are_unique(names))
 
     def pieces(self, rows: int | None = None, findings: Findings | None = None) -> Iterator[Transitions]:
         """All rows in order, in pieces of whole episodes: about so many rows each, or one longer episode.
@@ -362,3 +363,7 @@ def _other_count(source: str, rows: int, found: int) -> DatasetError:
         f"{source}: declares {rows:,} rows, but holds {'more' if found > rows else f'{found:,}'}",
         fix="the file is damaged: download or export it again",
     )
+
+
+def _are_unique(names: list[str]) -> bool:
+    return len({name.casefold() for name in names}) == len(names)
