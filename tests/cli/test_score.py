@@ -178,7 +178,7 @@ def test_rows_without_trajectories_are_told(vaco, here):
     assert "100% of the rows are followed by no step" in outcome.stderr
     assert "filter --by q_value" in outcome.stderr
     assert "behavior does not persist" in outcome.stderr
-    assert "earned most" not in outcome.stderr + vaco("filter", "--top", "10%").stderr
+    assert "as here" not in outcome.stderr + vaco("filter", "--top", "10%").stderr
 
 
 def test_score_and_filter_say_over_what_behavior_persists_and_what_serves_there(vaco, here):
@@ -206,4 +206,4 @@ def test_where_actors_take_turns_the_steps_are_told(vaco, here):
     assert re.search(r"persists over \d+ steps here: episodes mix good and bad rows", outcome.stderr)
     assert advice("some steps") in outcome.stderr
     assert advice("some steps") in vaco("filter", "--top", "10%").stderr
-    assert "earned most" not in vaco("filter", "--bottom", "10%").stderr
+    assert "as here" not in vaco("filter", "--bottom", "10%").stderr

@@ -42,11 +42,14 @@ def kind_of(members: Sequence[Persistence]) -> Kind | None:
 
 def advice(kind: Kind) -> str:
     """One line on what to do with scores."""
+    learners: dict[tuple[str, ...], list[str]] = {}
+    for learner, columns in BEST[kind].items():
+        learners.setdefault(columns, []).append(learner)
     parts = [
-        f"{learner} earned most from {' or '.join(COMMANDS[column] for column in columns)}"
-        for learner, columns in BEST[kind].items()
+        f"for {' and '.join(names)} {' or '.join(COMMANDS[column] for column in columns)}"
+        for columns, names in learners.items()
     ]
     return (
-        f"on {DATASETS[kind]} datasets where behavior persists over {kind}, as here, "
-        f"{', '.join(parts)} (docs/quality.md)"
+        f"best on {DATASETS[kind]} datasets where behavior persists over {kind}, as here: {', '.join(parts)} "
+        "(docs/quality.md)"
     )
