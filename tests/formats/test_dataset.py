@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from vaco_curate.core.transitions import COLUMNS, ROW_COLUMNS, Fingerprint
 from vaco_curate.data.columns import checked_columns, transitions_from_columns
 from vaco_curate.data.episodes import EpisodeNumbers, whole_episodes
-from vaco_curate.data.formats import ReadOptions, hdf5, open_dataset, read_dataset
+from vaco_curate.data.formats import ReadOptions, open_dataset, read_dataset
 from vaco_curate.data.formats.cache import mapped
 from vaco_curate.data.successors import Findings
 from vaco_curate.errors import DatasetError
@@ -380,15 +380,3 @@ def test_a_home_folder_in_quotes_is_found(tmp_path, monkeypatch):
         assert len(read_dataset(source)) == 120
     with pytest.raises(DatasetError, match=f"{tmp_path}/b.hdf5: no such file"):
         read_dataset("~/b.hdf5")
-
-
-def test_a_file_that_could_not_be_opened_once_is_looked_at_again(tmp_path, monkeypatch):
-    file = write_d4rl(tmp_path / "busy.hdf5", make_transitions())  # which no test has opened before
-
-    def refuse(path):
-        raise DatasetError("another program has it open for writing")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(hdf5, "opened", refuse)
-        assert hdf5.root_keys(str(file)) == frozenset()
-    assert "observations" in hdf5.root_keys(str(file))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vaco_curate.core.scorer import Scorer
 from vaco_curate.core.training import TrainSettings, chosen_device, settings_from_json
-from vaco_curate.data.formats import ReadOptions
+from vaco_curate.data.formats import ReadOptions, opened_once
 from vaco_curate.stages.runs import SCORER_FOLDER, open_run
 from vaco_curate.stages.scoring import ScoreResult, finish_run, new_manifest, open_scorable, score_into
 from vaco_curate.store.engines import Engine, check_engine
@@ -16,6 +16,7 @@ from vaco_curate.store.files import place
 from vaco_curate.store.folders import RUN, refuse_overlap, run_folder_for, work_folder
 
 
+@opened_once()
 def apply_scorer(
     source: str | Path,
     scorer_run: str | Path,
@@ -57,6 +58,7 @@ def apply_scorer(
         scorer = Scorer.load(scorer_folder)
         load, scale = partial(_load_scorer, scorer_folder, device), scorer.scaling.reward_scale
         scored = score_into(work, dataset, load, scale, engine=engine, device=device)
+        dataset.refuse_changed()
         manifest["dataset"] |= scored.found
         manifest |= {
             "scorer_from": {"folder": str(trained.folder.resolve()), **trained.identity()},

@@ -8,7 +8,15 @@ from pathlib import Path
 import numpy as np
 
 from vaco_curate.core.transitions import Array, Fingerprint
-from vaco_curate.data.formats import DATA_FOLDER, WRITERS, Dataset, ReadOptions, Target, open_dataset
+from vaco_curate.data.formats import (
+    DATA_FOLDER,
+    WRITERS,
+    Dataset,
+    ReadOptions,
+    Target,
+    open_dataset,
+    opened_once,
+)
 from vaco_curate.data.formats.dataset import SOURCE_FILE
 from vaco_curate.data.formats.provenance import dataset_facts
 from vaco_curate.data.successors import Findings
@@ -31,6 +39,7 @@ class ConvertResult:
     notes: tuple[str, ...]
 
 
+@opened_once()
 def convert_dataset(
     source: str | Path,
     out: str | Path,
@@ -73,6 +82,7 @@ def convert_dataset(
             fingerprint.add(piece)
             writer.write(piece, np.arange(len(piece)), {})
         writer.close()
+        dataset.refuse_changed()
         found = hash_folder(folder)
         write_manifest(
             folder,

@@ -11,7 +11,7 @@ from vaco_curate.core.outliers import outliers
 from vaco_curate.core.rewards import are_equal, magnitude
 from vaco_curate.core.scaling import constant_columns, mean_and_deviation
 from vaco_curate.core.transitions import Array, Transitions
-from vaco_curate.data.formats import ReadOptions, open_dataset
+from vaco_curate.data.formats import ReadOptions, open_dataset, opened_once
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,7 @@ class Inspection:
     problems: list[str]
 
 
+@opened_once()
 def inspect_dataset(source: str | Path, read_options: ReadOptions | None = None) -> Inspection:
     """Read a dataset and describe it.
 

@@ -12,7 +12,7 @@ import polars as pl
 import pyarrow as pa
 
 from vaco_curate.core.transitions import Fingerprint, Transitions
-from vaco_curate.data.formats import Dataset, ReadOptions, open_dataset
+from vaco_curate.data.formats import Dataset, ReadOptions, open_dataset, opened_once
 from vaco_curate.data.formats.arrow import parquet_file
 from vaco_curate.data.scores import ScoreTable
 from vaco_curate.errors import DatasetError, RunError
@@ -71,6 +71,7 @@ class Run:
                 fix="say where it is: --dataset PATH",
             ) from error
 
+    @opened_once()
     def dataset(self, moved_to: str | None = None) -> Transitions:
         """The dataset that was scored, in memory.
 

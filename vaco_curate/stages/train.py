@@ -29,7 +29,7 @@ from vaco_curate.core.training import (
     train,
 )
 from vaco_curate.core.transitions import Transitions, blocks
-from vaco_curate.data.formats import Dataset, ReadOptions
+from vaco_curate.data.formats import Dataset, ReadOptions, opened_once
 from vaco_curate.data.formats.cache import bytes_in_memory, cache_folder, mapped, memory_of_machine
 from vaco_curate.data.formats.tables import write_table
 from vaco_curate.errors import DatasetError, RunError, SettingsError
@@ -119,12 +119,16 @@ def _score(
     """Train, score, and give the folder its name."""
     work = request.work
     started = time.perf_counter()
-    dataset = open_scorable(request.source, request.read_options, request.out)
-    manifest = _manifest(request, dataset)
-    hashes = manifest["dataset"]["recordings"]
-    in_memory = _fits(dataset, request.members, request.device, memory_limit)
-    with _loaded(dataset, hashes, request.read_options, request.out, in_memory, cache, on_note) as loaded:
-        data, scratch = loaded
+    with contextlib.ExitStack() as until_scored:
+        with opened_once():
+            dataset = open_scorable(request.source, request.read_options, request.out)
+            manifest = _manifest(request, dataset)
+            hashes = manifest["dataset"]["recordings"]
+            in_memory = _fits(dataset, request.members, request.device, memory_limit)
+            data, scratch = until_scored.enter_context(
+                _loaded(dataset, hashes, request.read_options, request.out, in_memory, cache, on_note)
+            )
+            dataset.refuse_changed()
         _refuse_untellable(data)
         warnings = outliers(data)
         manifest["dataset"] |= {"fingerprint": data.fingerprint, "episodes": len(data.episode_start)}

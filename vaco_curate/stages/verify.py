@@ -87,7 +87,7 @@ def _dataset(facts: dict[str, Any]) -> Iterator[Check]:
         if not (path.is_file() or path.is_dir()):  # a device or a pipe has no end
             yield Check(f"dataset {path}", "no longer here, not checked", None)
             continue
-        same = hash_source(path)["files"] == recording["files"]
+        same = hash_source(path, {})["files"] == recording["files"]
         yield Check(f"dataset {path}", "as recorded" if same else "changed since", same)
 
 

@@ -17,7 +17,7 @@ from vaco_curate.curation import Candidates, Selection, Summary, before_and_afte
 from vaco_curate.curation.ordering import count_groups
 from vaco_curate.curation.output import SELECTION_FILE, write_selection, write_weights
 from vaco_curate.curation.selection import KEPT, REASONS, rows_are_consecutive
-from vaco_curate.data.formats import DATA_FOLDER, MASKS, WRITERS, Dataset, Target
+from vaco_curate.data.formats import DATA_FOLDER, MASKS, WRITERS, Dataset, Target, opened_once
 from vaco_curate.data.formats.arrow import parquet_file
 from vaco_curate.data.formats.dataset import read_ahead
 from vaco_curate.data.successors import Findings
@@ -70,6 +70,7 @@ class Output:
     force: bool
 
 
+@opened_once()
 def write_output(
     run: Run,
     decision: Decision,

@@ -81,6 +81,15 @@ def remove(folder: Path) -> None:
         store.fs.rm(store.path, recursive=True)
 
 
+def stamp(path: Path) -> tuple[tuple[int, int, int], ...]:
+    """What changes when a file, or one in a folder, is replaced or written to; nothing in a store."""
+    if not is_local(path):
+        return ()
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    facts = [file.stat() for file in files]
+    return tuple((found.st_ino, found.st_size, found.st_mtime_ns) for found in facts)
+
+
 def lies_in(path: Path, folder: Path) -> bool:
     """Whether a path is a folder, or somewhere in it."""
     inner, outer = str(path.resolve()), str(folder.resolve()).rstrip("/")

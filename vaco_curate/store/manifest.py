@@ -6,7 +6,7 @@ import hashlib
 import importlib.metadata
 import json
 import platform
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from vaco_curate.store.files import write_atomically
 FILE_NAME = "manifest.json"
 MADE_BY = "vaco-curate"
 HASH = "sha256"
-"""Key of the hash of all other facts in a manifest."""
+"""Key of the hash of a file, and of that of all other facts in a manifest."""
 REPAIR = "copy it again from where it is whole, or give the command again that wrote it"
 PACKAGES = ("vaco-curate", "torch", "numpy", "pyarrow", "polars", "h5py", "minari", "gymnasium")
 
@@ -71,15 +71,19 @@ def is_ours(folder: Path) -> bool:
     return True
 
 
-def check_files(folder: Path, manifest: dict[str, Any], parts: Collection[str]) -> None:
+def check_files(folder: Path, manifest: dict[str, Any], parts: Collection[str]) -> dict[Path, str]:
     """Refuse files that are not as their manifest recorded them.
 
     Args:
         parts: folders in ``folder`` whose files are read next.
 
+    Returns:
+        SHA-256 of these files, for ``hash_source``.
+
     Raises:
         RunError: a file is missing or has changed.
     """
+    found = {}
     for recorded in manifest.get("files", ()):
         if recorded["name"].partition("/")[0] in parts:
             path = folder / recorded["name"]
@@ -87,13 +91,20 @@ def check_files(folder: Path, manifest: dict[str, Any], parts: Collection[str]) 
                 raise RunError(f"{path}: missing", fix=REPAIR)
             if hash_file(path, relative_to=folder) != recorded:
                 raise RunError(f"{path}: changed since it was written", fix=REPAIR)
+            found[path.absolute()] = str(recorded[HASH])
+    return found
 
 
-def hash_source(path: Path) -> dict[str, Any]:
-    """Files of a file or folder with sizes and SHA-256, for provenance."""
+def hash_source(path: Path, known: Mapping[Path, str]) -> dict[str, Any]:
+    """Files of a file or folder with sizes and SHA-256, for provenance.
+
+    Args:
+        known: hashes of files that were read for them already, by absolute path.
+    """
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
     root = path if path.is_dir() else path.parent
-    return {"path": str(path.resolve()), "files": [hash_file(file, relative_to=root) for file in files]}
+    hashes = [hash_file(file, relative_to=root, known=known.get(file.absolute())) for file in files]
+    return {"path": str(path.resolve()), "files": hashes}
 
 
 def hash_folder(folder: Path, *, without: Collection[str] = ()) -> list[dict[str, Any]]:
@@ -106,11 +117,16 @@ def hash_folder(folder: Path, *, without: Collection[str] = ()) -> list[dict[str
     return [hash_file(path, relative_to=folder) for path in files if path.name not in {FILE_NAME, *without}]
 
 
-def hash_file(path: Path, *, relative_to: Path) -> dict[str, Any]:
-    """Name, size in bytes and SHA-256 of a file."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"name": path.relative_to(relative_to).as_posix(), "bytes": path.stat().st_size, "sha256": digest}
+def hash_file(path: Path, *, relative_to: Path, known: str | None = None) -> dict[str, Any]:
+    """Name, size in bytes and SHA-256 of a file.
+
+    Args:
+        known: the hash, if the file was read for it already.
+    """
+    if known is None:
+        with path.open("rb") as file:
+            known = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"name": path.relative_to(relative_to).as_posix(), "bytes": path.stat().st_size, HASH: known}
 
 
 def versions() -> dict[str, str]:

@@ -13,11 +13,12 @@ from vaco_curate.core.transitions import Array, Transitions
 from vaco_curate.data.episodes import Columns
 from vaco_curate.data.formats import d3rlpy_file, d4rl, lerobot, minari, ogbench, parquet, robomimic
 from vaco_curate.data.formats.dataset import Dataset
+from vaco_curate.data.formats.openings import opened_once
 from vaco_curate.data.formats.options import ReadOptions
 from vaco_curate.data.formats.recording import Recording, natural_order
 from vaco_curate.data.formats.writing import Target, Writable
 from vaco_curate.errors import CurateError, DatasetError
-from vaco_curate.store.files import is_hidden, is_local, place, store_unusable
+from vaco_curate.store.files import is_hidden, is_local, place, stamp, store_unusable
 from vaco_curate.store.manifest import check_files, is_ours, read_manifest
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "RowsWriter",
     "Target",
     "open_dataset",
+    "opened_once",
     "read_dataset",
 ]
 
@@ -85,6 +87,7 @@ FILES_ONLY_HERE = (".hdf5", ".h5", ".npz")
 """Formats that need a file of this machine."""
 
 
+@opened_once()
 def open_dataset(source: str, options: ReadOptions | None = None) -> Dataset:
     """Open a dataset of any known format, without reading its rows.
 
@@ -136,11 +139,11 @@ def _only_parquet(source: str) -> DatasetError:
 def _opened(source: str, path: Path, options: ReadOptions) -> Dataset:
     is_pattern = not path.exists() and not PATTERN.isdisjoint(source)
     address = str(path.absolute() if is_pattern else _absolute(source, path))
-    rows = (
-        str(_rows_of_ours(path))
-        if path.is_dir()
-        else (str(path) if path.exists() or source.startswith("~") else source)
-    )
+    hashes: dict[Path, str] = {}
+    rows = str(path) if path.exists() or source.startswith("~") else source
+    if path.is_dir():
+        folder, hashes = _rows_of_ours(path)
+        rows = str(folder)
     kind = None if is_pattern else _name_of(rows)
     if not is_local(path) and kind != "parquet":
         raise _only_parquet(source)
@@ -148,7 +151,7 @@ def _opened(source: str, path: Path, options: ReadOptions) -> Dataset:
         parts = _recordings(kind, rows, options)
         if not path.exists():  # an id stands for a folder
             address = str(parts[0].path.resolve())
-        return Dataset(source, address, parts, options.max_episode_steps)
+        return Dataset(source, address, parts, options.max_episode_steps, hashes=hashes)
     if not path.exists() and not is_pattern:
         raise DatasetError(
             f"{source}: no such file or folder, and no Minari dataset of this id", details=_known_formats()
@@ -168,9 +171,10 @@ def _opened(source: str, path: Path, options: ReadOptions) -> Dataset:
         )
     (only,) = kinds
     several = tuple(part for member in members for part in _recordings(only, member, options))
-    return Dataset(source, address, several, options.max_episode_steps)
+    return Dataset(source, address, several, options.max_episode_steps, hashes=hashes)
 
 
+@opened_once()
 def read_dataset(source: str, options: ReadOptions | None = None) -> Transitions:
     """Read a dataset of any known format into memory.
 
@@ -188,7 +192,10 @@ def _recordings(kind: str, source: str, options: ReadOptions) -> tuple[Recording
     with _refusing(kind, source):
         found = FORMATS[kind].recordings(source, options)
     return tuple(
-        dataclasses.replace(one, batches=partial(_read, one), label=partial(_read_label, one)) for one in found
+        dataclasses.replace(
+            one, batches=partial(_read, one), label=partial(_read_label, one), stamp=stamp(one.path)
+        )
+        for one in found
     )
 
 
@@ -240,20 +247,20 @@ def _kind_of(member: str) -> str:
     return kind
 
 
-def _rows_of_ours(folder: Path) -> Path:
-    """Where the rows lie in a folder that we wrote, beside a manifest; else the folder itself.
+def _rows_of_ours(folder: Path) -> tuple[Path, dict[Path, str]]:
+    """Where the rows lie in a folder that we wrote, beside a manifest, with hashes; else the folder itself.
 
     Raises:
         RunError: its files are not as they were written.
     """
     if not is_ours(folder):
-        return folder
+        return folder, {}
     manifest = read_manifest(folder)
     if manifest.get("complete") is False:
         raise DatasetError(f"{folder}: is not finished", fix="give the command that writes it again")
-    if is_local(folder):  # elsewhere, hashes would double what is fetched
-        check_files(folder, manifest, [DATA_FOLDER])
-    return folder / DATA_FOLDER if (folder / DATA_FOLDER).is_dir() else folder
+    # elsewhere, hashes would double what is fetched
+    hashes = check_files(folder, manifest, [DATA_FOLDER]) if is_local(folder) else {}
+    return folder / DATA_FOLDER if (folder / DATA_FOLDER).is_dir() else folder, hashes
 
 
 def _members(source: str) -> list[str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextvars import copy_context
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain, pairwise
 from pathlib import Path
@@ -26,6 +27,7 @@ from vaco_curate.data.episodes import (
 from vaco_curate.data.formats.recording import Recording
 from vaco_curate.data.successors import SAMPLE_ROWS, Findings
 from vaco_curate.errors import DatasetError
+from vaco_curate.store.files import stamp
 
 PIECE_ROWS = 65_536
 """Rows that are read at a time: enough to be fast, few enough to be nothing beside a dataset."""
@@ -40,10 +42,14 @@ SOURCE_FILE = "source_file"
 def read_ahead(pieces: Iterable[Transitions]) -> Iterator[Transitions]:
     """The same pieces, of which the next is made ready while one is worked on."""
     waiting = iter(pieces)
+
+    def following() -> Transitions | None:
+        return next(waiting, None)
+
     with ThreadPoolExecutor(1) as reader:
-        upcoming = reader.submit(next, waiting, None)
+        upcoming = reader.submit(copy_context().run, following)  # of this thread: files that are open
         while (piece := upcoming.result()) is not None:
-            upcoming = reader.submit(next, waiting, None)
+            upcoming = reader.submit(copy_context().run, following)
             yield piece
 
 
@@ -66,6 +72,7 @@ class Dataset:
         first_row: raw row number of the first row: 0 but for a unit of a larger dataset.
         shifts: added to the episode numbers of each recording; None to find what makes them unique.
         names: of what is written of each recording, without suffix; None to find what makes them unique.
+        hashes: SHA-256 of files that were read for them when the dataset was opened, by absolute path.
     """
 
     source: str
@@ -75,6 +82,7 @@ class Dataset:
     first_row: int = 0
     shifts: tuple[int, ...] | None = None
     names: tuple[str, ...] | None = None
+    hashes: Mapping[Path, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return int(sum(recording.rows for recording in self.recordings))
@@ -88,6 +96,16 @@ class Dataset:
     def files(self) -> tuple[Path, ...]:
         """The file or folder of each recording."""
         return tuple(recording.path for recording in self.recordings)
+
+    def refuse_changed(self) -> None:
+        """To be called when all has been read that belongs together: rows, and hashes of the files.
+
+        Raises:
+            DatasetError: a file was replaced or written to meanwhile.
+        """
+        for recording in self.recordings:
+            if not recording.path.exists() or stamp(recording.path) != recording.stamp:
+                raise DatasetError(f"{recording.path}: changed while it was read", fix="give the command again")
 
     @property
     def has_rewards(self) -> bool:

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vaco_curate.core.transitions import Array
+from vaco_curate.data.formats.openings import shared
 from vaco_curate.errors import DatasetError
 
 SUFFIXES = (".hdf5", ".h5")
+
+
+def _open(path: Path) -> Any:
+    import h5py  # deferred: the training core runs without it
+
+    return h5py.File(path, "r")
 
 
 @contextlib.contextmanager
@@ -23,12 +29,10 @@ def opened(path: Path) -> Iterator[Any]:
     Raises:
         DatasetError: no such file, not HDF5, or damaged where it is read.
     """
-    import h5py  # deferred: the training core runs without it
-
     if not path.is_file():
         raise DatasetError(f"{path}: no such file", fix=f"check the path; the current folder is {Path.cwd()}")
     try:
-        with h5py.File(path, "r") as file:
+        with shared(path.absolute(), _open) as file:
             yield file
     except KeyError as error:
         raise DatasetError(
@@ -125,21 +129,13 @@ def root_keys(source: str, *, groups: bool = False) -> frozenset[str]:
     """Names at the root of a file, or of the groups there; none where it is no readable HDF5."""
     if not source.lower().endswith(SUFFIXES):
         return frozenset()
-    try:
-        facts = Path(source).stat()
-        return _root(str(Path(source).absolute()), facts.st_mtime_ns, facts.st_size)[groups]
-    except (OSError, DatasetError, UnicodeDecodeError):  # names need not be text
-        return frozenset()
-
-
-@lru_cache(maxsize=64)
-def _root(source: str, _modified: int, _size: int) -> tuple[frozenset[str], frozenset[str]]:
-    """Names and groups: several formats ask, and the file is opened once. Failures are not remembered."""
     import h5py  # deferred: the training core runs without it
 
-    with opened(Path(source)) as file:
-        names = frozenset(file)
-        return names, frozenset(name for name in names if isinstance(file.get(name), h5py.Group))
+    try:
+        with opened(Path(source)) as file:
+            return frozenset(name for name in file if not groups or isinstance(file.get(name), h5py.Group))
+    except (OSError, DatasetError, UnicodeDecodeError):  # names need not be text
+        return frozenset()
 
 
 def text(value: Any) -> str:

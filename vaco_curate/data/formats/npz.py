@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from vaco_curate.core.transitions import Array
+from vaco_curate.data.formats.openings import shared
 from vaco_curate.errors import DatasetError
 
 SUFFIX = ".npz"
@@ -102,7 +103,7 @@ def opened_npz(path: Path) -> Iterator[NpzArrays]:
     if not path.is_file():
         raise DatasetError(f"{path}: no such file", fix=f"check the path; the current folder is {Path.cwd()}")
     try:
-        with zipfile.ZipFile(path) as archive:
+        with shared(path.absolute(), zipfile.ZipFile) as archive:
             yield NpzArrays(archive)
     except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError, NotImplementedError) as error:
         raise DatasetError(

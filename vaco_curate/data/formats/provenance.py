@@ -18,7 +18,8 @@ def dataset_facts(dataset: Dataset, options: ReadOptions) -> dict[str, Any]:
         "format": dataset.format,
         "read_options": options.to_json(),
         "recordings": [
-            hash_source(recording.path) | {"rows": recording.rows} for recording in dataset.recordings
+            hash_source(recording.path, dataset.hashes) | {"rows": recording.rows}
+            for recording in dataset.recordings
         ],
         "parent": _parent(dataset.address),
         "rows": len(dataset),

@@ -39,6 +39,7 @@ class Recording:
         has_rewards: false where the format has none, and all are read as zero.
         facts: of the fields of ``Transitions`` that are no columns: ``env_id``, ``action_low`` and so on.
         notes: what had to be assumed, in plain words.
+        stamp: of the path when it was opened (``store.files.stamp``).
     """
 
     path: Path
@@ -52,3 +53,4 @@ class Recording:
     has_rewards: bool = True
     facts: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    stamp: tuple[tuple[int, int, int], ...] = ()
