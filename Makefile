@@ -2,6 +2,7 @@
 #   make demo   set up .venv, then the main job on an embedded dataset
 #   make test   set up .venv, then linters, types, contracts and the test suite
 #   make test-long   400 flipped bytes in every file that is written, a kill at every change of the disk
+#   make fuzz MINUTES=60   every reader for so long, with bytes that are nearly a dataset; Linux, Python 3.11 on
 # And for those who change the trainer:
 #   make bench    measure it beside eager torch, JAX and its matrix products, and filters beside a bare copy;
 #                 rewrites docs/performance.md and docs/scaling.md
@@ -12,7 +13,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-long check bench quality clean
+.PHONY: demo test test-long fuzz check bench quality clean
 
 demo: $(VENV)/installed
 	$(BIN)/vaco-curate demo --force
@@ -22,6 +23,12 @@ test: check
 
 test-long: $(VENV)/installed-dev
 	$(BIN)/pytest tests/reliability --flips 400 --kills 1000
+
+MINUTES ?= 60
+
+fuzz: $(VENV)/installed-dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check atheris
+	$(BIN)/python tests/reliability/fuzz.py findings --minutes $(MINUTES)
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,10 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import safetensors.torch
 import torch
 from helpers import make_transitions, tiny_settings
 
 from vaco_curate import apply_scorer, score_dataset, score_stream
+from vaco_curate.core import artifacts
 from vaco_curate.core.advantage import Persistence, TDErrors
 from vaco_curate.core.forward import CPU_HEIGHT, height_for, values_and_td_errors, values_of
 from vaco_curate.core.networks import ScorerNetwork, TwinCritic, ValueNetwork
@@ -223,6 +226,20 @@ def test_a_damaged_scorer_is_refused(scorer, tmp_path, name):
     scorer.save(tmp_path)
     (tmp_path / name).write_text("{")
     with pytest.raises(RunError, match=name):
+        Scorer.load(tmp_path)
+
+
+@pytest.mark.parametrize("fact", ["members", "hidden", "scaling", "discount", "provenance"])
+@pytest.mark.parametrize("other", ["left out", None, "many"])
+def test_facts_that_a_scorer_cannot_have_are_refused(scorer, tmp_path, fact, other):
+    scorer.save(tmp_path)
+    facts = json.loads((tmp_path / "scorer.json").read_text()) | {fact: other}
+    del facts["sha256"]
+    if other == "left out":
+        del facts[fact]
+    networks = safetensors.torch.load_file(tmp_path / "scorer.safetensors")
+    artifacts.save_artifact(tmp_path, "scorer", networks, facts)
+    with pytest.raises(RunError, match=r"scorer\.json: damaged, a fact is missing"):
         Scorer.load(tmp_path)
 
 

@@ -123,11 +123,11 @@ def test_another_schema_is_read_through_a_column_map(tmp_path):
         ({"observation": "ragged", "action": "x", "reward": "x"}, "differ in length, from 1 to 2"),
         (
             {"observation": "holes", "action": "x", "reward": "x"},
-            r"observation is null in 1 row\(s\), first in row 1",
+            r"observation is null, first in row 1",
         ),
         (
             {"observation": "x", "action": "x", "reward": "gaps"},
-            r"reward is null in 1 row\(s\), first in row 2",
+            r"reward is null, first in row 2",
         ),
         ({"observation": "x", "action": "whole", "reward": "x"}, "continuous control"),
         ({"colour": "x"}, "--column colour=...: not a column"),

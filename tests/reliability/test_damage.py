@@ -13,6 +13,7 @@ import pytest
 from helpers import tiny_settings
 
 from vaco_curate import filter_dataset, load_curated, score_dataset
+from vaco_curate.core.scorer import Scorer
 from vaco_curate.curation import Cut
 from vaco_curate.errors import CurateError
 from vaco_curate.stages.apply import apply_scorer
@@ -33,6 +34,12 @@ def applied(folder):
     apply_scorer(folder / "data.hdf5", folder / "run", out=folder / "other", device="cpu", force=True)
     scores = open_run(folder / "other").scores
     return [scores.column(name).tobytes() for name in ("score", "q_value", "advantage")]
+
+
+def taken_alone(folder):
+    scorer = Scorer.load(folder / "run" / "scorer")
+    tensors = [tensor.numpy().tobytes() for tensor in scorer._tensors().values()]
+    return [*tensors, scorer.scaling.to_json(), scorer.discount, scorer.trajectory, scorer.provenance]
 
 
 def loaded(folder):
@@ -58,6 +65,7 @@ READERS = {
     "filter, a run's scores": (filtered, "run", "scores/*"),
     "filter, a run's manifest": (filtered, "run", "manifest.json"),
     "score --scorer, a run's scorer": (applied, "run", "scorer/*"),
+    "Scorer.load, its files": (taken_alone, "run", "scorer/*"),
     "load_curated, curated rows": (loaded, "curated", "data/*"),
     "load_curated, their manifest": (loaded, "curated", "manifest.json"),
     "convert, a converted dataset": (converted, "converted", "data/*"),

@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 
-from vaco_curate.core.artifacts import load_facts, load_tensors, save_artifact
+from vaco_curate.core.artifacts import complete, load_facts, load_tensors, save_artifact
 from vaco_curate.core.networks import Policy
 from vaco_curate.core.scaling import Scaling
 from vaco_curate.core.transitions import Array
 
 KIND = "vaco-curate policy"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,8 @@ class TrainedPolicy:
             RunError: a file is missing or damaged.
         """
         facts = load_facts(folder, "policy", KIND, SCHEMA_VERSION)
-        scaling = Scaling.from_json(facts["scaling"])
-        network = Policy(len(scaling.observation_mean), len(scaling.action_low), facts["hidden"])
-        load_tensors(folder, "policy", network.state_dict())
+        with complete(folder, "policy"):
+            scaling = Scaling.from_json(facts["scaling"])
+            network = Policy(len(scaling.observation_mean), len(scaling.action_low), facts["hidden"])
+        load_tensors(folder, "policy", facts, network.state_dict())
         return cls(network.eval(), scaling, tuple(facts["hidden"]))

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from vaco_curate.core.advantage import Persistence
-from vaco_curate.core.artifacts import load_facts, load_tensors, save_artifact
+from vaco_curate.core.artifacts import complete, load_facts, load_tensors, save_artifact
 from vaco_curate.core.fast.passes import forward_only
 from vaco_curate.core.fast.stacked import StackedMLP
 from vaco_curate.core.forward import ChunkPass, by_chunks, height_for, values_and_td_errors
@@ -24,7 +24,7 @@ from vaco_curate.core.transitions import Array, Transitions
 from vaco_curate.errors import DatasetError
 
 KIND = "vaco-curate scorer"
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 
 
 @dataclass(frozen=True)
@@ -207,23 +207,24 @@ class Scorer:
             RunError: a file is missing or damaged.
         """
         facts = load_facts(folder, "scorer", KIND, SCHEMA_VERSION)
-        scaling, hidden, members = Scaling.from_json(facts["scaling"]), facts["hidden"], facts["members"]
-        d, k = len(scaling.observation_mean), len(scaling.action_low)
-        meta = None
-        if hidden["meta"] is not None:
-            networks = StackedMLP(members, (d + k + 1, *hidden["meta"], 1), device=device)
-            meta = MetaScorer(networks, *torch.zeros(2, members, device=device))
-        scorer = cls(
-            critics=StackedMLP(2 * members, (d + k, *hidden["values"], 1), device=device),
-            values=StackedMLP(members, (d, *hidden["values"], 1), device=device),
-            scaling=scaling,
-            discount=facts["discount"],
-            trajectory=(),
-            meta=meta,
-            provenance=facts["provenance"],
-        )
+        with complete(folder, "scorer"):
+            scaling, hidden, members = Scaling.from_json(facts["scaling"]), facts["hidden"], facts["members"]
+            d, k = len(scaling.observation_mean), len(scaling.action_low)
+            meta = None
+            if hidden["meta"] is not None:
+                networks = StackedMLP(members, (d + k + 1, *hidden["meta"], 1), device=device)
+                meta = MetaScorer(networks, *torch.zeros(2, members, device=device))
+            scorer = cls(
+                critics=StackedMLP(2 * members, (d + k, *hidden["values"], 1), device=device),
+                values=StackedMLP(members, (d, *hidden["values"], 1), device=device),
+                scaling=scaling,
+                discount=float(facts["discount"]),
+                trajectory=(),
+                meta=meta,
+                provenance=dict(facts["provenance"]),
+            )
         columns = {name: torch.zeros(members, dtype=torch.float64) for name in TRAJECTORY_COLUMNS}
-        load_tensors(folder, "scorer", scorer._tensors() | columns)
+        load_tensors(folder, "scorer", facts, scorer._tensors() | columns)
         return dataclasses.replace(scorer, trajectory=_trajectory_of(columns))
 
     def _tensors(self) -> dict[str, Tensor]:

@@ -58,9 +58,7 @@ def words(source: str, column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
         DatasetError: a null.
     """
     plain = column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
-    if plain.null_count:
-        row = int(np.flatnonzero(pc.is_null(plain).to_numpy())[0])
-        raise DatasetError(f"{source}: {name} is null in {plain.null_count} row(s), first in row {row}")
+    _refuse_nulls(source, plain, name)
     return plain
 
 
@@ -84,9 +82,7 @@ def scalars(source: str, column: pa.ChunkedArray, name: str, first_row: int = 0)
     Raises:
         DatasetError: a null, or something else than numbers.
     """
-    if column.null_count:
-        row = first_row + int(np.flatnonzero(pc.is_null(column).to_numpy())[0])
-        raise DatasetError(f"{source}: {name} is null in {column.null_count} row(s), first in row {row}")
+    _refuse_nulls(source, column, name, first_row)
     if is_list(column.type) and _is_flag_or_number(column.type.value_type):
         lengths = pc.list_value_length(column).to_numpy()
         if (lengths != 1).any():
@@ -99,6 +95,16 @@ def scalars(source: str, column: pa.ChunkedArray, name: str, first_row: int = 0)
     if not _is_flag_or_number(column.type):
         raise DatasetError(f"{source}: {name} holds {column.type}, not numbers")
     return np.array(column.to_numpy())  # a copy: Arrow's own memory is read-only
+
+
+def _refuse_nulls(source: str, column: pa.ChunkedArray, name: str, first_row: int = 0) -> None:
+    # The metadata of a file counts nulls, too; but PyArrow ends the process where that part is damaged.
+    if column.null_count:
+        row = first_row + int(np.flatnonzero(pc.is_null(column).to_numpy())[0])
+        raise DatasetError(
+            f"{source}: {name} is null, first in row {row}",
+            fix="fill the nulls in: false for flags, the value for numbers",
+        )
 
 
 def _is_flag_or_number(kind: pa.DataType) -> bool:
@@ -135,10 +141,9 @@ def vectors(
         )
     if not is_list(column.type) or not _is_number(column.type.value_type):
         raise DatasetError(f"{source}: {name} holds {column.type}, expected a list of numbers a row")
+    if not nulls:
+        _refuse_nulls(source, column, name, first_row)
     valid = pc.is_valid(column).to_numpy()
-    if not nulls and not valid.all():
-        row = first_row + int(np.flatnonzero(~valid)[0])
-        raise DatasetError(f"{source}: {name} is null in {int((~valid).sum())} row(s), first in row {row}")
     lengths = pc.list_value_length(column).drop_null().to_numpy()
     if len(lengths) and lengths.min() != lengths.max():
         raise DatasetError(
@@ -155,36 +160,6 @@ def vectors(
     if valid.any():
         values[valid] = stored.reshape(-1, size)
     return values, valid
-
-
-def refuse_nulls(file: pq.ParquetFile, path: Path, names: Mapping[str, str]) -> None:
-    """Refuse nulls that the metadata of an open Parquet file counts, before any row is read.
-
-    Args:
-        path: of the file, for messages.
-        names: of columns with a value a row in the file, by ours.
-
-    Raises:
-        DatasetError: with the column, how many, and the first row.
-    """
-    groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
-    for ours, theirs in names.items():
-        nulls = sum(_null_count(group, theirs) for group in groups)
-        if nulls:
-            column = leaf(file.read([top_column(theirs, file.schema_arrow)]), theirs)
-            row = int(np.flatnonzero(pc.is_null(column).to_numpy())[0]) if column.null_count else 0
-            raise DatasetError(
-                f"{path}: {ours} is null in {nulls} row(s), first in row {row}",
-                fix="fill the nulls in: false for flags, the value for numbers",
-            )
-
-
-def _null_count(group: pq.RowGroupMetaData, name: str) -> int:
-    for number in range(group.num_columns):
-        column = group.column(number)
-        if column.path_in_schema == name and column.statistics is not None:
-            return int(column.statistics.null_count or 0)
-    return 0
 
 
 def parquet_file(path: Path, **options: Any) -> pq.ParquetFile:
@@ -241,9 +216,7 @@ def label_column(path: Path, name: str) -> Array:
         raise unreadable(path, error) from error
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
-    if column.null_count:
-        row = int(np.flatnonzero(pc.is_null(column).to_numpy())[0])
-        raise DatasetError(f"{path}: {name} is null in {column.null_count} row(s), first in row {row}")
+    _refuse_nulls(str(path), column, name)
     return np.array(column.to_numpy(zero_copy_only=False))
 
 

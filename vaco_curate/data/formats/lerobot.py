@@ -19,7 +19,6 @@ from vaco_curate.data.formats.arrow import (
     is_label,
     label_column,
     parquet_file,
-    refuse_nulls,
     scalar_batches,
     scalars,
     unreadable,
@@ -169,8 +168,6 @@ def _recording(
             missing = [name for name in needed if name not in schema.names]
             if missing:
                 raise DatasetError(f"{path}: missing column {', '.join(sorted(missing))}")
-            values = {theirs[0]: theirs[0] for ours, theirs in names.items() if ours != "action"}
-            refuse_nulls(file, path, values)
     except (pa.ArrowException, OSError) as error:
         raise unreadable(path, error) from error
     has_rewards = "reward" in names

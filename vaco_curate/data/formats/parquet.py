@@ -30,7 +30,6 @@ from vaco_curate.data.formats.arrow import (
     leaf,
     leaf_fields,
     parquet_file,
-    refuse_nulls,
     scalar_batches,
     scalars,
     top_column,
@@ -103,7 +102,6 @@ def _recording(path: Path, options: ReadOptions) -> Recording:
         with parquet_file(path) as file:
             schema, rows = file.schema_arrow, file.metadata.num_rows
             columns = _columns_of(str(path), schema, options)
-            refuse_nulls(file, path, {name: columns[name][0] for name in SCALARS if name in columns})
     except (pa.ArrowException, OSError) as error:
         raise unreadable(path, error) from error
     facts = table_facts(schema)
