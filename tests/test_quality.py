@@ -44,7 +44,7 @@ def test_episodes_of_the_good_controller_score_above_random_ones(folder):
 
 def test_a_policy_cloned_from_the_best_episodes_beats_one_cloned_from_all(folder):
     run = open_run(folder / "pendulum.vaco")
-    data = run.dataset()
+    data, _ = run.dataset()
     kept = filter_dataset(run.folder, Cut(share=Fraction(1, 5)), Choice(level=EPISODE), out=folder / "best")
     assert kept.after.return_mean > kept.before.return_mean + 300
     weight = np.isin(data.episode_id, read_dataset(str(folder / "best")).episode_id).astype(float)

@@ -20,7 +20,7 @@ from vaco_curate.errors import SettingsError
 
 def weighted(log_weight, **settings):
     starts, nothing = np.array([0]), np.zeros(1)
-    candidates = Candidates(log_weight, "score", starts, nothing, np.zeros(len(log_weight), bool))
+    candidates = Candidates(log_weight, "score", starts, nothing, nothing, np.zeros(len(log_weight), bool))
     return reweight(candidates, **settings)
 
 

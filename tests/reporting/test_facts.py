@@ -20,8 +20,8 @@ def warnings_of(tmp_path):
         zeros = np.zeros(len(data), np.float32)
         table = write_scores(tmp_path / "scores.parquet", data, RowScores(score, *[zeros] * 4))
         manifest = {"warnings": ["from the run"]}
-        assert report_facts(data, table, manifest, None, {}).warnings[0] == "from the run"
-        return " ".join(report_facts(data, table, manifest, None, {}).warnings[1:])
+        assert report_facts(table, manifest, None, {}).warnings[0] == "from the run"
+        return " ".join(report_facts(table, manifest, None, {}).warnings[1:])
 
     return found
 

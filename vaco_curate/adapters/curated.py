@@ -12,7 +12,8 @@ import torch
 from torch.utils.data import Dataset, WeightedRandomSampler
 
 from vaco_curate.core.transitions import Array, Transitions
-from vaco_curate.data.formats import open_dataset
+from vaco_curate.data.formats import open_dataset, opened_once
+from vaco_curate.data.formats.cache import loaded
 from vaco_curate.errors import CurateError, RunError
 from vaco_curate.store.files import place
 from vaco_curate.store.folders import CURATED
@@ -113,8 +114,9 @@ class CuratedDataset(Dataset[dict[str, torch.Tensor]]):
         return replay_buffer(self.transitions, self.weight if weighted else np.ones(len(self), np.float32))
 
 
+@opened_once()
 def load_curated(path: str | Path) -> CuratedDataset:
-    """Load a folder that ``filter`` or ``reweight`` wrote.
+    """Load a folder that ``filter`` or ``reweight`` wrote; what would fill memory stays in mapped files.
 
     Raises:
         RunError: it is no such folder, holds no rows, or has changed since it was written.
@@ -137,8 +139,9 @@ def load_curated(path: str | Path) -> CuratedDataset:
             fix="open it with that format's own library, or filter with --format parquet",
         )
     weighted = "weight" in labels
+    transitions, _ = loaded(dataset)
     return CuratedDataset(
-        transitions=dataset.read(),
+        transitions=transitions,
         weight=dataset.label(labels["weight"]) if weighted else np.ones(len(dataset), np.float32),
         index=dataset.label(labels["index"]),
         score=dataset.label(labels["score"]),

@@ -26,6 +26,7 @@ class Candidates:
         by: what the values are, in words.
         episode_start: (episodes,) first row of each.
         episode_return: (episodes,) float64.
+        episode_id: (episodes,) int64.
         goes_on: (n,) bool, whether the next row is the next step of the same episode, with nothing missing.
         group: (n,) numbers of groups that are cut alike each for itself, None where all rows are one group.
     """
@@ -34,6 +35,7 @@ class Candidates:
     by: str
     episode_start: Array
     episode_return: Array
+    episode_id: Array
     goes_on: Array
     group: Array | None = None
 
@@ -49,7 +51,8 @@ class Candidates:
     def of(cls, data: Transitions, value: Array, by: str = "score") -> Candidates:
         """The rows of a dataset in memory, with a value for each, (n,)."""
         goes_on = np.append(data.goes_on, False)
-        return cls(value, by, data.episode_start, data.episode_return, goes_on)
+        identity = data.episode_id[data.episode_start]
+        return cls(value, by, data.episode_start, data.episode_return, identity, goes_on)
 
     @classmethod
     def scored(
@@ -63,7 +66,7 @@ class Candidates:
         """
         count, row = len(scores), 0
         goes_on = np.zeros(count, bool)
-        starts, returns = [], []
+        starts, returns, ids = [], [], []
         value = np.empty(count, np.float64 if by == "return" else np.float32)
         names = ["episode_id", "reward", "goes_on", *([by] if by in scores.columns else [])]
         for columns in scores.pieces(names):
@@ -73,6 +76,7 @@ class Candidates:
             goes_on[rows] = columns["goes_on"]
             starts.append(row + start)
             returns.append(earned)
+            ids.append(columns["episode_id"][start])
             if by == "random":
                 value[rows] = chance(np.arange(rows.start, rows.stop), seed)
             elif by == "return":
@@ -80,7 +84,8 @@ class Candidates:
             else:
                 value[rows] = columns[by]
             row = rows.stop
-        return cls(value, by, np.concatenate(starts), np.concatenate(returns), goes_on, group)
+        start, earned, identity = (np.concatenate(parts) for parts in (starts, returns, ids))
+        return cls(value, by, start, earned, identity, goes_on, group)
 
 
 def chance(row: Array, seed: int) -> Array:

@@ -160,7 +160,7 @@ def means_of(starts: Array, values: Array) -> Array:
     return np.asarray(np.concatenate(sums) / (ends - starts))
 
 
-def episode_means(data: Transitions, values: Array) -> Array:
+def episode_means(data: Transitions | Candidates, values: Array) -> Array:
     """(episodes,) float64 mean of a row quantity over each episode."""
     return means_of(data.episode_start, values)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -70,6 +71,7 @@ def clone_policies(
     *,
     seeds: Sequence[int],
     device: torch.device | str = "cpu",
+    scratch: Path | None = None,
 ) -> list[TrainedPolicy]:
     """Clone weighted data, K times side by side.
 
@@ -81,9 +83,10 @@ def clone_policies(
         weights: (K, n) non-negative; only ratios matter.
         scaling: the run's, so that all policies of a comparison see the same inputs.
         seeds: one for each of K clones.
+        scratch: as for ``network_rows``.
     """
     device = torch.device(device)
-    rows = network_rows(data, scaling, device)
+    rows = network_rows(data, scaling, device, scratch)
     policies = fresh_policies(rows, settings.hidden, seeds, "highest")
     shares = cumulative_shares(torch.from_numpy(np.asarray(weights)).to(device))
     everything = torch.arange(len(data), device=device)

@@ -12,7 +12,7 @@ import torch
 
 from vaco_curate.core.losses import advantage_weight
 from vaco_curate.core.rewards import EQUAL
-from vaco_curate.core.transitions import Array, Transitions
+from vaco_curate.core.transitions import Array
 from vaco_curate.curation import (
     EPISODE,
     TRANSITION,
@@ -76,16 +76,15 @@ class ReportFacts:
 
 
 def report_facts(
-    data: Transitions,
     scores: ScoreTable,
     manifest: dict[str, Any],
     curves: pl.DataFrame | None,
     evaluations: dict[str, Any],
 ) -> ReportFacts:
-    """Compute the facts of a report on a scored dataset."""
-    score = scores.column("score")
-    correlations = episode_correlations(data, scores)
-    candidates = Candidates.of(data, score)
+    """Compute the facts of a report on a scored dataset; the scores are all that it takes."""
+    candidates = Candidates.scored(scores)
+    score = candidates.value
+    correlations = episode_correlations(candidates, scores)
     kept = [
         (f"top {share} % of {level}s", _kept_by(candidates, share, level))
         for level in (TRANSITION, EPISODE)
@@ -93,18 +92,18 @@ def report_facts(
     ]
     return ReportFacts(
         score=score,
-        episode_id=data.episode_id[data.episode_start],
-        episode_score=episode_means(data, score),
-        episode_return=data.episode_return,
-        episode_length=data.episode_length,
+        episode_id=candidates.episode_id,
+        episode_score=episode_means(candidates, score),
+        episode_return=candidates.episode_return,
+        episode_length=candidates.episode_length,
         correlations=correlations,
-        before=summarize(data.episode_start, data.episode_return, np.ones(len(data), bool)),
+        before=summarize(candidates.episode_start, candidates.episode_return, np.ones(len(score), bool)),
         kept=kept,
-        uncertainty=uncertainty(data, scores),
+        uncertainty=uncertainty(candidates, scores),
         curves=curves,
         manifest=manifest,
         evaluations=evaluations,
-        warnings=[*manifest["warnings"], *_warnings(data, correlations[0])],
+        warnings=[*manifest["warnings"], *_warnings(len(candidates.episode_start), correlations[0])],
     )
 
 
@@ -116,7 +115,7 @@ def _kept_by(candidates: Candidates, share: int, level: Level) -> Summary | None
     return before_and_after(candidates, selection)[1]
 
 
-def episode_correlations(data: Transitions, scores: ScoreTable) -> list[Correlation]:
+def episode_correlations(candidates: Candidates, scores: ScoreTable) -> list[Correlation]:
     """Correlations of episode means with episode returns: of the scores, and of other signals beside them."""
     advantage, vaco_score = scores.column("advantage"), scores.column("vaco_score")
     scaled = torch.from_numpy(advantage * scores.reward_scale)
@@ -129,7 +128,7 @@ def episode_correlations(data: Transitions, scores: ScoreTable) -> list[Correlat
     if not np.isnan(vaco_score).any():
         signals["vaco_score"] = vaco_score
     return [
-        Correlation(name, *_correlate(episode_means(data, values), data.episode_return))
+        Correlation(name, *_correlate(episode_means(candidates, values), candidates.episode_return))
         for name, values in signals.items()
     ]
 
@@ -144,12 +143,10 @@ def _correlate(left: Array, right: Array) -> tuple[float | None, float | None]:
     return float(pearson), float(spearman)
 
 
-def _warnings(data: Transitions, correlation: Correlation) -> list[str]:
+def _warnings(episodes: int, correlation: Correlation) -> list[str]:
     warnings = []
-    if len(data.episode_start) < FEW_EPISODES:
-        warnings.append(
-            f"only {len(data.episode_start)} episodes: too few for a reliable correlation with the return"
-        )
+    if episodes < FEW_EPISODES:
+        warnings.append(f"only {episodes} episodes: too few for a reliable correlation with the return")
     if correlation.spearman is None:
         warnings.append(
             "all episodes have the same return or the same mean score: their correlation is undefined"

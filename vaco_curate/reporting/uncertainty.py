@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vaco_curate.core.transitions import Array, Transitions
-from vaco_curate.curation import episode_means
+from vaco_curate.core.transitions import Array
+from vaco_curate.curation import Candidates, episode_means
 from vaco_curate.data.scores import ScoreTable
 
 SHARES = (10, 25, 50)
@@ -60,7 +60,7 @@ class Uncertainty:
     episodes: list[UncertainEpisode]
 
 
-def uncertainty(data: Transitions, scores: ScoreTable) -> Uncertainty | None:
+def uncertainty(candidates: Candidates, scores: ScoreTable) -> Uncertainty | None:
     """What the members' spread says; None where there was one member, or all scores are equal."""
     score, score_std = scores.column("score"), scores.column("score_std")
     if np.isnan(score_std).any() or np.ptp(score) == 0.0:
@@ -72,7 +72,7 @@ def uncertainty(data: Transitions, scores: ScoreTable) -> Uncertainty | None:
         cuts=[_cut(score, score_std, share) for share in SHARES],
         bin_score=np.array([score[part].mean() for part in bins]),
         bin_std=np.array([score_std[part].mean() for part in bins]),
-        episodes=_episodes(data, score, score_std),
+        episodes=_episodes(candidates, score, score_std),
     )
 
 
@@ -82,14 +82,14 @@ def _cut(score: Array, score_std: Array, share: int) -> UncertainCut:
     return UncertainCut(share, float(near[kept].mean()), float(near[~kept].mean()))
 
 
-def _episodes(data: Transitions, score: Array, score_std: Array) -> list[UncertainEpisode]:
-    means, spreads = episode_means(data, score), episode_means(data, score_std)
+def _episodes(candidates: Candidates, score: Array, score_std: Array) -> list[UncertainEpisode]:
+    means, spreads = episode_means(candidates, score), episode_means(candidates, score_std)
     most = np.argsort(-spreads, kind="stable")[:LISTED_EPISODES]
     return [
         UncertainEpisode(
-            episode_id=int(data.episode_id[data.episode_start[number]]),
-            length=int(data.episode_length[number]),
-            episode_return=float(data.episode_return[number]),
+            episode_id=int(candidates.episode_id[number]),
+            length=int(candidates.episode_length[number]),
+            episode_return=float(candidates.episode_return[number]),
             score=float(means[number]),
             score_std=float(spreads[number]),
         )

@@ -128,7 +128,7 @@ def evaluate_policy(
     torch_device = chosen_device(device)
     run, rule, weight = _curated(folder)
     env = settings.environment or _environment_of(run)
-    data = run.dataset(dataset)
+    data, scratch = run.dataset(dataset)
     parts = [name for name, _ in data.observation_parts]
     check_environment(env, data.observation_size, data.action_size, parts)
     scaling = Scorer.load(run.folder / SCORER_FOLDER).scaling
@@ -140,7 +140,7 @@ def evaluate_policy(
             on_policy(name, seed)
             rows = weight if name == CURATED_NAME else _comparison(name, data, run, weight, seed)
             (policy,) = clone_policies(
-                data, rows[None], scaling, settings.cloning, seeds=[seed], device=torch_device
+                data, rows[None], scaling, settings.cloning, seeds=[seed], device=torch_device, scratch=scratch
             )
             returns[seed] = rollout_returns(
                 policy, env, episodes=settings.episodes, seed=1_000 * seed, parts=parts

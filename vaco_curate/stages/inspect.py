@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 
 from vaco_curate.core.outliers import outliers
 from vaco_curate.core.rewards import are_equal, magnitude
 from vaco_curate.core.scaling import constant_columns, mean_and_deviation
-from vaco_curate.core.transitions import Array, Transitions
+from vaco_curate.core.transitions import Array, Transitions, blocks
 from vaco_curate.data.formats import ReadOptions, open_dataset, opened_once
+from vaco_curate.data.formats.cache import loaded
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def inspect_dataset(source: str | Path, read_options: ReadOptions | None = None)
     """
     source = str(source)
     dataset = open_dataset(source, read_options)
-    data = dataset.read()
+    data, _ = loaded(dataset)
     without = np.flatnonzero(~data.has_successor)
     return Inspection(
         source=source,
@@ -124,13 +126,20 @@ def _problems(data: Transitions) -> list[str]:
         problems.append(f"{constant} observation dimension(s) are constant")
     problems += outliers(data)
     if data.action_low is not None and data.action_high is not None:
-        outside = ((data.action < data.action_low - 1e-6) | (data.action > data.action_high + 1e-6)).any(axis=1)
-        if outside.any():
-            problems.append(f"{int(outside.sum())} row(s) have actions outside the action space")
-    rows = np.ascontiguousarray(np.concatenate([data.observation, data.action], axis=1))
-    distinct = len(np.unique(rows.view([("", rows.dtype)] * rows.shape[1])))
+        low, high = data.action_low - 1e-6, data.action_high + 1e-6
+        actions = (data.action[rows] for rows in blocks(len(data)))
+        outside = sum(int(((some < low) | (some > high)).any(axis=1).sum()) for some in actions)
+        if outside:
+            problems.append(f"{outside} row(s) have actions outside the action space")
+    distinct = len(np.unique(np.concatenate([_hashes(data, rows) for rows in blocks(len(data))])))
     if distinct < len(data):
         problems.append(
             f"{len(data) - distinct} row(s) repeat an observation-action pair: their scores will tie"
         )
     return problems
+
+
+def _hashes(data: Transitions, rows: slice) -> Array:
+    """(rows,) uint64 of observation and action: different ones hardly ever share a hash."""
+    pairs = np.concatenate([data.observation[rows], data.action[rows]], axis=1)
+    return pl.from_numpy(pairs).hash_rows().to_numpy()

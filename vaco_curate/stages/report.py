@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from vaco_curate.data.formats import opened_once
 from vaco_curate.reporting import Correlation, render_html, report_facts
 from vaco_curate.stages.runs import REPORT_FILE, open_run
 from vaco_curate.store.files import place, write_atomically
@@ -21,6 +22,7 @@ class ReportResult:
     warnings: list[str]
 
 
+@opened_once()
 def report_run(run_folder: str | Path, *, dataset: str | None = None) -> ReportResult:
     """Write ``report.html`` into the run folder.
 
@@ -28,7 +30,9 @@ def report_run(run_folder: str | Path, *, dataset: str | None = None) -> ReportR
         CurateError: no finished run, or its dataset is gone or changed.
     """
     run = open_run(place(run_folder))
-    facts = report_facts(run.dataset(dataset), run.scores, run.manifest, run.metrics(), run.evaluations())
+    run.check(run.opened(dataset))
+    facts = report_facts(run.scores, run.manifest, run.metrics(), run.evaluations())
+    run.refuse_replaced()
     path = run.folder / REPORT_FILE
     write_atomically(path, render_html(facts))
     share = run.manifest["effective_sample_share"]

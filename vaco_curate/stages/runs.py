@@ -14,6 +14,7 @@ import pyarrow as pa
 from vaco_curate.core.transitions import Fingerprint, Transitions
 from vaco_curate.data.formats import Dataset, ReadOptions, open_dataset, opened_once
 from vaco_curate.data.formats.arrow import parquet_file
+from vaco_curate.data.formats.cache import loaded
 from vaco_curate.data.scores import ScoreTable
 from vaco_curate.errors import DatasetError, RunError
 from vaco_curate.store.files import place, write_atomically
@@ -72,8 +73,8 @@ class Run:
             ) from error
 
     @opened_once()
-    def dataset(self, moved_to: str | None = None) -> Transitions:
-        """The dataset that was scored, in memory.
+    def dataset(self, moved_to: str | None = None) -> tuple[Transitions, Path | None]:
+        """The dataset that was scored, as ``cache.loaded`` gives it.
 
         Args:
             moved_to: as for ``opened``.
@@ -81,9 +82,9 @@ class Run:
         Raises:
             DatasetError: it is not what was scored; and as ``opened``.
         """
-        data = self.opened(moved_to).read()
+        data, scratch = loaded(self.opened(moved_to))
         self.scores.check_dataset(data.source, data.fingerprint)
-        return data
+        return data, scratch
 
     def scorer_hashes(self) -> list[dict[str, Any]]:
         """Names, sizes and SHA-256 of the scorer's networks: which scorer this is.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +20,7 @@ from vaco_curate.core.paths import LONGEST_PATH, Paths
 from vaco_curate.core.policy import TrainedPolicy
 from vaco_curate.core.scaling import Scaling, fit_scaling
 from vaco_curate.core.scorer import MetaScorer, Scorer
+from vaco_curate.core.scratch import scratch_file
 from vaco_curate.core.training.arithmetic import training_arithmetic
 from vaco_curate.core.training.bilevel_update import BilevelState
 from vaco_curate.core.training.checkpoint import read_facts
@@ -156,17 +155,8 @@ def network_rows(
 
 def _mapped(folder: Path, shape: tuple[int, int]) -> Tensor:
     """A float32 tensor in a file that only this process knows, so that it goes with it."""
-    handle, file = tempfile.mkstemp(dir=folder)
-    try:
-        size = 4 * shape[0] * shape[1]
-        if hasattr(os, "posix_fallocate"):  # not on macOS
-            os.posix_fallocate(handle, 0, size)  # a full disk is an error here, and death later
-        else:
-            os.truncate(handle, size)
+    with scratch_file(folder, 4 * shape[0] * shape[1]) as file:
         return torch.from_file(file, shared=True, size=shape[0] * shape[1]).view(shape)
-    finally:
-        os.close(handle)
-        os.unlink(file)  # noqa: PTH108
 
 
 def _export_scorer(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from vaco_curate.core.scratch import scratch_file
 from vaco_curate.core.transitions import DERIVED, ROW_COLUMNS, Array, Transitions
 from vaco_curate.data.formats.dataset import Dataset
 from vaco_curate.data.formats.options import ReadOptions
@@ -64,6 +66,28 @@ def _widths(dataset: Dataset) -> tuple[int, int, int]:
     return columns["observation"].shape[1], columns["action"].shape[1], size
 
 
+def loaded(dataset: Dataset) -> tuple[Transitions, Path | None]:
+    """All rows and None; or where they would fill memory, in mapped files, and a folder for more such files.
+
+    The files have no names, and go with the process: nothing is left behind, however it ends.
+
+    Raises:
+        DatasetError: no room on the disk; and as ``Dataset.pieces``.
+    """
+    size = sum(bytes_in_memory(dataset, members=1))  # a network's copy, too
+    if size <= memory_of_machine() // 2:
+        return dataset.read(), None
+    folder = user_cache()
+    _refuse_full(dataset, folder, size)
+
+    def allocate(_name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        with scratch_file(folder, math.prod(shape) * dtype.itemsize) as file:
+            return np.memmap(file, dtype, "r+", shape=shape)
+
+    findings = Findings()
+    return dataset.transitions(dataset.fill(allocate, findings), findings), folder
+
+
 def cache_folder(hashes: Any, options: ReadOptions) -> Path:
     """Where the columns of a dataset are kept in the user's cache.
 
@@ -107,12 +131,7 @@ def _write(dataset: Dataset, folder: Path, on_note: Callable[[str], None]) -> No
     columns = _bytes_a_row(dataset) * len(dataset)
     size = columns + 4 * (2 * observation + action + 2) * len(dataset)  # and what training keeps for itself
     folder.parent.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(folder.parent).free
-    if free < size:
-        raise DatasetError(
-            f"{dataset.source}: needs {in_words(size)} in {folder.parent}, where {in_words(free)} are free",
-            fix="free space there, set XDG_CACHE_HOME to another disk, or raise --memory-limit",
-        )
+    _refuse_full(dataset, folder.parent, size)
     on_note(f"writing the dataset's columns once, {in_words(columns)}, to {folder}")
     unfinished = hidden(folder, "fresh")
     for left in (folder, unfinished):  # damaged, and of a command that was killed
@@ -132,6 +151,15 @@ def _write(dataset: Dataset, folder: Path, on_note: Callable[[str], None]) -> No
         unfinished.rename(folder)
     finally:
         remove(unfinished)
+
+
+def _refuse_full(dataset: Dataset, folder: Path, size: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise DatasetError(
+            f"{dataset.source}: needs {in_words(size)} in {folder}, where {in_words(free)} are free",
+            fix="free space there, or set XDG_CACHE_HOME to another disk",
+        )
 
 
 def _file(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
