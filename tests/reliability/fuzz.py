@@ -32,7 +32,18 @@ EXPECTED = 77
 def d4rl(folder: Path) -> tuple[Path, Path]:
     from helpers import make_transitions, write_d4rl
 
-    path = write_d4rl(folder / "rows.hdf5", make_transitions(episodes=3, env_id="Hopper-v5"))
+    path = write_d4rl(folder / "rows.hdf5", make_transitions(episodes=3))
+    return path, path
+
+
+def d4rl_ours(folder: Path) -> tuple[Path, Path]:
+    """Chunked and compressed, as we write it."""
+    from vaco_curate.stages.convert import convert_dataset
+
+    source, _ = d4rl(folder)
+    convert_dataset(source, folder / "converted", file_format="d4rl")
+    (folder / "converted" / "manifest.json").unlink()
+    path = next((folder / "converted" / "data").iterdir())
     return path, path
 
 
@@ -47,7 +58,10 @@ def robomimic(folder: Path) -> tuple[Path, Path]:
             demo["obs/state"], demo["obs/goal"] = np.ones((7, 3), "f4"), np.ones((7, 2))
             demo["actions"], demo["rewards"], demo["dones"] = np.ones((7, 2)), np.ones(7), np.arange(7) == 6
         file["mask/train"] = np.array([b"demo_0", b"demo_2"])
-        file["data"].attrs["env_args"] = json.dumps({"env_name": "Lift", "type": 1, "env_kwargs": {}})
+        facts = json.dumps({"env_name": "Lift", "type": 1, "env_kwargs": {}})
+        file["data"].attrs["env_args"] = np.bytes_(
+            facts
+        )  # of variable length, damage can make HDF5 wait forever
     return path, path
 
 
@@ -57,8 +71,8 @@ def d3rlpy(folder: Path) -> tuple[Path, Path]:
 
     path = folder / "buffer.h5"
     with h5py.File(path, "w") as file:
-        file["columns"] = np.array(["observations", "actions", "rewards", "terminated"], h5py.string_dtype())
-        file["num_episodes"], file["version"] = 2, "2.1"
+        file["columns"] = np.array([b"observations", b"actions", b"rewards", b"terminated"])
+        file["num_episodes"], file["version"] = 2, np.bytes_("2.1")
         for number in range(2):
             file[f"observations_{number}"] = np.ones((7, 3), "f4")
             file[f"actions_{number}"], file[f"rewards_{number}"] = np.ones((7, 2), "f4"), np.ones((7, 1), "f4")
@@ -190,7 +204,7 @@ def manifest(folder: Path) -> tuple[Path, Path]:
 READERS: dict[str, Callable[[Path], tuple[Path, Path]]] = {
     reader.__name__: reader
     for reader in (
-        *(d4rl, robomimic, d3rlpy, npz, parquet, converted, lerobot_rows, lerobot_info),
+        *(d4rl, d4rl_ours, robomimic, d3rlpy, npz, parquet, converted, lerobot_rows, lerobot_info),
         *(minari_rows, minari_metadata, scorer_facts, scorer_networks, manifest),
     )
 }
@@ -265,7 +279,7 @@ def fuzz(name: str, folder: Path, minutes: float) -> tuple[int, dict[str, Path]]
         what = next(iter(re.findall(r"^ *=== Uncaught Python exception: ===\n(.*)", done.stdout, re.M)), None)
         where = re.findall(r'File "[^"]*/(vaco_curate/[^"]*)", line (\d+)', done.stdout)
         words = what or next(iter(re.findall(r"ERROR: libFuzzer: (.*)", done.stdout)), "ended")
-        key = f"{words[:160]} at {':'.join(where[-1]) if where else '?'}"
+        key = f"{re.sub('[0-9]+', 'N', words[:160])} at {':'.join(where[-1]) if where else '?'}"
         if key not in found:
             print(f"  {name}: {key}\n    {kept[0]}", flush=True)
             (findings / f"{Path(kept[0]).name}.txt").write_text(done.stdout[-8_000:])

@@ -329,10 +329,11 @@ class D4RLWriter:
                 compression="gzip",
                 compression_opts=1,
                 shuffle=True,
+                fletcher32=True,  # a checksum, which every reader of HDF5 holds a chunk against
             )
         if piece.env_id is not None:
             file.attrs["env_id"] = piece.env_id
-        file.attrs[OURS] = json.dumps(self._facts)
+        file.attrs[OURS] = np.bytes_(json.dumps(self._facts))
         self._files.append(file)
 
 
