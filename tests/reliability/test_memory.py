@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from vaco_curate import load_curated
 from vaco_curate.core.transitions import ROW_COLUMNS
 from vaco_curate.data.formats import cache
 from vaco_curate.stages.runs import open_run
+from vaco_curate.store import memory
 
 
 @pytest.fixture
@@ -59,3 +62,30 @@ def test_a_disk_that_cannot_hold_them_is_refused(vaco, scored, small_machine, mo
     assert outcome.code == 1
     assert "where 0 MB are free" in outcome.stderr
     assert "XDG_CACHE_HOME" in outcome.stderr
+
+
+@pytest.mark.parametrize(
+    ("group", "file"),
+    [("0::/jobs/7\n", "jobs/memory.max"), ("3:memory:/jobs/7\n2:cpu:/\n", "memory/memory.limit_in_bytes")],
+    ids=["version 2", "version 1"],
+)
+def test_the_limit_of_a_container_counts(tmp_path, monkeypatch, group, file):
+    (tmp_path / file).parent.mkdir(parents=True)
+    (tmp_path / "self").write_text(group)
+    monkeypatch.setattr(memory, "GROUP", tmp_path / "self")
+    monkeypatch.setattr(memory, "GROUPS", tmp_path)
+    whole = memory.memory_of_machine()
+    for limit, expected in (("max", whole), ("123456789", 123_456_789), (str(2**63 - 4096), whole)):
+        (tmp_path / file).write_text(f"{limit}\n")
+        assert memory.memory_of_machine() == expected
+
+
+def test_the_limit_of_the_shell_counts():
+    code = "from vaco_curate.store.memory import memory_of_machine; print(memory_of_machine())"
+    limited = subprocess.run(
+        ["sh", "-c", 'ulimit -d 2000000; exec "$0" -c "$1"', sys.executable, code],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert int(limited.stdout) == 2_000_000 * 1024

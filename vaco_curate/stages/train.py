@@ -30,7 +30,7 @@ from vaco_curate.core.training import (
 )
 from vaco_curate.core.transitions import Transitions, blocks
 from vaco_curate.data.formats import Dataset, ReadOptions, opened_once
-from vaco_curate.data.formats.cache import bytes_in_memory, cache_folder, mapped, memory_of_machine
+from vaco_curate.data.formats.cache import bytes_in_memory, cache_folder, mapped
 from vaco_curate.data.formats.tables import write_table
 from vaco_curate.errors import DatasetError, RunError, SettingsError
 from vaco_curate.stages.runs import METRICS_FILE, POLICY_FOLDER, SCORER_FOLDER
@@ -54,6 +54,7 @@ from vaco_curate.store.folders import (
     run_folder_for,
 )
 from vaco_curate.store.manifest import FILE_NAME, read_manifest, write_manifest
+from vaco_curate.store.memory import memory_of_machine
 
 LARGEST_SEED = 2**62
 LARGEST_MEMBERS = 256

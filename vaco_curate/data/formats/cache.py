@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from vaco_curate.data.successors import Findings
 from vaco_curate.errors import CurateError, DatasetError
 from vaco_curate.store.files import hidden, remove, sync_tree, user_cache
 from vaco_curate.store.locks import locked
+from vaco_curate.store.memory import memory_of_machine
 
 VERSION = 3
 """Of what a cache holds; one of another version is not used."""
@@ -31,14 +30,6 @@ FACTS_FILE = "facts.json"
 TRAINING_BYTES, MEMBER_BYTES = 72, 32
 """Bytes a row that training holds beside the columns: row numbers, sums along
 paths; and by every member, values and TD errors."""
-
-
-def memory_of_machine() -> int:
-    """Bytes of memory of this machine; more than any data needs where the system does not say."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return sys.maxsize
 
 
 def bytes_in_memory(dataset: Dataset, members: int) -> tuple[int, int]:
