@@ -1,6 +1,7 @@
 """Memory and time of scoring and filtering many rows, and the writer beside a bare copy by PyArrow.
 
     python benchmarks/scale.py                 # 1, 5 and 20 million rows: minutes, and 10 GB of disk
+    python benchmarks/scale.py --odd           # 5,000 files, an episode of 5 million steps, little memory
 
 Every command runs in a process of its own, whose peak memory the system tells. Writes
 ``benchmarks/results/scale.json`` and the tables of ``docs/scaling.md``.
@@ -35,12 +36,12 @@ MAIN = "from vaco_curate_cli.main import main; main()"
 TINY = {"value": {"updates": 200}, "bilevel": {"updates": 100}}
 
 
-def write_shard(path: Path, rows: int, first_row: int) -> None:
+def write_shard(path: Path, rows: int, first_row: int, episode: int = EPISODE) -> None:
     """Smooth trajectories of random walks, whole episodes."""
     generator = np.random.default_rng(first_row)
 
     def walks(width: int) -> np.ndarray:
-        steps = generator.standard_normal((rows // EPISODE, EPISODE, width), dtype=np.float32)
+        steps = generator.standard_normal((rows // episode, episode, width), dtype=np.float32)
         return np.cumsum(steps, axis=1, dtype=np.float32).reshape(rows, width) * np.float32(0.1)
 
     def vectors(values: np.ndarray) -> pa.Array:
@@ -51,9 +52,9 @@ def write_shard(path: Path, rows: int, first_row: int) -> None:
         "observation": vectors(walks(D)),
         "action": vectors(np.tanh(walks(K))),
         "reward": pa.array(generator.standard_normal(rows).astype(np.float32)),
-        "truncated": pa.array(index % EPISODE == EPISODE - 1),
-        "episode_id": pa.array(index // EPISODE),
-        "step_index": pa.array(index % EPISODE),
+        "truncated": pa.array(index % episode == episode - 1),
+        "episode_id": pa.array(index // episode),
+        "step_index": pa.array(index % episode),
     }
     schema = pa.schema([pa.field(name, column.type, nullable=False) for name, column in columns.items()])
     write_table(path, pa.table(columns, schema=schema))
@@ -66,13 +67,19 @@ def train_scorer(folder: Path) -> None:
     command("score", "small.parquet", "--config", "tiny.json", "--out", "scorer.vaco", folder=folder)
 
 
-def command(*arguments: Any, folder: Path) -> dict[str, float]:
-    """Seconds, peak memory in MiB of a command, and what of it is its own: not pages of mapped files."""
+def command(*arguments: Any, folder: Path, limit: int | None = None) -> dict[str, float]:
+    """Seconds, peak memory in MiB of a command, and what of it is its own: not pages of mapped files.
+
+    Args:
+        limit: bytes that it may have of its own.
+    """
     started, peaks = time.perf_counter(), {"VmHWM": 0, "RssAnon": 0}
     line = [sys.executable, "-c", MAIN, *map(str, arguments), "--quiet"]
     environment = os.environ | {"XDG_CACHE_HOME": str(folder / "cache")}
     with (folder / "messages").open("w") as messages:
-        process = subprocess.Popen(line, cwd=folder, stderr=messages, env=environment)
+        if limit is not None:
+            line = ["sh", "-c", f'ulimit -d {limit >> 10}; exec "$0" "$@"', *line]
+        process = subprocess.Popen(line, cwd=folder, stdout=messages, stderr=messages, env=environment)
         while process.poll() is None:
             peaks = {name: max(peak, memory(process.pid, name)) for name, peak in peaks.items()}
             time.sleep(0.02)
@@ -122,6 +129,45 @@ def scale(rows: int, folder: Path, console: Console, *engine: str, train: bool =
     for path in (data, folder / "run.vaco", folder / "half"):
         shutil.rmtree(path)
     return found
+
+
+ODD = {
+    "5,000 files of 200 rows": (5_000, 200, 200),
+    "one episode of 5,000,000 steps": (1, 5_000_000, 5_000_000),
+    "20,000,000 rows, 2 GiB of memory": (20, SHARD, EPISODE),
+}
+"""(files, rows of each, rows of an episode) by what is odd."""
+
+COMMANDS = (
+    ("inspect", "inspect", "rows"),
+    ("score --scorer", "score", "rows", "--scorer", "scorer.vaco", "--out", "run.vaco"),
+    ("filter --top 50%", "filter", "run.vaco", "--top", "50%", "--out", "half"),
+    ("report", "report", "run.vaco"),
+    ("convert --format d4rl", "convert", "rows", "other", "--format", "d4rl", "--rows-per-shard", "200"),
+)
+
+LITTLE = 2 << 30
+"""Bytes of private memory for a command, pages of mapped files not counted."""
+
+
+def odd(folder: Path, console: Console) -> list[str]:
+    """Rows of a table: all commands on data of odd shape, or with little memory."""
+    lines = ["| data | command | seconds | peak memory | without mapped files |", "|---|---|---|---|---|"]
+    for name, (files, rows, episode) in ODD.items():
+        (folder / "rows").mkdir()
+        for number in range(files):
+            write_shard(folder / "rows" / f"part-{number:05d}.parquet", rows, number * rows, episode)
+        little = LITTLE if "memory" in name else None
+        for words, *arguments in COMMANDS:
+            console.print(f"{name}: {words}", style="dim")
+            if "d4rl" in words and files < 5_000:
+                continue
+            one = command(*arguments, folder=folder, limit=little)
+            cells = f"{one['seconds']:.0f} | {one['peak_mib']:,.0f} MiB | {one['own_mib']:,.0f} MiB"
+            lines.append(f"| {name} | `{words}` | {cells} |")
+        for path in ("rows", "run.vaco", "half", "other"):
+            shutil.rmtree(folder / path, ignore_errors=True)
+    return lines
 
 
 def writer(rows: int, folder: Path, rounds: int) -> dict[str, float]:
@@ -202,14 +248,20 @@ def _row(found: dict[str, Any], name: str, engine: str) -> str:
 @click.command()
 @click.option("--rows", "sizes", multiple=True, type=int, default=(1_000_000, 5_000_000, 20_000_000))
 @click.option("--rounds", type=int, default=3, show_default=True, help="Of the writer.")
+@click.option(
+    "--odd", "only_odd", is_flag=True, help="Data of odd shape, little memory; print, and write nothing."
+)
 @click.option("--streams-only", is_flag=True, help="Score and filter; print, and write nothing down.")
-def main(sizes: tuple[int, ...], rounds: int, streams_only: bool) -> None:
+def main(sizes: tuple[int, ...], rounds: int, streams_only: bool, only_odd: bool) -> None:
     """Measure, print the tables, and write them down."""
     console = Console(stderr=True)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         train_scorer(folder)
         facts: dict[str, Any] = {"cores": len(os.sched_getaffinity(0))}
+        if only_odd:
+            print("\n".join(odd(folder, console)))
+            return
         if streams_only:
             print("\n".join(streams([scale(rows, folder, console) for rows in sizes])))
             return

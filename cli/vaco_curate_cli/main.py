@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import importlib
+import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
@@ -32,6 +34,9 @@ COMMANDS = {
 }
 STORE_CLIENTS = ("botocore", "aiobotocore", "aiohttp", "s3fs", "gcsfs", "google")
 """Packages whose errors are an object store's."""
+
+SOON = 0.05
+"""Seconds after which a signal that was lost is sent again."""
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -94,7 +99,7 @@ class CurateGroup(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; a bug keeps its traceback, everything a user can mend does not."""
         try:
-            with _stopped_by_sigterm():
+            with _stopped_by_signals():
                 return super().invoke(ctx)
         except CurateError as error:
             raise Refused(error.lines()) from error
@@ -115,7 +120,11 @@ class CurateGroup(click.Group):
 
 
 @contextlib.contextmanager
-def _stopped_by_sigterm() -> Iterator[None]:
+def _stopped_by_signals() -> Iterator[None]:
+    """Let SIGTERM end a command as Ctrl-C does, and send both again where Python has lost them.
+
+    Python drops what a signal raises if it comes while an object is finalized, and the command would go on.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield  # where Python takes no signals
         return
@@ -123,11 +132,22 @@ def _stopped_by_sigterm() -> Iterator[None]:
     def stop(_number: int, _frame: FrameType | None) -> None:
         raise Terminated
 
-    before = signal.signal(signal.SIGTERM, stop)
+    def dropped(ignored: sys.UnraisableHookArgs) -> None:
+        if not issubclass(ignored.exc_type, KeyboardInterrupt):
+            hook_before(ignored)
+            return
+        number = signal.SIGTERM if issubclass(ignored.exc_type, Terminated) else signal.SIGINT
+        again = threading.Timer(SOON, os.kill, (os.getpid(), number))
+        again.daemon = True
+        again.start()
+
+    hook_before, sys.unraisablehook = sys.unraisablehook, dropped
+    handler_before = signal.signal(signal.SIGTERM, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, handler_before)
+        sys.unraisablehook = hook_before
 
 
 def _system_error(error: OSError) -> list[str]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 
 import h5py
@@ -213,3 +214,23 @@ def test_options_that_say_nothing_are_refused(vaco, scored, arguments, message):
     outcome = vaco(*arguments)
     assert outcome.code == 1
     assert message in outcome.stderr
+
+
+def test_verify_goes_back_to_what_a_folder_was_made_from_and_what_that_was_made_from(vaco, scored):
+    assert vaco("convert", "pendulum.hdf5", "rows").code == 0
+    assert vaco("score", "rows", "--scorer", "pendulum.vaco", "--out", "second.vaco").code == 0
+    assert vaco("filter", "second.vaco", "--top", "50%", "--out", "kept").code == 0
+    whole = vaco("verify", "kept", "--json")
+    assert whole.code == 0
+    names = [check["what"] for check in json.loads(whole.stdout)["checks"]]
+    assert len(names) == len(set(names))
+    policy = scored / "pendulum.vaco" / "policy" / "policy.safetensors"  # of the run of the scorer of the run
+    content = policy.read_bytes()
+    policy.write_bytes(content[:-1] + b"x")
+    damaged = vaco("verify", "kept")
+    assert damaged.code == 1
+    run, scorer = scored / "second.vaco", scored / "pendulum.vaco"
+    assert f"run {run}: scorer {scorer}: policy/policy.safetensors: changed" in damaged.stderr
+    policy.write_bytes(content)
+    (scored / "second.vaco" / "scores" / "part-00000.parquet").unlink()
+    assert "scores/part-00000.parquet: missing" in vaco("verify", "kept").stderr

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from types import SimpleNamespace
 
 import pytest
-from helpers import CONFIG
+from helpers import CONFIG, make_transitions, write_d4rl
 
+from vaco_curate import read_dataset
 from vaco_curate.errors import RunError
 from vaco_curate.stages import write
 from vaco_curate.store import files, folders
@@ -175,3 +178,60 @@ def test_sigterm_cleans_up_as_ctrl_c_does(start, scored):
     assert process.returncode == 143
     assert "Traceback" not in stderr
     assert names(scored) == ["new.vaco.partial", "pendulum.hdf5", "pendulum.vaco"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_that_python_drops_ends_a_command_all_the_same(scored, number, code):
+    program = f"""
+import os, time
+from vaco_curate.stages import convert
+from vaco_curate_cli.main import main
+
+class Odd:
+    def __del__(self):
+        os.kill(os.getpid(), {int(number)})
+        time.sleep(0.01)  # here it is raised, and Python goes on
+
+def slow(*arguments):
+    Odd()
+    time.sleep(20)
+    raise SystemExit("went on")
+
+convert._shards = slow
+main()
+"""
+    command = [sys.executable, "-c", program, "convert", "pendulum.hdf5", "out"]
+    done = subprocess.run(command, cwd=scored, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    assert "interrupted" in done.stderr
+    assert names(scored) == ["pendulum.hdf5", "pendulum.vaco"]
+
+
+def test_more_files_are_written_than_can_be_open(here):
+    write_d4rl(here / "many.hdf5", make_transitions(episodes=300, length=2))
+    main = "from vaco_curate_cli.main import main; main()"
+    command = ["convert", "many.hdf5", "out", "--format", "d4rl", "--rows-per-shard", "2"]
+    limited = ["sh", "-c", 'ulimit -n 128; exec "$0" "$@"', sys.executable, "-c", main, *command]
+    done = subprocess.run(limited, cwd=here, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(list((here / "out" / "data").iterdir())) == 300
+    assert len(read_dataset(str(here / "out"))) == 600
+
+
+def test_a_damaged_native_library_is_built_again(tmp_path):
+    code = "from vaco_curate.core.fast import native; print(native.load() is not None, native.why_not())"
+
+    def loaded():
+        command = [sys.executable, "-c", code]
+        environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    if loaded() != "True None\n":
+        pytest.skip("there is no C compiler")
+    (library,) = (tmp_path / "vaco-curate").glob("products-*.so")
+    whole = library.read_bytes()
+    library.write_bytes(whole[: len(whole) // 3])
+    assert loaded() == "True None\n"
+    assert [path.read_bytes() for path in (tmp_path / "vaco-curate").glob("products-*.so")] == [whole]

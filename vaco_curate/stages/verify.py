@@ -43,12 +43,19 @@ class Verification:
 
 
 def verify_folder(folder: str | Path) -> Verification:
-    """Check the files of a folder, and the dataset and the run that it comes from where they are still there.
+    """Check the files of a folder, and all that it comes from where that is still there, and so on.
+
+    Of a run that has not changed, and of what that comes from, only what is wrong is told.
 
     Raises:
         RunError: no folder of ours, or an unfinished one.
     """
     folder = place(folder)
+    manifest = _verifiable(folder)
+    return Verification(folder, manifest["kind"], list(_checks(folder, manifest, set())))
+
+
+def _verifiable(folder: Path) -> dict[str, Any]:
     manifest = read_manifest(folder)
     kind = manifest.get("kind")
     if kind not in (RUN, CURATED, CONVERTED):
@@ -57,14 +64,38 @@ def verify_folder(folder: str | Path) -> Verification:
         raise RunError(f"{folder}: is not finished")
     if "files" not in manifest or "recordings" not in manifest["dataset"]:
         raise RunError(f"{folder}: was written by an earlier version, without hashes", fix="write it again")
-    checks = [*_files(folder, manifest["files"]), *_dataset(manifest["dataset"])]
+    return manifest
+
+
+def _checks(folder: Path, manifest: dict[str, Any], seen: set[str]) -> Iterator[Check]:
+    """Checks of a folder and of what it comes from; nothing is checked twice.
+
+    Args:
+        seen: paths that have been checked; grows.
+    """
+    yield from _files(folder, manifest["files"])
+    yield from _dataset(manifest["dataset"], seen)
     parents = {
         "dataset": manifest["dataset"]["parent"],
         "run": manifest.get("run"),
         "scorer": manifest.get("scorer_from"),
     }
-    checks += [_parent(name, recorded) for name, recorded in parents.items() if recorded is not None]
-    return Verification(folder, kind, checks)
+    for name, recorded in parents.items():
+        if recorded is not None and recorded["folder"] not in seen:
+            seen.add(recorded["folder"])
+            found = _parent(name, recorded)
+            yield found
+            if found.good:
+                yield from _wrong_in(found.what, place(recorded["folder"]), seen)
+
+
+def _wrong_in(what: str, folder: Path, seen: set[str]) -> Iterator[Check]:
+    """What is not as recorded in a folder that another comes from, and in those that it comes from."""
+    try:
+        checks = list(_checks(folder, _verifiable(folder), seen))
+    except RunError as error:
+        checks = [Check("manifest", str(error).splitlines()[0], False)]
+    yield from (Check(f"{what}: {inner.what}", inner.state, inner.good) for inner in checks if not inner.good)
 
 
 def _files(folder: Path, recorded: list[dict[str, Any]]) -> Iterator[Check]:
@@ -81,8 +112,11 @@ def _files(folder: Path, recorded: list[dict[str, Any]]) -> Iterator[Check]:
             yield Check(name, "not in the manifest", False)
 
 
-def _dataset(facts: dict[str, Any]) -> Iterator[Check]:
+def _dataset(facts: dict[str, Any], seen: set[str]) -> Iterator[Check]:
     for recording in facts["recordings"]:
+        if recording["path"] in seen:
+            continue
+        seen.add(recording["path"])
         path = place(recording["path"])
         if not (path.is_file() or path.is_dir()):  # a device or a pipe has no end
             yield Check(f"dataset {path}", "no longer here, not checked", None)

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -271,7 +271,9 @@ class D4RLWriter:
         self._paths = [target.folder / f"{name}.hdf5" for name in target.names]
         self._ends = target.first_row + np.cumsum(target.rows)
         self._facts = dict(target.facts)
-        self._files: list[Any] = []
+        self._env_id: str | None = None
+        self._empty: dict[str, Array] = {}
+        self._number, self._file = -1, cast(Any, None)  # of the file that is open; rows come in their order
 
     def write(self, piece: Transitions, rows: Array, extra: Mapping[str, Array | pa.Array]) -> None:
         """As the protocol; further columns lie under ``infos``, those of words as bytes."""
@@ -279,21 +281,20 @@ class D4RLWriter:
             f"infos/{name}": _plain(values) for name, values in extra.items()
         }
         require_space(self._paths[0].parent, _most_bytes(columns))
-        index = piece.first_row + rows
-        while len(self._files) < len(self._paths):
-            self._open(piece, columns)
-        shard = np.searchsorted(self._ends, index, side="right")
-        for number in np.unique(shard):
+        self._env_id, self._empty = piece.env_id, {key: values[:0] for key, values in columns.items()}
+        shard = np.searchsorted(self._ends, piece.first_row + rows, side="right")
+        for number in np.unique(shard).tolist():
+            self._go_on_to(number)
             chosen = shard == number
             for key, values in columns.items():
-                array = self._files[number][key]
+                array = self._file[key]
                 array.resize(len(array) + int(chosen.sum()), axis=0)
                 array[len(array) - int(chosen.sum()) :] = values[chosen]
 
     def close(self) -> None:
         """As the protocol."""
-        for file in self._files:
-            file.close()
+        self._go_on_to(len(self._paths) - 1)
+        self._file.close()
 
     def _columns(self, piece: Transitions, rows: Array) -> dict[str, Array]:
         known = piece.has_successor[rows]
@@ -314,11 +315,19 @@ class D4RLWriter:
             "infos/step_index": piece.step_index[rows],
         }
 
-    def _open(self, piece: Transitions, columns: Mapping[str, Array]) -> None:
+    def _go_on_to(self, number: int) -> None:
+        """Close files and make others, up to the one of this number: a thousand cannot be open at a time."""
+        while self._number < number:
+            if self._file is not None:
+                self._file.close()
+            self._number += 1
+            self._file = self._made(self._paths[self._number])
+
+    def _made(self, path: Path) -> Any:
         import h5py  # deferred: the training core runs without it
 
-        file = h5py.File(self._paths[len(self._files)], "w")
-        for key, values in columns.items():
+        file = h5py.File(path, "w")
+        for key, values in self._empty.items():
             shape = values.shape[1:]
             file.create_dataset(
                 key,
@@ -331,10 +340,10 @@ class D4RLWriter:
                 shuffle=True,
                 fletcher32=True,  # a checksum, which every reader of HDF5 holds a chunk against
             )
-        if piece.env_id is not None:
-            file.attrs["env_id"] = piece.env_id
+        if self._env_id is not None:
+            file.attrs["env_id"] = self._env_id
         file.attrs[OURS] = np.bytes_(json.dumps(self._facts))
-        self._files.append(file)
+        return file
 
 
 CHUNK_ROWS = 8_192

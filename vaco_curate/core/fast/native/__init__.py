@@ -225,15 +225,21 @@ def _built() -> Path:
     command = [compiler, *options, *FLAGS, native]
     version = subprocess.run([compiler, "--version"], capture_output=True, check=True, timeout=BUILD_TIMEOUT)
     made_of = (SOURCE.read_bytes(), version.stdout, " ".join(command).encode(), _processor())
-    name = hashlib.sha256(b"\0".join(made_of)).hexdigest()[:16]
-    path = user_cache() / f"products-{name}.so"
-    if not path.exists():
-        with tempfile.TemporaryDirectory(dir=path.parent) as work:
-            built = Path(work) / path.name
-            command += ["-o", str(built), str(SOURCE), *LIBRARIES]
-            subprocess.run(command, capture_output=True, check=True, timeout=BUILD_TIMEOUT)
-            built.replace(path)
-    return path
+    source, cache = _hash(b"\0".join(made_of)), user_cache()
+    name = f"products-{source}"
+    for path in cache.glob(f"{name}-*.so"):
+        if path.name == f"{name}-{_hash(path.read_bytes())}.so":  # a damaged one would end the process
+            return path
+        path.unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache) as work:
+        built = Path(work) / name
+        command += ["-o", str(built), str(SOURCE), *LIBRARIES]
+        subprocess.run(command, capture_output=True, check=True, timeout=BUILD_TIMEOUT)
+        return built.replace(cache / f"{name}-{_hash(built.read_bytes())}.so")
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def _processor() -> bytes:
