@@ -22,7 +22,7 @@ test: check
 	$(BIN)/pytest
 
 test-long: $(VENV)/installed-dev
-	$(BIN)/pytest tests/reliability --flips 400 --kills 1000
+	$(BIN)/pytest tests/reliability tests/test_engines.py --flips 400 --kills 1000
 
 MINUTES ?= 60
 

@@ -134,7 +134,7 @@ def scale(rows: int, folder: Path, console: Console, *engine: str, train: bool =
 ODD = {
     "5,000 files of 200 rows": (5_000, 200, 200),
     "one episode of 5,000,000 steps": (1, 5_000_000, 5_000_000),
-    "20,000,000 rows, 2 GiB of memory": (20, SHARD, EPISODE),
+    "20,000,000 rows, 4 GiB of memory": (20, SHARD, EPISODE),
 }
 """(files, rows of each, rows of an episode) by what is odd."""
 
@@ -143,10 +143,18 @@ COMMANDS = (
     ("score --scorer", "score", "rows", "--scorer", "scorer.vaco", "--out", "run.vaco"),
     ("filter --top 50%", "filter", "run.vaco", "--top", "50%", "--out", "half"),
     ("report", "report", "run.vaco"),
+    (
+        "eval",
+        "eval",
+        "run.vaco",
+        "--env",
+        "HalfCheetah-v5",
+        *["--updates", "300", "--seeds", "1", "--episodes", "1"],
+    ),
     ("convert --format d4rl", "convert", "rows", "other", "--format", "d4rl", "--rows-per-shard", "200"),
 )
 
-LITTLE = 2 << 30
+LITTLE = 4 << 30
 """Bytes of private memory for a command, pages of mapped files not counted."""
 
 

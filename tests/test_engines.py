@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -105,6 +106,53 @@ def test_local_and_ray_runs_write_the_same_bytes_though_a_worker_is_killed(clust
     reweight_dataset(folder / "local.vaco", out=folder / "local-weighted")
     reweight_dataset(folder / "local.vaco", out=folder / "ray-weighted", engine="ray")
     assert contents(folder / "local-weighted", "data") == contents(folder / "ray-weighted", "data")
+
+
+@dataclass(frozen=True)
+class KilledAtChange:
+    """Does jobs; in each, the first worker is killed at its n-th change of the file system."""
+
+    worker: object
+    change: int
+    marks: Path
+
+    def __call__(self, number: int):
+        left = self.change
+        changes = {"os.rename", "os.mkdir", "os.remove", "os.rmdir"}
+
+        def hook(event, arguments):
+            nonlocal left
+            writes = event == "open" and isinstance(arguments[2], int) and arguments[2] & os.O_WRONLY
+            if writes or event in changes:
+                left -= 1
+                if left == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        mark = self.marks / str(number)
+        if not mark.exists():
+            mark.touch()
+            sys.addaudithook(hook)
+        return self.worker(number)
+
+
+def test_workers_that_are_killed_at_any_change_lose_nothing(cluster, folder, tmp_path, monkeypatch, kills):
+    if kills <= 2:
+        pytest.skip("only in make test-long")
+    here = tmp_path / "here.vaco"
+    apply_scorer(folder / "rows", folder / "scorer.vaco", out=here, device="cpu")
+    expected, real = contents(here, "scores"), shards.run_jobs
+    for change in range(1, min(kills, 6) + 1):
+        marks, there = tmp_path / f"marks-{change}", tmp_path / f"there-{change}.vaco"
+        marks.mkdir()
+
+        def with_killings(engine, make_worker, count, *, device, at=change, marks=marks):
+            return real(engine, lambda: KilledAtChange(make_worker(), at, marks), count, device=device)
+
+        monkeypatch.setattr(shards, "run_jobs", with_killings)
+        apply_scorer(folder / "rows", folder / "scorer.vaco", out=there, device="cpu", engine="ray")
+        assert len(list(marks.iterdir())) == 8, "no worker was killed"
+        assert contents(there, "scores") == expected, f"killed at change {change}"
+        assert not [path.name for path in (there / "scores").iterdir() if path.suffix != ".parquet"]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import importlib
 import os
+import re
 import signal
 import sys
 import threading
@@ -34,6 +35,9 @@ COMMANDS = {
 }
 STORE_CLIENTS = ("botocore", "aiobotocore", "aiohttp", "s3fs", "gcsfs", "google")
 """Packages whose errors are an object store's."""
+
+NO_MEMORY = re.compile("can't allocate memory|out of memory")
+"""What torch says where Python would raise a ``MemoryError``."""
 
 SOON = 0.05
 """Seconds after which a signal that was lost is sent again."""
@@ -109,11 +113,12 @@ class CurateGroup(click.Group):
             raise Interrupted from error
         except OSError as error:
             raise Refused(_system_error(error)) from error
-        except MemoryError as error:
-            raise Refused(
-                [f"not enough memory: {error}", "  fix: use a machine with more, or fewer rows"]
-            ) from error
         except Exception as error:
+            if isinstance(error, MemoryError) or NO_MEMORY.search(str(error)):
+                reason = str(error).strip().splitlines() or ["no reason given"]
+                raise Refused(
+                    [f"not enough memory: {reason[0]}", "  fix: use a machine with more, or fewer rows"]
+                ) from error
             if type(error).__module__.partition(".")[0] not in STORE_CLIENTS:
                 raise
             raise Refused(store_unusable("output or input", error).lines()) from error

@@ -8,10 +8,12 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 from vaco_curate import load_curated
 from vaco_curate.core.transitions import ROW_COLUMNS
 from vaco_curate.data.formats import cache
+from vaco_curate.stages import inspect
 from vaco_curate.stages.runs import open_run
 from vaco_curate.store import memory
 
@@ -89,3 +91,11 @@ def test_the_limit_of_the_shell_counts():
         check=True,
     )
     assert int(limited.stdout) == 2_000_000 * 1024
+
+
+@pytest.mark.parametrize("allocate", [np.ones, torch.ones], ids=["numpy", "torch"])
+def test_memory_that_is_not_there_is_one_message(vaco, scored, monkeypatch, allocate):
+    monkeypatch.setattr(inspect, "outliers", lambda data: allocate(1 << 55))
+    outcome = vaco("inspect", "pendulum.hdf5")
+    assert outcome.code == 1
+    assert outcome.stderr.startswith("Error: not enough memory: ")
