@@ -15,7 +15,7 @@ from helpers import make_transitions, write_d4rl
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vaco_curate.data.formats import ReadOptions, read_dataset
+from vaco_curate.data.formats import ReadOptions, open_dataset, read_dataset
 from vaco_curate.errors import CurateError, DatasetError
 
 NAMES = (
@@ -225,3 +225,29 @@ def test_a_file_that_a_writer_has_open_is_said_to_be(tmp_path):
         with pytest.raises(DatasetError, match="another program has it open for writing"):
             read_dataset(str(path))
         writer.communicate("\n")
+
+
+def test_a_group_with_a_damaged_table_is_refused(tmp_path):
+    path = write_d4rl(tmp_path / "rows.hdf5", make_transitions(), **{"infos/goal": np.ones(120)})
+    content = path.read_bytes()
+    assert content.count(b"SNOD") == 2
+    for at in (content.index(b"SNOD"), content.rindex(b"SNOD")):
+        path.write_bytes(content[:at] + b"XNOD" + content[at + 4 :])
+        with pytest.raises(DatasetError, match="not a readable HDF5 file"):
+            read_dataset(str(path))
+
+
+def test_groups_that_hold_each_other_are_looked_into_once(tmp_path):
+    path = write_d4rl(tmp_path / "rows.hdf5", make_transitions(), **{"infos/goal": np.ones(120)})
+    with h5py.File(path, "r+") as file:
+        file["infos/again"] = file["infos"]
+        file["infos/all"] = file["/"]
+    assert open_dataset(str(path)).labels == ("infos/goal", "source_file")
+
+
+def test_an_array_that_is_declared_and_not_stored_is_refused(tmp_path):
+    path = write_d4rl(tmp_path / "rows.hdf5", make_transitions(), rewards=None)
+    with h5py.File(path, "r+") as file:
+        file.create_dataset("rewards", (10**12,), "f4", chunks=(1024,))
+    with pytest.raises(DatasetError, match=r"rewards: declares 4,000,000,000,000 bytes, of which 0 are stored"):
+        read_dataset(str(path))

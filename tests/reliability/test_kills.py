@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -65,6 +67,17 @@ def contents(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
+def prepared(scored, tmp_path_factory, command):
+    """What stands in the command's output before it, and a copy of the folder."""
+    (scored / "tiny.json").write_text(CONFIG)
+    if "--force" in command:
+        old = (*SCORE, "--seed", "1") if command[0] == "score" else (*command[:3], "10%", "--out", "out")
+        assert run(scored, old).returncode == 0
+    start = tmp_path_factory.mktemp("start")
+    shutil.copytree(scored, start, dirs_exist_ok=True)
+    return contents(scored / "out"), start
+
+
 IN_SHORT = ("score", "filter --force")
 """What one run of the suite tries; the others take their turn in ``make test-long``."""
 
@@ -78,13 +91,7 @@ def test_a_killed_command_loses_nothing(scored, tmp_path_factory, kills, name):
     if kills <= 2 and name not in IN_SHORT:
         pytest.skip("only in make test-long")
     command, again = COMMANDS[name]
-    (scored / "tiny.json").write_text(CONFIG)
-    if "--force" in command:
-        old = (*SCORE, "--seed", "1") if command[0] == "score" else (*command[:3], "10%", "--out", "out")
-        assert run(scored, old).returncode == 0
-    before = contents(scored / "out")
-    start = tmp_path_factory.mktemp("start")
-    shutil.copytree(scored, start, dirs_exist_ok=True)
+    before, start = prepared(scored, tmp_path_factory, command)
     done = run(scored, command)
     assert done.returncode == 0, done.stderr
     expected = contents(scored / "out")
@@ -105,6 +112,45 @@ def test_a_killed_command_loses_nothing(scored, tmp_path_factory, kills, name):
         shutil.rmtree(here)
 
 
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], ids=lambda one: one.name)
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_that_is_stopped_at_any_moment_loses_nothing(scored, tmp_path_factory, kills, name, number):
+    if kills <= 2:
+        pytest.skip("only in make test-long")
+    command, again = COMMANDS[name]
+    before, start = prepared(scored, tmp_path_factory, command)
+    began = time.monotonic()
+    assert run(scored, command).returncode == 0
+    seconds, expected = time.monotonic() - began, contents(scored / "out")
+    names = sorted(path.name for path in scored.iterdir())
+    for moment in np.random.default_rng(number).uniform(0.3 * seconds, seconds, min(kills, 12)):
+        here = tmp_path_factory.mktemp("stopped")
+        shutil.copytree(start, here, dirs_exist_ok=True)
+        process = subprocess.Popen(
+            [sys.executable, "-c", "from vaco_curate_cli.main import main; main()", *command],
+            cwd=here,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            _, errors = process.communicate(timeout=moment)
+        except subprocess.TimeoutExpired:
+            process.send_signal(number)
+            _, errors = process.communicate()
+        when = f"{number.name} after {moment:.3f} of {seconds:.3f} s"
+        assert process.returncode in (0, -number, 128 + number), f"{when}: {errors}"
+        assert "Traceback" not in errors or process.returncode == -number, when
+        assert contents(here / "out") in (before, expected), when
+        finished = run(here, again)
+        if finished.returncode:
+            assert "exists already" in finished.stderr or "is finished" in finished.stderr, finished.stderr
+        assert contents(here / "out") == expected, when
+        left = [path.name for path in here.iterdir() if not path.name.endswith(".lock")]
+        assert sorted(left) == names, when
+        shutil.rmtree(here)
+
+
 class Disk:
     """An ext4 file system in an image, mounted, until its power is gone."""
 
@@ -112,7 +158,7 @@ class Disk:
         self.image, self.copy, self.mounted = folder / "image", folder / "copy", folder / "mounted"
         self.image.write_bytes(b"")
         os.truncate(self.image, 64 << 20)
-        subprocess.run(["mkfs.ext4", "-q", self.image], check=True, capture_output=True)
+        subprocess.run(["mkfs.ext4", "-q", "-m", "0", self.image], check=True, capture_output=True)
         self.mounted.mkdir()
         self.mount(self.image)
 
@@ -152,13 +198,7 @@ def test_when_the_power_goes_nothing_is_lost(scored, tmp_path_factory, new_disk,
     if kills <= 2 and name != "filter --force":
         pytest.skip("only in make test-long")
     command, again = COMMANDS[name]
-    (scored / "tiny.json").write_text(CONFIG)
-    if "--force" in command:
-        old = (*SCORE, "--seed", "1") if command[0] == "score" else (*command[:3], "10%", "--out", "out")
-        assert run(scored, old).returncode == 0
-    before = contents(scored / "out")
-    start = tmp_path_factory.mktemp("start")
-    shutil.copytree(scored, start, dirs_exist_ok=True)
+    before, start = prepared(scored, tmp_path_factory, command)
     done = run(scored, command)
     expected, changes = contents(scored / "out"), int(done.stdout.rpartition("changes:")[2])
     for point in (*points(changes, kills), None):
@@ -177,3 +217,40 @@ def test_when_the_power_goes_nothing_is_lost(scored, tmp_path_factory, new_disk,
         assert contents(here / "out") == expected, when
         verified = run(here, ("verify", "out"))
         assert verified.returncode == 0, f"{when}: {verified.stderr}"
+
+
+FULL = COMMANDS | {
+    "convert --format d4rl": (("convert", "pendulum.hdf5", "out", "--format", "d4rl"),) * 2,
+    "filter --format minari": (
+        ("filter", "pendulum.vaco", "--top", "50%", "--level", "episode", "--format", "minari", "--out", "out"),
+    )
+    * 2,
+}
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_a_full_disk_is_one_message_and_nothing_is_left(scored, tmp_path_factory, new_disk, kills, name):
+    if kills <= 2 and name != "convert --format d4rl":
+        pytest.skip("only in make test-long")
+    command, again = FULL[name]
+    before, start = prepared(scored, tmp_path_factory, command)
+    disk = new_disk()
+    here = disk.mounted / "here"
+    shutil.copytree(start, here)
+    refused = 0
+    for free in (4 << 10, 64 << 10, 400 << 10, 1 << 20, 2 << 20)[: max(2, kills)]:
+        filler, names = disk.mounted / "filler", {path.name for path in here.iterdir()}
+        with filler.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(disk.mounted).free - free)
+        outcome = run(here, again if refused else command)
+        if outcome.returncode == 0:
+            break
+        refused += 1
+        assert outcome.returncode == 1, outcome.stderr
+        assert "Traceback" not in outcome.stderr
+        assert "no space left" in outcome.stderr or "are free" in outcome.stderr, outcome.stderr
+        assert contents(here / "out") == before
+        left = {path.name for path in here.iterdir() if not path.name.endswith(".lock")}
+        assert left - {"out.partial"} == names - {"out.partial"}, "but for a training that can be resumed"
+        filler.unlink()
+    assert refused, "the disk was not full"

@@ -17,7 +17,7 @@ from vaco_curate.data.columns import notes_on_episodes
 from vaco_curate.data.episodes import Columns, EpisodeIds
 from vaco_curate.data.formats.d4rl_flags import Trajectories, trajectories_of
 from vaco_curate.data.formats.environment import action_bounds
-from vaco_curate.data.formats.hdf5 import SUFFIXES, StoredArray, opened, text
+from vaco_curate.data.formats.hdf5 import SUFFIXES, StoredArray, array_names, opened, text
 from vaco_curate.data.formats.names import Joined, check_asked, named, refuse_one_of_several
 from vaco_curate.data.formats.npz import SUFFIX, NpzArrays, notes_on_left_out, opened_npz
 from vaco_curate.data.formats.options import ReadOptions
@@ -181,13 +181,7 @@ def _known_layout(file: Any) -> tuple[str, ...]:
 
 def _all_names(file: Any) -> list[str]:
     """Names of all arrays, also of those in groups."""
-    import h5py  # deferred: the training core runs without it
-
-    if isinstance(file, NpzArrays):
-        return list(file)
-    found: list[str] = []
-    file.visititems(lambda name, item: found.append(name) if isinstance(item, h5py.Dataset) else None)
-    return found
+    return list(file) if isinstance(file, NpzArrays) else list(array_names(file))
 
 
 def _array_of_numbers(file: Any, name: str) -> bool:

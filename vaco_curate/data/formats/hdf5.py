@@ -92,6 +92,7 @@ class StoredArray:
         if item.shape is None:
             raise DatasetError(f"{self.name} is empty: it has no shape")
         _refuse_outside(item, self.name)
+        _refuse_empty_space(item, self.name)
         self._item, self.shape, self.ndim, self.dtype = item, item.shape, item.ndim, item.dtype
 
     def __len__(self) -> int:
@@ -123,6 +124,44 @@ def _refuse_outside(item: Any, name: str) -> None:
                 f"{name}: is put together from several files, of which {part.file_name} is missing",
                 fix="copy that file beside it",
             )
+
+
+LARGE, LARGEST_RATIO = 1 << 28, 1 << 16
+"""Bytes of an array that is looked at more closely, and how much a compressed one may grow."""
+
+
+def _refuse_empty_space(item: Any, name: str) -> None:
+    """Refuse a large array of which next to nothing is stored: HDF5 would make up the rest, in memory."""
+    size, stored = item.nbytes, item.id.get_storage_size() if item.nbytes > LARGE else 0
+    if size > LARGE and size > LARGEST_RATIO * max(stored, 1):
+        raise DatasetError(
+            f"{name}: declares {size:,} bytes, of which {stored:,} are stored",
+            fix="the file is damaged, or was never written to the end: export it again",
+        )
+
+
+def array_names(file: Any) -> Iterator[str]:
+    """Names of all arrays of a file, also of those in groups; a group with several names is looked into once.
+
+    Not by h5py's ``visititems``: where a group is damaged, that may go on for ever.
+    """
+    import h5py  # deferred: the training core runs without it
+
+    seen = set()
+
+    def look(group: Any, path: str) -> Iterator[str]:
+        place = h5py.h5o.get_info(group.id)
+        if (place.fileno, place.addr) in seen:
+            return
+        seen.add((place.fileno, place.addr))
+        for name in group:
+            item = group.get(name)
+            if isinstance(item, h5py.Dataset):
+                yield f"{path}{name}"
+            elif isinstance(item, h5py.Group):
+                yield from look(item, f"{path}{name}/")
+
+    return look(file, "")
 
 
 def root_keys(source: str, *, groups: bool = False) -> frozenset[str]:
