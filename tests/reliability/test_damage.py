@@ -1,4 +1,4 @@
-"""A flipped byte in anything that we wrote is refused when it is read, or changes nothing.
+"""A flipped bit or a cut in anything that we wrote is refused when it is read, or changes nothing.
 
 Short here; ``make test-long`` flips many more, with other seeds.
 """
@@ -13,6 +13,7 @@ import pytest
 from helpers import tiny_settings
 
 from vaco_curate import filter_dataset, load_curated, score_dataset
+from vaco_curate.core.policy import TrainedPolicy
 from vaco_curate.core.scorer import Scorer
 from vaco_curate.curation import Cut
 from vaco_curate.errors import CurateError
@@ -56,9 +57,23 @@ def resumed(folder):
     return [result]
 
 
-def converted(folder):
-    convert_dataset(folder / "converted", folder / "copy", force=True)
+def converted(folder, name="converted"):
+    convert_dataset(folder / name, folder / "copy", force=True)
     return [path.read_bytes() for path in sorted((folder / "copy" / "data").iterdir())]
+
+
+def converted_hdf5(folder):
+    return converted(folder, "hdf5")
+
+
+def converted_minari(folder):
+    return converted(folder, "minari")
+
+
+def policy(folder):
+    found = TrainedPolicy.load(folder / "run" / "policy")
+    tensors = [tensor.numpy().tobytes() for tensor in found.network.state_dict().values()]
+    return [*tensors, found.scaling.to_json(), found.hidden]
 
 
 READERS = {
@@ -70,6 +85,9 @@ READERS = {
     "load_curated, their manifest": (loaded, "curated", "manifest.json"),
     "convert, a converted dataset": (converted, "converted", "data/*"),
     "convert, its manifest": (converted, "converted", "manifest.json"),
+    "convert, data in D4RL's layout": (converted_hdf5, "hdf5", "data/*"),
+    "convert, data as Minari": (converted_minari, "minari", "data/*"),
+    "TrainedPolicy.load, its files": (policy, "run", "policy/*"),
     "score --resume, a checkpoint": (resumed, "halted.partial", "checkpoint.safetensors"),
 }
 
@@ -80,6 +98,8 @@ def folder(tmp_path, pendulum, pendulum_run, monkeypatch):
     shutil.copytree(pendulum_run, tmp_path / "run")
     filter_dataset(tmp_path / "run", Cut(share=0.5), out=tmp_path / "curated")
     convert_dataset(tmp_path / "data.hdf5", tmp_path / "converted")
+    convert_dataset(tmp_path / "data.hdf5", tmp_path / "hdf5", file_format="d4rl")
+    convert_dataset(tmp_path / "data.hdf5", tmp_path / "minari", file_format="minari")
 
     def stop(progress):
         if progress.phase == "bilevel" and progress.update:
@@ -97,19 +117,22 @@ def folder(tmp_path, pendulum, pendulum_run, monkeypatch):
 
 
 @pytest.mark.parametrize(("read", "where", "files"), READERS.values(), ids=READERS)
-def test_a_flipped_byte_is_refused_or_changes_nothing(folder, flips, read, where, files):
+def test_damage_is_refused_or_changes_nothing(folder, flips, read, where, files):
     shutil.copytree(folder / where, folder / "whole")
     expected = read(folder)
     refused = 0
     for file in sorted((folder / "whole").glob(files)):
         whole, target = file.read_bytes(), folder / where / file.relative_to(folder / "whole")
         generator = np.random.default_rng(zlib.crc32(f"{file.name}{flips}".encode()))
-        for position in generator.integers(len(whole), size=flips):
+        for number, position in enumerate(generator.integers(len(whole), size=flips + max(2, flips // 4))):
             if where == "halted.partial":  # a resumed run has taken it away
                 shutil.rmtree(folder / where)
                 shutil.copytree(folder / "whole", folder / where)
             damaged = bytearray(whole)
-            damaged[position] ^= 1 << generator.integers(8)
+            if number < flips:
+                damaged[position] ^= 1 << generator.integers(8)
+            else:
+                del damaged[position:]
             target.write_bytes(damaged)
             try:
                 assert read(folder) == expected, f"{file.name}, byte {position}"
