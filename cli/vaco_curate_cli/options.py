@@ -109,39 +109,58 @@ def force_option(command: Command) -> Command:
 
 
 def read_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """--column, --max-episode-steps and --drop-columns; the command receives ``options`` in their place."""
+    """The options that say how to read a dataset; the command receives ``options`` in their place."""
 
     @functools.wraps(command)
-    def with_options(
-        *args: Any, columns: tuple[str, ...], max_episode_steps: int | None, dropped: str | None, **kwargs: Any
-    ) -> Any:
-        return command(*args, options=_build_options(columns, max_episode_steps, dropped), **kwargs)
+    def with_options(*args: Any, **kwargs: Any) -> Any:
+        names = ("columns", "success", "step_cost", "max_episode_steps", "dropped")
+        return command(*args, options=_build_options(**{name: kwargs.pop(name) for name in names}), **kwargs)
 
-    with_dropped = click.option(
-        "--drop-columns",
-        "dropped",
-        metavar="NAME,...",
-        help="Leave out these parts of the observation, such as camera images. Use their names in the source.",
-    )(with_options)
-    with_limit = click.option(
-        "--max-episode-steps",
-        type=int,
-        help="Step limit of the environment. Files without time-limit flags need it.",
-    )(with_dropped)
-    return click.option(
-        "--column",
-        "columns",
-        multiple=True,
-        metavar="OURS=THEIRS,...",
-        help="Map column names: observation=obs,action=act. Join several columns with 'obs_*' or a+b.",
-    )(with_limit)
+    options = (
+        click.option(
+            "--column",
+            "columns",
+            multiple=True,
+            metavar="OURS=THEIRS,...",
+            help="Map column names: observation=obs,action=act. Join several columns with 'obs_*' or a+b.",
+        ),
+        click.option(
+            "--success",
+            metavar="NAME",
+            help="Success flag of frames, or of LeRobot episodes: it becomes a reward of 1 and a true end.",
+        ),
+        click.option(
+            "--step-cost",
+            type=float,
+            metavar="COST",
+            help="Subtract this from every reward, so that slow successes are worth less than fast ones.",
+        ),
+        click.option(
+            "--max-episode-steps",
+            type=int,
+            help="Step limit of the environment. Files without time-limit flags need it.",
+        ),
+        click.option(
+            "--drop-columns",
+            "dropped",
+            metavar="NAME,...",
+            help="Leave out these parts of the observation, such as images. Use their names in the source.",
+        ),
+    )
+    for option in reversed(options):
+        with_options = option(with_options)
+    return with_options
 
 
 def _build_options(
-    columns: tuple[str, ...], max_episode_steps: int | None, dropped: str | None
+    columns: tuple[str, ...],
+    success: str | None,
+    step_cost: float | None,
+    max_episode_steps: int | None,
+    dropped: str | None,
 ) -> ReadOptions | None:
     """None when no option is given: a resumed run then goes on with those that it began with."""
-    if not columns and max_episode_steps is None and dropped is None:
+    if not columns and all(given is None for given in (success, step_cost, max_episode_steps, dropped)):
         return None
     pairs = [pair for group in columns for pair in group.split(",") if pair]
     for pair in pairs:
@@ -150,7 +169,8 @@ def _build_options(
     if max_episode_steps is not None and max_episode_steps < 1:
         raise SettingsError(f"--max-episode-steps {max_episode_steps} must be at least 1")
     names = tuple(name for name in (dropped or "").split(",") if name)
-    return ReadOptions(dict(pair.split("=") for pair in pairs), max_episode_steps, names)
+    mapped = dict(pair.split("=") for pair in pairs)
+    return ReadOptions(mapped, max_episode_steps, names, success, step_cost or 0.0)
 
 
 class Top(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on

@@ -94,6 +94,7 @@ class RewardUse:
                     "they are the last of their episodes, no true ends, and the state after them is not known",
                     "scores would not see them, and could put failures first",
                 ),
-                fix="if they are true ends, name the column that marks them: --column terminated=NAME "
-                "(LeRobot's success flag: terminated=next.success); else store the observation after them",
+                fix="if they mark success: --success NAME (LeRobot's is next.success); if they are other true "
+                "ends, name the column that marks those: --column terminated=NAME; else store the observation "
+                "after them",
             )

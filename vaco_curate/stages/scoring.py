@@ -75,7 +75,7 @@ def open_scorable(source: str, options: ReadOptions, out: Path) -> Dataset:
     if not dataset.has_rewards:
         raise DatasetError(
             f"{source}: the dataset has no rewards, and scores are learned from nothing else",
-            fix="add rewards to it, or name their column where the format allows: --column reward=NAME",
+            fix="name their column: --column reward=NAME, or of demonstrations a success flag: --success NAME",
         )
     return dataset
 

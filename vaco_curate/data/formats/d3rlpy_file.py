@@ -34,9 +34,10 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
     Raises:
         DatasetError: without episodes, or with images that are not dropped.
     """
-    if options.columns or options.max_episode_steps is not None:
+    if options.names or options.max_episode_steps is not None:
         raise DatasetError(
-            f"{source}: d3rlpy defines its columns and episode ends: leave out --column and --max-episode-steps"
+            f"{source}: d3rlpy defines its columns and episode ends",
+            fix="leave out --column, --success and --max-episode-steps",
         )
     path = Path(source).absolute()
     with opened(path) as file:

@@ -140,9 +140,9 @@ def _array(file: Any, name: str, source: str) -> Any:
 
 def _names(file: Any, source: str, options: ReadOptions) -> dict[str, list[str]]:
     """The file's names by ours: those that the user gives, or else the usual ones."""
-    check_asked(source, options.columns, tuple(USUAL))
+    check_asked(source, options.names, tuple(USUAL))
     found = _all_names(file)
-    names = {ours: named(source, ours, theirs, found) for ours, theirs in options.columns.items()}
+    names = {ours: named(source, ours, theirs, found) for ours, theirs in options.names.items()}
     for ours, usual in USUAL.items():
         present = [name for name in usual if name in file]
         if ours not in names and present:

@@ -68,7 +68,7 @@ class Dataset:
         source: what the user called it.
         address: where it is found again: absolute.
         recordings: of one format, at least one.
-        max_episode_steps: of ``ReadOptions``.
+        max_episode_steps, step_cost: of ``ReadOptions``.
         first_row: raw row number of the first row: 0 but for a unit of a larger dataset.
         shifts: added to the episode numbers of each recording; None to find what makes them unique.
         names: of what is written of each recording, without suffix; None to find what makes them unique.
@@ -79,6 +79,7 @@ class Dataset:
     address: str
     recordings: tuple[Recording, ...]
     max_episode_steps: int | None = None
+    step_cost: float = 0.0
     first_row: int = 0
     shifts: tuple[int, ...] | None = None
     names: tuple[str, ...] | None = None
@@ -326,6 +327,8 @@ class Dataset:
         for batch in batches:
             if batch:
                 columns = checked_columns(batch, source, first_row)
+                if self.step_cost:
+                    columns["reward"] = columns["reward"] - columns["reward"].dtype.type(self.step_cost)
                 first_row += len(columns["reward"])
                 if len(columns["reward"]):
                     yield columns

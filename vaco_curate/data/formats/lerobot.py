@@ -62,7 +62,10 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
         raise DatasetError(f"{source}: LeRobot defines where episodes end: leave out --max-episode-steps")
     info = _info(Path(source))
     features = info["features"]
-    names = _names(source, features, options.columns)
+    of_episodes = None
+    if options.success is not None and options.success not in features:
+        of_episodes = _flags_of_episodes(Path(source), options.success, features)
+    names = _names(source, features, options.columns if of_episodes is not None else options.names)
     asked = options.columns.get("observation")
     parts = (
         [name for name in features if name.startswith(OBSERVATION[1]) or name == OBSERVATION[0]]
@@ -78,7 +81,7 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
     shapes = {name: _shape(source, name, features[name]) for name in parts}
     words = [name for name in parts if features[name]["dtype"] in WORDS]
     kept = kept_parts(source, shapes, options.drop_columns, words)
-    found = [_recording(path, names, kept, features) for path in _files(Path(source))]
+    found = [_recording(path, names, kept, features, of_episodes) for path in _files(Path(source))]
     rows = sum(recording.rows for recording in found)
     if rows != int(info["total_frames"]):
         raise DatasetError(
@@ -125,6 +128,37 @@ def _info(folder: Path) -> dict[str, Any]:
     return info
 
 
+def _flags_of_episodes(folder: Path, name: str, features: Mapping[str, Any]) -> dict[int, tuple[bool, int]]:
+    """By number of each episode, a flag that the metadata have for it, and its length.
+
+    Raises:
+        DatasetError: they have no such flag, for each episode.
+    """
+    lines = folder / "meta" / "episodes.jsonl"
+    files = sorted((folder / "meta" / "episodes").glob("**/*.parquet"))
+    facts: list[dict[str, Any]] = []
+    try:
+        if lines.is_file():
+            facts = [json.loads(line) for line in lines.read_text().splitlines() if line.strip()]
+        for path in files:
+            with parquet_file(path) as file:
+                wanted = [n for n in (EPISODE, "length", name) if n in file.schema_arrow.names]
+                facts += file.read(wanted).to_pylist()
+        flags = {int(one[EPISODE]): (bool(one[name]), int(one["length"])) for one in facts}
+    except (KeyError, TypeError, ValueError, OSError, pa.ArrowException) as error:
+        raise _no_success(folder, name, features) from error
+    if not flags:
+        raise _no_success(folder, name, features)
+    return flags
+
+
+def _no_success(folder: Path, name: str, features: Mapping[str, Any]) -> DatasetError:
+    return DatasetError(
+        f"{folder}: --success {name}: neither a feature of frames nor a flag of every episode in meta/episodes",
+        details=(f"features: {', '.join(features)}",),
+    )
+
+
 def _names(source: str, features: Mapping[str, Any], asked: Mapping[str, str]) -> dict[str, list[str]]:
     """Columns in the files by ours; rewards and ends may be missing, or have other names."""
     check_asked(source, asked, ("observation", *USUAL))
@@ -159,7 +193,11 @@ def _shape(source: str, name: str, feature: Mapping[str, Any]) -> tuple[int, ...
 
 
 def _recording(
-    path: Path, names: Mapping[str, list[str]], kept: dict[str, int], features: Mapping[str, Any]
+    path: Path,
+    names: Mapping[str, list[str]],
+    kept: dict[str, int],
+    features: Mapping[str, Any],
+    of_episodes: Mapping[int, tuple[bool, int]] | None,
 ) -> Recording:
     try:
         with parquet_file(path) as file:
@@ -170,45 +208,66 @@ def _recording(
                 raise DatasetError(f"{path}: missing column {', '.join(sorted(missing))}")
     except (pa.ArrowException, OSError) as error:
         raise unreadable(path, error) from error
-    has_rewards = "reward" in names
+    has_rewards = "reward" in names or of_episodes is not None
     return Recording(
         path=path,
         format="lerobot",
         rows=rows,
-        batches=partial(_batches, path, names, kept),
+        batches=partial(_batches, path, names, kept, of_episodes),
         labels=tuple(field.name for field in schema if is_label(field) and field.name not in needed),
         label=partial(label_column, path),
         episodes=EpisodeIds.of(scalar_batches(path, {"episode_id": EPISODE, "step_index": STEP})),
         has_rewards=has_rewards,
         facts={"observation_parts": recorded_parts(kept)},
-        notes=_notes(names, features),
+        notes=_notes(names, features) if of_episodes is None else (),
     )
 
 
 def _notes(names: Mapping[str, list[str]], features: Mapping[str, Any]) -> tuple[str, ...]:
-    notes = [] if "reward" in names else ["no rewards: all are read as 0"]
+    hint = f"; with the success flag for reward: --success {SUCCESS}" if SUCCESS in features else ""
+    notes = [] if "reward" in names else [f"no rewards: all are read as 0{hint}"]
     if names.get("terminated") == [DONE] and "truncated" not in names:
         other = f"; if it does: --column terminated={SUCCESS}" if SUCCESS in features else ""
         notes.append(f"{DONE} is taken as a true end; it may also mark time limits, which are none{other}")
     return (*notes, *note_on_ends(names, features))
 
 
-def _batches(path: Path, names: Mapping[str, list[str]], kept: dict[str, int], rows: int) -> Iterator[Columns]:
+def _batches(
+    path: Path,
+    names: Mapping[str, list[str]],
+    kept: dict[str, int],
+    of_episodes: Mapping[int, tuple[bool, int]] | None,
+    rows: int,
+) -> Iterator[Columns]:
     first_row = 0
     try:
         with parquet_file(path, pre_buffer=False) as file:
             for batch in file.iter_batches(
                 rows, columns=list(dict.fromkeys([*chain(*names.values()), *kept, EPISODE, STEP]))
             ):
-                yield _columns(str(path), pa.Table.from_batches([batch]), names, kept, first_row)
+                columns = _columns(str(path), pa.Table.from_batches([batch]), names, kept, first_row)
+                if of_episodes is not None:
+                    columns |= _successes(path, columns, of_episodes)
+                yield columns
                 first_row += len(batch)
     except (pa.ArrowException, OSError) as error:
         raise unreadable(path, error) from error
 
 
+def _successes(path: Path, columns: Columns, of_episodes: Mapping[int, tuple[bool, int]]) -> dict[str, Array]:
+    """Rewards and true ends on the last frames of the episodes whose flag is set."""
+    episodes, which = np.unique(columns["episode_id"], return_inverse=True)
+    missing = [number for number in episodes.tolist() if number not in of_episodes]
+    if missing:
+        raise DatasetError(f"{path}: episode {missing[0]} is not in meta/episodes")
+    flags, lengths = np.array([of_episodes[number] for number in episodes.tolist()]).T[:, which]
+    ends = (columns["step_index"] == lengths - 1) & (flags != 0)
+    return {"reward": ends, "terminated": ends, "truncated": columns["truncated"] & ~ends}
+
+
 def _columns(
     source: str, table: pa.Table, names: Mapping[str, list[str]], kept: dict[str, int], first_row: int
-) -> Columns:
+) -> dict[str, Array]:
     """LeRobot's done is true at any end; one that is not truncated is a true one."""
 
     def numbers(name: str) -> Array:

@@ -38,9 +38,10 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
     Raises:
         DatasetError: not to be had, no continuous actions, observations are images, or the store is damaged.
     """
-    if options.columns or options.max_episode_steps is not None:
+    if options.names or options.max_episode_steps is not None:
         raise DatasetError(
-            f"{source}: Minari defines its columns and episode ends: leave out --column and --max-episode-steps"
+            f"{source}: Minari defines its columns and episode ends",
+            fix="leave out --column, --success and --max-episode-steps",
         )
     folder = _fetched(source) if source.startswith(PREFIX) else _data_folder(source)
     assert folder is not None, "read is called for a source that matches"

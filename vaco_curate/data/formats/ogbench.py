@@ -51,14 +51,14 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
     Raises:
         DatasetError: not an npz file, an array missing, or observations are images.
     """
-    if "terminated" in options.columns or "truncated" in options.columns:
+    if "terminated" in options.names or "truncated" in options.names:
         return d4rl.recordings(source, options)
     if options.max_episode_steps is not None or options.drop_columns:
         option = "--max-episode-steps" if options.max_episode_steps is not None else "--drop-columns"
         raise DatasetError(f"{source}: OGBench ends its episodes itself, in one observation: no {option}")
     path = Path(source).absolute()
     with opened_npz(path) as arrays:
-        names = _names(arrays, source, options.columns)
+        names = _names(arrays, source, options.names)
         columns = _columns(arrays, names)
         scalar = [", ".join(names[ours]) for ours, array in columns.items() if not array.ndim]
         if scalar:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from vaco_curate.errors import SettingsError
+
+FROM_SUCCESS = ("reward", "terminated")
+"""Columns that a success flag makes: it is worth 1, and the task is over."""
 
 
 @dataclass(frozen=True)
@@ -12,14 +18,35 @@ class ReadOptions:
     """Reader options; recorded with a run, so that later commands read the source in the same way.
 
     Attributes:
-        columns: our column name -> the source's, for Parquet of another schema.
+        columns: our column name -> the source's, where it has other names.
         max_episode_steps: step limit of the environment, for files without time-limit flags.
         drop_columns: parts of the observation to leave out, by the source's names; images, for one.
+        success: the source's name of a success flag, which becomes a reward of 1 and a true end.
+        step_cost: subtracted from the reward of every step, so that a slow success is worth less.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
     max_episode_steps: int | None = None
     drop_columns: tuple[str, ...] = ()
+    success: str | None = None
+    step_cost: float = 0.0
+
+    def __post_init__(self) -> None:
+        twice = [name for name in FROM_SUCCESS if name in self.columns]
+        if self.success is not None and twice:
+            raise SettingsError(
+                f"--success {self.success} makes reward and terminated, and --column names {twice[0]}, too",
+                fix="leave one of them out",
+            )
+        if not math.isfinite(self.step_cost):
+            raise SettingsError(f"--step-cost {self.step_cost} must be a number")
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Our column name -> the source's: of ``columns``, and of what the success flag makes."""
+        if self.success is None:
+            return dict(self.columns)
+        return dict(self.columns) | dict.fromkeys(FROM_SUCCESS, self.success)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; ``from_json`` reads it back."""
@@ -27,6 +54,8 @@ class ReadOptions:
             "columns": dict(self.columns),
             "max_episode_steps": self.max_episode_steps,
             "drop_columns": list(self.drop_columns),
+            "success": self.success,
+            "step_cost": self.step_cost,
         }
 
     @classmethod

@@ -80,7 +80,7 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
     Raises:
         DatasetError: no such file, a damaged one, or a missing column.
     """
-    check_asked(source, options.columns, (*VECTORS, *SCALARS))
+    check_asked(source, options.names, (*VECTORS, *SCALARS))
     found = [_recording(path, options) for path in _files(source)]
     deeper = _folders_with_more(place(source))
     if deeper:
@@ -139,7 +139,7 @@ def _columns_of(source: str, schema: pa.Schema, options: ReadOptions) -> dict[st
     fields = leaf_fields(schema)
     columns: dict[str, list[str]] = {}
     for ours in (*VECTORS, *SCALARS):
-        theirs = options.columns.get(ours, ours)
+        theirs = options.names.get(ours, ours)
         leaves = [name for name in fields if name.startswith(f"{theirs}.") and theirs in schema.names]
         if theirs in schema.names and theirs not in fields:
             if ours in SCALARS or not leaves:
@@ -148,7 +148,7 @@ def _columns_of(source: str, schema: pa.Schema, options: ReadOptions) -> dict[st
                     fix=f"name a field of it: --column {ours}={theirs}.NAME",
                 )
             columns[ours] = _in_order(leaves, theirs, columns) if ours == "next_observation" else leaves
-        elif ours in options.columns:
+        elif ours in options.names:
             columns[ours] = named(source, ours, theirs, list(fields))
         elif ours in fields:
             columns[ours] = [ours]

@@ -55,8 +55,8 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
     """
     if options.max_episode_steps is not None:
         raise DatasetError(f"{source}: robomimic defines where episodes end: leave out --max-episode-steps")
-    check_asked(source, options.columns, (*USUAL, "truncated"))
-    path, names = Path(source).absolute(), USUAL | dict(options.columns)
+    check_asked(source, options.names, (*USUAL, "truncated"))
+    path, names = Path(source).absolute(), USUAL | options.names
     with opened(path) as file:
         demos = _demos(file, source, names)
         first = _parts(file, demos[0], names["observation"], source)
@@ -69,7 +69,7 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
             ours for ours, theirs in names.items() if all(theirs in file["data"][demo] for demo in demos)
         }
         _refuse_some(file, demos, names, present, source)
-        absent = [theirs for ours, theirs in options.columns.items() if ours not in present]
+        absent = [theirs for ours, theirs in options.names.items() if ours not in present]
         if absent:
             raise DatasetError(f"{source}: {absent[0]} is not in every demonstration, which --column names")
         some_next = any(names["next_observation"] in file["data"][demo] for demo in demos)

@@ -1,0 +1,148 @@
+"""Demonstrations whose only reward is a flag of success: failures score below what succeeds."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from scipy.stats import rankdata
+
+from vaco_curate import open_dataset, read_dataset, score_dataset
+from vaco_curate.core.training import PRESETS, ValueSettings
+from vaco_curate.data.formats import ReadOptions
+from vaco_curate.errors import CurateError, DatasetError, SettingsError
+from vaco_curate.stages.runs import open_run
+
+SETTINGS = dataclasses.replace(
+    PRESETS["quick"], value=ValueSettings(updates=4_000, batch_size=128, hidden=(64, 64), settled_at=None)
+)
+KINDS = ("good",) * 32 + ("slow",) * 16 + ("wobbly",) * 16 + ("failing",) * 16
+LIMIT = 60
+
+
+def reach(kind, generator):
+    """(observations, actions, success) of a point on its way to the origin."""
+    position, observations, actions = (
+        generator.uniform(-1, 1, 2) + np.sign(generator.standard_normal(2)),
+        [],
+        [],
+    )
+    drift = generator.uniform(0.4, 1.2, 2) * np.sign(generator.standard_normal(2))
+    for step in range(LIMIT):
+        target = drift if kind == "failing" else np.zeros(2)
+        way = target - position
+        action = 0.12 * way / max(np.linalg.norm(way), 0.12)
+        if kind == "slow":
+            action *= 0.5
+        if kind == "wobbly":
+            action += 0.08 * np.sin(step) * np.array([-way[1], way[0]]) / max(np.linalg.norm(way), 0.1)
+        observations.append(position)
+        actions.append(action + generator.normal(0, 0.005, 2))
+        position = position + actions[-1]
+        if np.linalg.norm(position) < 0.1:
+            return observations, actions, True
+    return observations, actions, False
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """A LeRobot dataset with next.success on last frames, and the same flag in meta/episodes.jsonl."""
+    folder, generator = tmp_path_factory.mktemp("robot"), np.random.default_rng(0)
+    rows, flags, lengths = {}, [], []
+    for number, kind in enumerate(KINDS):
+        observations, actions, success = reach(kind, generator)
+        assert success == (kind != "failing")
+        count = len(actions)
+        parts = {
+            "observation.state": observations,
+            "action": actions,
+            "next.success": [success and step == count - 1 for step in range(count)],
+            "episode_index": [number] * count,
+            "frame_index": list(range(count)),
+        }
+        for name, values in parts.items():
+            rows.setdefault(name, []).extend(values)
+        flags.append(success)
+        lengths.append(count)
+    vector = {"dtype": "float32", "shape": [2], "names": None}
+    info = {
+        "codebase_version": "v2.1",
+        "total_frames": sum(lengths),
+        "features": {
+            "observation.state": vector,
+            "action": vector,
+            "next.success": {"dtype": "bool", "shape": [1], "names": None},
+        },
+    }
+    (folder / "meta").mkdir()
+    (folder / "meta" / "info.json").write_text(json.dumps(info))
+    facts = zip(lengths, flags, strict=True)
+    lines = [{"episode_index": n, "length": length, "solved": flag} for n, (length, flag) in enumerate(facts)]
+    (folder / "meta" / "episodes.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    floats = pa.list_(pa.float32(), 2)
+    columns = {
+        name: pa.array([list(map(float, value)) for value in values], floats)
+        if name in ("observation.state", "action")
+        else pa.array(values)
+        for name, values in rows.items()
+    }
+    (folder / "data" / "chunk-000").mkdir(parents=True)
+    pq.write_table(pa.table(columns), folder / "data" / "chunk-000" / "file-000.parquet")
+    return folder
+
+
+def episode_scores(recorded, out, **options):
+    score_dataset(recorded, out=out, settings=SETTINGS, device="cpu", read_options=ReadOptions(**options))
+    table = open_run(out).scores
+    episode, score = table.column("episode_id"), table.column("score")
+    means = np.bincount(episode, score) / np.bincount(episode)
+    return {kind: means[np.array(KINDS) == kind] for kind in ("good", "slow", "wobbly", "failing")}
+
+
+def area_under_curve(good, bad):
+    ranks = rankdata(np.concatenate([good, bad]))
+    return (ranks[: len(good)].sum() - len(good) * (len(good) + 1) / 2) / (len(good) * len(bad))
+
+
+def test_failures_score_below_every_kind_of_success(recorded, tmp_path):
+    scores = episode_scores(recorded, tmp_path / "run", success="next.success")
+    succeeded = np.concatenate([scores[kind] for kind in ("good", "slow", "wobbly")])
+    assert area_under_curve(succeeded, scores["failing"]) > 0.95
+
+
+def test_a_step_cost_puts_fast_successes_before_slow_ones(recorded, tmp_path):
+    plain = episode_scores(recorded, tmp_path / "plain", success="next.success")
+    scores = episode_scores(recorded, tmp_path / "run", success="next.success", step_cost=0.05)
+    slower = [area_under_curve(found["good"], found["slow"]) for found in (plain, scores)]
+    assert slower[1] > max(0.8, slower[0] + 0.1)
+    succeeded = np.concatenate([scores[kind] for kind in ("good", "slow", "wobbly")])
+    assert area_under_curve(succeeded, scores["failing"]) > 0.95
+
+
+def test_a_flag_of_episodes_is_that_of_their_last_frames(recorded):
+    frames = read_dataset(str(recorded), ReadOptions(success="next.success"))
+    episodes = read_dataset(str(recorded), ReadOptions(success="solved"))
+    assert frames.fingerprint == episodes.fingerprint
+    assert frames.reward.sum() == 64
+    assert np.array_equal(frames.terminated, frames.reward == 1)
+    costly = read_dataset(str(recorded), ReadOptions(success="solved", step_cost=0.25))
+    assert np.array_equal(costly.reward, frames.reward - 0.25)
+
+
+def test_what_is_missing_is_said_with_the_option_that_mends_it(recorded, tmp_path):
+    with pytest.raises(DatasetError, match=r"no rewards(.|\n)*--success NAME"):
+        score_dataset(recorded, out=tmp_path / "run", device="cpu")
+    assert "--success next.success" in " ".join(open_dataset(str(recorded)).facts["notes"])
+    named = ReadOptions(columns={"reward": "next.success"})
+    with pytest.raises(DatasetError, match=r"no value can be learned(.|\n)*--success NAME"):
+        score_dataset(recorded, out=tmp_path / "run", device="cpu", read_options=named)
+    with pytest.raises(
+        CurateError, match="--success won: neither a feature of frames nor a flag of every episode"
+    ):
+        open_dataset(str(recorded), ReadOptions(success="won"))
+    with pytest.raises(SettingsError, match="makes reward and terminated, and --column names reward"):
+        ReadOptions({"reward": "next.reward"}, success="next.success")
