@@ -189,7 +189,7 @@ def writer(rows: int, folder: Path, rounds: int) -> dict[str, float]:
         started = time.perf_counter()
         filter_dataset(folder / "run.vaco", cut, out=folder / "kept", force=True)
         ours.append(time.perf_counter() - started)
-        keep = pq.read_table(folder / "kept" / "selection.parquet", columns=["keep"]).column("keep")
+        keep = pq.read_table(folder / "kept" / "_selection.pq", columns=["keep"]).column("keep")
         started = time.perf_counter()
         bare_copy(folder / "rows" / "data", keep, folder)
         bare.append(time.perf_counter() - started)

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
 from fractions import Fraction
 
 import numpy as np
+import polars as pl
+import pyarrow.dataset
+import pyarrow.parquet as pq
 import pytest
 import torch
 from helpers import make_transitions, tiny_settings, write_d4rl
@@ -47,6 +51,53 @@ def test_kept_rows_are_those_of_the_source(half, source):
         assert (getattr(half.transitions, name) == getattr(source, name)[half.index]).all(), name
     assert (half.rank < len(half)).all()
     assert (half.weight == 1).all()
+
+
+def test_the_range_of_returns_is_that_of_the_source(half, weighted, source, run):
+    expected = source.episode_return.min(), source.episode_return.max()
+    assert half.return_range == weighted.return_range == expected
+    assert half.transitions.episode_return.min() > expected[0], "the filter has cut it"
+    metadata = pq.read_schema(run.parent / "half" / "data" / "data.parquet").metadata[b"vaco_curate"]
+    assert tuple(json.loads(metadata)["return_range"]) == expected
+
+
+def test_dropped_rows_are_not_taken_for_kept_ones(run):
+    filter_dataset(run, Cut(share=Fraction(1, 4)), out=run.parent / "best", excluded=run.parent / "rest")
+    with pytest.raises(RunError, match="holds the rows that a filter dropped"):
+        load_curated(run.parent / "rest")
+
+
+def _by_datasets(folder):
+    import datasets
+
+    datasets.disable_progress_bars()
+    loaded = datasets.load_dataset(str(folder), split="train", cache_dir=str(folder.parent / "datasets"))
+    return loaded.to_polars()
+
+
+def _by_duckdb(folder):
+    import duckdb
+
+    return pl.from_arrow(duckdb.connect().sql(f"from '{folder}/**/*.parquet'").to_arrow_table())
+
+
+READERS = {
+    "pyarrow": lambda folder: pl.from_arrow(pyarrow.dataset.dataset(folder).to_table()),
+    "pandas": lambda folder: pl.from_pandas(pytest.importorskip("pandas").read_parquet(folder)),
+    "polars": lambda folder: pl.read_parquet(folder / "**" / "*.parquet"),
+    "duckdb": _by_duckdb,
+    "datasets": _by_datasets,
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_the_folder_is_a_dataset_for_others_of_kept_rows_and_nothing_else(half, run, reader):
+    pytest.importorskip(reader)
+    frame = READERS[reader](run.parent / "half").sort("index")
+    assert frame["index"].to_list() == half.index.tolist()
+    assert frame.null_count().sum_horizontal().item() == 0
+    assert np.array_equal(np.stack(frame["observation"].to_list()), half.transitions.observation)
+    assert frame["has_successor"].to_list() == half.transitions.has_successor.tolist()
 
 
 def test_items_and_the_weighted_sampler_feed_a_data_loader(weighted):

@@ -99,9 +99,7 @@ def test_local_and_ray_runs_write_the_same_bytes_though_a_worker_is_killed(clust
     assert (folder / "killed-filter").exists(), "no worker was killed"
     for mine, theirs in (("local", "ray"), ("local-rest", "ray-rest")):
         assert contents(folder / mine, "data") == contents(folder / theirs, "data")
-    assert (folder / "local" / "selection.parquet").read_bytes() == (
-        folder / "ray" / "selection.parquet"
-    ).read_bytes()
+    assert (folder / "local" / "_selection.pq").read_bytes() == (folder / "ray" / "_selection.pq").read_bytes()
 
     reweight_dataset(folder / "local.vaco", out=folder / "local-weighted")
     reweight_dataset(folder / "local.vaco", out=folder / "ray-weighted", engine="ray")
@@ -263,7 +261,7 @@ def test_an_unknown_engine_and_a_changed_dataset_are_refused(folder):
 def test_of_a_unit_that_is_half_done_the_other_half_is_done(folder):
     filter_dataset(folder / "scorer.vaco", Cut(rows=200), out=folder / "decided", selection_only=True)
     kept, rest = folder / "half" / "kept", folder / "half" / "rest"
-    selection = folder / "decided" / "selection.parquet"
+    selection = folder / "decided" / "_selection.pq"
     units = open_dataset(str(folder / "rows")).units()
     writer = partial(write.WriteShards, units, selection, "parquet", ("score", "rank"), {})
     for data in (kept, rest):

@@ -67,7 +67,7 @@ def test_scores_and_filters_are_written_to_a_store_as_here(folder, bucket):
     assert contents(f"{bucket}/kept", "data") == contents(folder / "kept", "data")
     assert len(load_curated(f"{bucket}/kept")) == 100
     assert verify_folder(f"{bucket}/kept").failed == []
-    frame = pl.read_parquet(place(f"{bucket}/kept/selection.parquet").read_bytes())
+    frame = pl.read_parquet(place(f"{bucket}/kept/_selection.pq").read_bytes())
     assert frame["keep"].sum() == 100
     with pytest.raises(RunError, match="exists already"):
         filter_dataset(f"{bucket}/run.vaco", Cut(rows=100), out=f"{bucket}/kept")

@@ -129,7 +129,7 @@ def test_wrong_usage_has_exit_code_2(vaco, scored, arguments):
 
 def test_foreign_manifests_in_the_current_directory_are_passed_over(vaco, scored):
     (scored / "extension").mkdir()
-    (scored / "extension" / "manifest.json").write_text("[]")
+    (scored / "extension" / "_manifest.json").write_text("[]")
     shutil.copytree(scored / "pendulum.vaco", scored / ".pendulum.vaco.previous")
     shutil.copytree(scored / "pendulum.vaco", scored / "later.vaco.partial")
     outcome = vaco("filter", "--top", "50%", "--dry-run")
@@ -155,7 +155,7 @@ MANIFEST = '{"made_by": "vaco-curate", "kind": "run", "complete": true}'
         ("scorer/scorer.json", "{}"),
         ("evaluations.json", "{"),
         ("metrics.parquet", "x"),
-        ("manifest.json", MANIFEST),
+        ("_manifest.json", MANIFEST),
     ],
 )
 def test_damaged_parts_of_a_run_are_refused(vaco, scored, file, text):

@@ -65,14 +65,14 @@ def test_verify_finds_every_change(vaco, scored):
     content = bytearray(file.read_bytes())
     content[100] ^= 1
     file.write_bytes(content)
-    (scored / "half" / "selection.parquet").unlink()
+    (scored / "half" / "_selection.pq").unlink()
     (scored / "half" / "data" / "more.parquet").write_bytes(b"x")
     outcome = vaco("verify", "half", "--json")
     assert outcome.code == 1
     states = {check["what"]: check["state"] for check in outcome.json["checks"] if check["good"] is False}
     assert states == {
         "data/pendulum.parquet": "changed",
-        "selection.parquet": "missing",
+        "_selection.pq": "missing",
         "data/more.parquet": "not in the manifest",
     }
 
@@ -106,7 +106,7 @@ def test_an_evaluation_and_a_report_do_not_make_a_run_another(vaco, scored):
 @pytest.mark.parametrize(
     ("arguments", "files"),
     [
-        (["filter", "--top", "200", "--format", "d4rl"], ["data/pendulum.hdf5", "selection.parquet"]),
+        (["filter", "--top", "200", "--format", "d4rl"], ["data/pendulum.hdf5", "_selection.pq"]),
         (["filter", "--top", "50%", "--level", "episode", "--format", "minari"], ["data/main_data.hdf5"]),
         (["reweight", "--format", "d4rl"], ["data/pendulum.hdf5"]),
         (["reweight", "--format", "weights"], ["weights.parquet"]),

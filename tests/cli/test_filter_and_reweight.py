@@ -37,14 +37,14 @@ def test_filter_keeps_what_it_is_told(vaco, scored, arguments, folder, rows):
 def test_the_rank_is_a_whole_number_by_which_readers_can_skip_row_groups(vaco, scored):
     """Polars prunes no row group by a float: NaN would count as larger."""
     assert vaco("filter", "--top", "10%", "--out", "out").code == 0
-    for file in ("selection.parquet", "data/pendulum.parquet"):
+    for file in ("_selection.pq", "data/pendulum.parquet"):
         schema = pq.read_schema(scored / "out" / file)
         assert str(schema.field("rank").type) == "int64"
         assert not schema.field("rank").nullable
         assert (
             pl.scan_parquet(scored / "out" / file).filter(pl.col("rank") < 400).collect()["rank"] < 400
         ).all()
-    selection = pl.read_parquet(scored / "out" / "selection.parquet")
+    selection = pl.read_parquet(scored / "out" / "_selection.pq")
     assert (selection["keep"] == (selection["rank"] < 400)).all()
 
 
@@ -102,7 +102,7 @@ def test_several_files_are_scored_and_filtered_each_into_one_of_its_name(vaco, h
     kept = pl.read_parquet(folder / "data" / "log-2.parquet")
     assert kept["index"].min() >= 160
     assert (kept["reward"].to_numpy() == record[2].reward[kept["index"].to_numpy() - 160]).all()
-    selection = pl.read_parquet(folder / "selection.parquet")
+    selection = pl.read_parquet(folder / "_selection.pq")
     assert selection.columns == [
         "index",
         "episode_id",
@@ -127,10 +127,10 @@ def test_the_decision_alone_needs_no_dataset(vaco, scored):
     outcome = vaco("filter", "--budget", "100", "--selection-only", "--out", "decision")
     assert outcome.code == 0, outcome.stderr
     assert sorted(path.name for path in (scored / "decision").iterdir()) == [
-        "manifest.json",
-        "selection.parquet",
+        "_manifest.json",
+        "_selection.pq",
     ]
-    assert pl.read_parquet(scored / "decision" / "selection.parquet")["keep"].sum() == 100
+    assert pl.read_parquet(scored / "decision" / "_selection.pq")["keep"].sum() == 100
 
 
 def test_the_networks_score_is_refused_where_it_was_not_trained(vaco, scored, tmp_path):
@@ -152,7 +152,7 @@ def test_rows_can_be_ordered_by_other_things_for_comparison(vaco, scored, by):
     outcome = vaco("filter", "--top", "10%", "--by", by, "--json")
     assert outcome.code == 0, outcome.stderr
     folder = scored / outcome.json["out"]
-    selection = pl.read_parquet(folder / "selection.parquet")
+    selection = pl.read_parquet(folder / "_selection.pq")
     frame = pl.read_parquet(scored / "pendulum.vaco" / "scores" / "pendulum.parquet")
     returns = frame.group_by("episode_id", maintain_order=True).agg(pl.col("reward").sum().alias("return"))
     values = frame.join(returns, on="episode_id", maintain_order="left")
@@ -162,4 +162,4 @@ def test_rows_can_be_ordered_by_other_things_for_comparison(vaco, scored, by):
     else:
         other = vaco("filter", "--top", "10%", "--by", by, "--seed", "1", "--out", "other").code
         assert other == 0
-        assert not selection["keep"].equals(pl.read_parquet(scored / "other" / "selection.parquet")["keep"])
+        assert not selection["keep"].equals(pl.read_parquet(scored / "other" / "_selection.pq")["keep"])

@@ -34,7 +34,7 @@ def test_force_never_replaces_a_folder_that_is_not_ours(vaco, scored):
     outcome = vaco("filter", "--top", "50%", "--out", "precious", "--force")
     assert outcome.code == 1
     assert "was not written by vaco-curate" in outcome.stderr
-    (scored / "precious" / "manifest.json").write_text('{"name": "a web extension"}')
+    (scored / "precious" / "_manifest.json").write_text('{"name": "a web extension"}')
     outcome = vaco("filter", "--top", "50%", "--out", "precious", "--force")
     assert outcome.code == 1
     assert "was not written by vaco-curate" in outcome.stderr

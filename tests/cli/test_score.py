@@ -23,7 +23,7 @@ def test_score_writes_a_complete_run_and_filter_uses_it_without_an_argument(vaco
     assert scored.code == 0, scored.stderr
     assert "actions are scaled to [-1, 1] by the action space" in scored.stderr
     names = sorted(path.name for path in (here / "pendulum.vaco").iterdir())
-    assert names == ["manifest.json", "metrics.parquet", "policy", "scorer", "scores"]
+    assert names == ["_manifest.json", "metrics.parquet", "policy", "scorer", "scores"]
     assert not (here / "pendulum.vaco.partial").exists()
 
     kept = vaco("filter", "--top", "50%")

@@ -42,7 +42,7 @@ def d4rl_ours(folder: Path) -> tuple[Path, Path]:
 
     source, _ = d4rl(folder)
     convert_dataset(source, folder / "converted", file_format="d4rl")
-    (folder / "converted" / "manifest.json").unlink()
+    (folder / "converted" / "_manifest.json").unlink()
     path = next((folder / "converted" / "data").iterdir())
     return path, path
 
@@ -113,7 +113,7 @@ def converted(folder: Path) -> tuple[Path, Path]:
     source, _ = d4rl(folder)
     convert_dataset(source, folder / "converted")
     path = folder / "converted" / "data" / "part-00000.parquet"
-    (folder / "converted" / "manifest.json").unlink()
+    (folder / "converted" / "_manifest.json").unlink()
     return path, path
 
 
@@ -164,13 +164,13 @@ def _minari(folder: Path) -> Path:
 
 def minari_rows(folder: Path) -> tuple[Path, Path]:
     data = _minari(folder)
-    (folder / "store" / "manifest.json").unlink()
+    (folder / "store" / "_manifest.json").unlink()
     return data / "main_data.hdf5", data
 
 
 def minari_metadata(folder: Path) -> tuple[Path, Path]:
     data = _minari(folder)
-    (folder / "store" / "manifest.json").unlink()
+    (folder / "store" / "_manifest.json").unlink()
     return data / "metadata.json", data
 
 
@@ -198,7 +198,7 @@ def scorer_networks(folder: Path) -> tuple[Path, Path]:
 
 def manifest(folder: Path) -> tuple[Path, Path]:
     run = _scorer(folder).parent
-    return run / "manifest.json", run
+    return run / "_manifest.json", run
 
 
 READERS: dict[str, Callable[[Path], tuple[Path, Path]]] = {

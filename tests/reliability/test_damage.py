@@ -78,13 +78,13 @@ def policy(folder):
 
 READERS = {
     "filter, a run's scores": (filtered, "run", "scores/*"),
-    "filter, a run's manifest": (filtered, "run", "manifest.json"),
+    "filter, a run's manifest": (filtered, "run", "_manifest.json"),
     "score --scorer, a run's scorer": (applied, "run", "scorer/*"),
     "Scorer.load, its files": (taken_alone, "run", "scorer/*"),
     "load_curated, curated rows": (loaded, "curated", "data/*"),
-    "load_curated, their manifest": (loaded, "curated", "manifest.json"),
+    "load_curated, their manifest": (loaded, "curated", "_manifest.json"),
     "convert, a converted dataset": (converted, "converted", "data/*"),
-    "convert, its manifest": (converted, "converted", "manifest.json"),
+    "convert, its manifest": (converted, "converted", "_manifest.json"),
     "convert, data in D4RL's layout": (converted_hdf5, "hdf5", "data/*"),
     "convert, data as Minari": (converted_minari, "minari", "data/*"),
     "TrainedPolicy.load, its files": (policy, "run", "policy/*"),

@@ -139,15 +139,15 @@ def test_what_a_killed_command_left_is_removed_by_the_next(vaco, scored):
 
 def test_a_replacement_that_was_killed_between_its_renames_is_undone(vaco, scored):
     assert vaco("filter", "--top", "50%", "--out", "kept").code == 0
-    before = (scored / "kept" / "manifest.json").read_bytes()
+    before = (scored / "kept" / "_manifest.json").read_bytes()
     (scored / "kept").rename(scored / ".kept.previous")
     assert vaco("filter", "--top", "10%", "--out", "kept").code == 1, "it is there again"
-    assert (scored / "kept" / "manifest.json").read_bytes() == before
+    assert (scored / "kept" / "_manifest.json").read_bytes() == before
 
 
 def test_a_training_that_was_killed_before_its_first_manifest_can_be_begun(vaco, scored):
     (scored / "new.vaco.partial").mkdir()
-    (scored / "new.vaco.partial" / "manifest.json.partial").write_text("{")
+    (scored / "new.vaco.partial" / "_manifest.json.partial").write_text("{")
     (scored / "tiny.json").write_text(CONFIG)
     assert vaco("score", "pendulum.hdf5", "--out", "new.vaco", "--config", "tiny.json").code == 0
 
@@ -170,7 +170,7 @@ def test_hdf5_is_not_let_onto_a_disk_that_it_would_fill(vaco, scored, monkeypatc
 def test_sigterm_cleans_up_as_ctrl_c_does(start, scored):
     process = start("score", "pendulum.hdf5", "--out", "new.vaco")
     end = time.monotonic() + 60
-    while not (scored / "new.vaco.partial" / "manifest.json").exists():
+    while not (scored / "new.vaco.partial" / "_manifest.json").exists():
         assert time.monotonic() < end
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)

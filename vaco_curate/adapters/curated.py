@@ -35,6 +35,8 @@ class CuratedDataset(Dataset[dict[str, torch.Tensor]]):
         weight: (n,) float32 of mean 1 for reweighted data; ones for filtered data.
         index: (n,) raw row number of each row in the source.
         score, rank: (n,) as in the score table of the run.
+        return_range: lowest and highest return of an episode of the source. A learner that scales rewards by
+            the range of returns needs this one: that of the kept episodes is smaller, and would scale them up.
     """
 
     transitions: Transitions
@@ -42,6 +44,7 @@ class CuratedDataset(Dataset[dict[str, torch.Tensor]]):
     index: Array
     score: Array
     rank: Array
+    return_range: tuple[float, float]
 
     def __len__(self) -> int:
         return len(self.transitions)
@@ -131,6 +134,11 @@ def load_curated(path: str | Path) -> CuratedDataset:
             f"{folder}: holds {manifest['part']} only, no rows",
             fix="vaco-curate reweight with --format parquet",
         )
+    if manifest["part"] == "excluded":
+        raise RunError(
+            f"{folder}: holds the rows that a filter dropped",
+            fix="name the folder of kept rows; for the dropped ones, vaco_curate.read_dataset(FOLDER)",
+        )
     dataset = open_dataset(str(folder))
     labels = {name.removeprefix("infos/"): name for name in dataset.labels}
     if "index" not in labels:
@@ -146,4 +154,5 @@ def load_curated(path: str | Path) -> CuratedDataset:
         index=dataset.label(labels["index"]),
         score=dataset.label(labels["score"]),
         rank=dataset.label(labels["rank"]),
+        return_range=tuple(manifest["return_range"]),
     )

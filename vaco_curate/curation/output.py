@@ -12,7 +12,7 @@ from vaco_curate.curation.selection import REASONS, Selection
 from vaco_curate.data.formats.tables import TableWriter, write_table
 from vaco_curate.data.scores import ScoreTable
 
-SELECTION_FILE = "selection.parquet"
+SELECTION_FILE = "_selection.pq"
 WEIGHTS_FILE = "weights.parquet"
 WEIGHTS_ARRAY = "weights.npy"
 

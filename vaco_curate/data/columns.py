@@ -119,6 +119,11 @@ def checked_columns(columns: Columns, source: str, first_row: int = 0) -> dict[s
             )
         known = columns.get("has_successor", np.ones(count, bool))
         checked["has_successor"] = flag_column(known, "has_successor", count, source, first_row)
+        if not checked["has_successor"].all():  # what stands there in its place says nothing
+            stored = checked["next_observation"]
+            checked["next_observation"] = np.where(
+                checked["has_successor"][:, None], stored, stored.dtype.type(0)
+            )
     check_same_length(source, **checked)
     return checked
 

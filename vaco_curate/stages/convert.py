@@ -70,10 +70,10 @@ def convert_dataset(
     refuse_overlap(out, {f"the dataset's {path.name}": path for path in dataset.files})
     facts = dataset_facts(dataset, read_options or ReadOptions())
     request = {"format": file_format, "rows_per_shard": rows_per_shard, "dataset": facts}
-    lengths, consecutive, findings = _episodes(dataset)
+    lengths, return_range, consecutive, findings = _episodes(dataset)
     shards = [len(dataset)] if form.one_file else _shards(lengths, rows_per_shard)
     names = [out.resolve().name] if form.one_file else [f"part-{n:05d}" for n in range(len(shards))]
-    about = {"rows_consecutive": consecutive, "has_rewards": dataset.has_rewards}
+    about = {"rows_consecutive": consecutive, "has_rewards": dataset.has_rewards, "return_range": return_range}
     fingerprint = Fingerprint()
     with work_folder(out, CONVERTED, request, force=force, keep=False) as folder:
         (folder / DATA_FOLDER).mkdir(exist_ok=True)
@@ -102,14 +102,16 @@ def convert_dataset(
     return ConvertResult(out, len(dataset), len(lengths), [file["name"] for file in found], notes)
 
 
-def _episodes(dataset: Dataset) -> tuple[Array, bool, Findings]:
-    """(rows of every episode, whether every row is followed by its next step or ends its episode, findings)."""
-    lengths, consecutive, findings = [], True, Findings()
+def _episodes(dataset: Dataset) -> tuple[Array, tuple[float, float], bool, Findings]:
+    """Rows of all episodes, range of their returns, whether rows are followed by their next steps, findings."""
+    lengths, returns, consecutive, findings = [], [], True, Findings()
     for piece in dataset.pieces(findings=findings):
         lengths.append(piece.episode_length)
+        returns.append((piece.episode_return.min(), piece.episode_return.max()))
         inside = np.diff(piece.episode_id) == 0
         consecutive &= bool(piece.goes_on[inside].all())
-    return np.concatenate(lengths), consecutive, findings
+    lowest, highest = zip(*returns, strict=True)
+    return np.concatenate(lengths), (float(min(lowest)), float(max(highest))), consecutive, findings
 
 
 def _shards(lengths: Array, rows_per_shard: int) -> list[int]:

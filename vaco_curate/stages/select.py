@@ -106,7 +106,7 @@ def filter_dataset(
 ) -> SelectionResult:
     """Keep the best rows, episodes or windows of a scored dataset and write them.
 
-    The decision comes first, ``selection.parquet``; rows are then read once and written, some at a time.
+    The decision comes first, ``_selection.pq``; rows are then read once and written, some at a time.
 
     Args:
         choice: None for the best transitions by score.

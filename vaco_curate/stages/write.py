@@ -35,18 +35,23 @@ class Decision:
     Attributes:
         before, after: size and quality of all rows, and of the selection.
         consecutive: whether a kept row's successor is the next kept row.
+        return_range: lowest and highest return of an episode of all rows; other programs scale rewards by it,
+            and that of the kept episodes alone is another.
     """
 
     selection: Selection
     before: Summary
     after: Summary
     consecutive: bool
+    return_range: tuple[float, float]
 
     @classmethod
     def of(cls, candidates: Candidates, selection: Selection) -> Decision:
         """The decision on some rows."""
         consecutive = rows_are_consecutive(candidates, selection.keep)
-        return cls(selection, *before_and_after(candidates, selection), consecutive)
+        returns = candidates.episode_return
+        return_range = float(returns.min()), float(returns.max())
+        return cls(selection, *before_and_after(candidates, selection), consecutive, return_range)
 
 
 @dataclass(frozen=True)
@@ -113,8 +118,8 @@ def write_output(
             notes = _write_rows(run, decision, output, run.opened(moved_to), folder, dropped)
         run.refuse_replaced()
         if dropped is not None:
-            _write_manifest(dropped, run, selection, "excluded", request)
-        _write_manifest(folder, run, selection, part, request, notes)
+            _write_manifest(dropped, run, decision, "excluded", request)
+        _write_manifest(folder, run, decision, part, request, notes)
     return notes
 
 
@@ -146,6 +151,7 @@ def _write_rows(
         tuple(columns),
         {
             "rows_consecutive": decision.consecutive,
+            "return_range": decision.return_range,
             "scored_fingerprint": run.scores.fingerprint,
             "rule": selection.rule,
         },
@@ -249,11 +255,12 @@ def rows_by_reason(selection: Selection) -> dict[str, int]:
 def _write_manifest(
     folder: Path,
     run: Run,
-    selection: Selection,
+    decision: Decision,
     part: str,
     request: dict[str, Any],
     notes: tuple[str, ...] = (),
 ) -> None:
+    selection = decision.selection
     kept = int(selection.keep.sum())
     write_manifest(
         folder,
@@ -269,6 +276,7 @@ def _write_manifest(
                 **request,
             },
             "notes": list(notes),
+            "return_range": decision.return_range,
             "rows": {"kept": kept, "dropped": len(selection.keep) - kept, "reasons": rows_by_reason(selection)},
             "files": hash_folder(folder),
             "run": {"folder": str(run.folder.resolve()), **run.identity()},

@@ -1,4 +1,4 @@
-"""``manifest.json``: where a folder's contents came from, and the mark that it is complete."""
+"""``_manifest.json``: where a folder's contents came from, and the mark that it is complete."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 from vaco_curate.errors import RunError
 from vaco_curate.store.files import write_atomically
 
-FILE_NAME = "manifest.json"
+FILE_NAME = "_manifest.json"
 MADE_BY = "vaco-curate"
 HASH = "sha256"
 """Key of the hash of a file, and of that of all other facts in a manifest."""

@@ -158,9 +158,7 @@ def choice_options(command: Callable[..., Any]) -> Callable[..., Any]:
     FILTER_FORMATS,
     "minari needs whole episodes. robomimic writes a filter key and a link to the source file.",
 )
-@click.option(
-    "--selection-only", is_flag=True, help="Write only selection.parquet, the decision for every row."
-)
+@click.option("--selection-only", is_flag=True, help="Write only _selection.pq, the decision for every row.")
 @click.option("--dry-run", is_flag=True, help="Show what would be kept, but write nothing.")
 @engine_option
 @dataset_option
@@ -184,7 +182,7 @@ def filter_command(
 
     RUN is a folder that 'score' wrote. The default is the newest one in the current folder.
 
-    The output folder holds selection.parquet, with the decision and its reason for every row, and the kept rows
+    The output folder holds _selection.pq, with the decision and its reason for every row, and the kept rows
     under data/.
 
     \b

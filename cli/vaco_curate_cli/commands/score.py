@@ -40,7 +40,7 @@ from vaco_curate_cli.options import (
 @click.option(
     "--config",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="JSON file of settings that override the preset. The manifest.json of a run works too.",
+    help="JSON file of settings that override the preset. The _manifest.json of a run works too.",
 )
 @click.option("--seed", type=int, help="Random seed for networks and minibatches.  [default: 0]")
 @click.option(

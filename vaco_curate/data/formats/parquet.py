@@ -1,9 +1,9 @@
 """Parquet: our own schema, read and written; other schemas by a column map.
 
-Vectors are lists of the stored float type, of fixed size but for ``next_observation``, which may be null;
-byte-stream-split and zstd compressed, which is the smallest and fastest lossless form for smooth
-trajectories. File metadata under ``vaco_curate`` (JSON) carries what the columns cannot: environment, action
-bounds, whether rows are consecutive.
+Vectors are lists of fixed size of the stored float type, byte-stream-split and zstd compressed, which is the
+smallest and fastest lossless form for smooth trajectories. No column holds nulls: where ``has_successor`` is
+false, ``next_observation`` repeats the observation. File metadata under ``vaco_curate`` (JSON) carries what the
+columns cannot: environment, action bounds, whether rows are consecutive.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vaco_curate.core.transitions import Array, Transitions
-from vaco_curate.data.columns import notes_on_episodes
+from vaco_curate.data.columns import flag_column, notes_on_episodes
 from vaco_curate.data.episodes import Columns, EpisodeIds
 from vaco_curate.data.formats.arrow import (
     holds_words,
@@ -48,12 +48,12 @@ from vaco_curate.errors import DatasetError
 from vaco_curate.store.files import is_hidden, place
 
 METADATA_KEY = b"vaco_curate"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 READ_BYTES = 1 << 20
 ID_ROWS = 65_536
 
 VECTORS = ("observation", "action", "next_observation")
-SCALARS = ("reward", "terminated", "truncated", "episode_id", "step_index")
+SCALARS = ("reward", "terminated", "truncated", "episode_id", "step_index", "has_successor")
 
 
 def matches(source: str) -> bool:
@@ -260,6 +260,8 @@ def _columns(
             for part in columns["next_observation"]
         ]
         known = np.logical_and.reduce([valid for _, valid in several])
+        if "has_successor" in found:
+            known &= flag_column(found["has_successor"], "has_successor", len(known), source, first_row)
         following = np.concatenate([values for values, _ in several], axis=1)
         found["has_successor"] = known
         found["next_observation"] = following if known.any() else np.zeros_like(found["observation"])
@@ -350,17 +352,18 @@ def _dataset_facts(data: Transitions) -> dict[str, Any]:
 
 
 def _table(data: Transitions, rows: Array, extra: Mapping[str, Array | pa.Array]) -> pa.Table:
-    def vector(values: Array, valid: Array | None = None) -> pa.Array:
+    def vector(values: Array) -> pa.Array:
         flat = pa.array(np.ascontiguousarray(values).reshape(-1))
-        mask = None if valid is None else pa.array(~valid)
         kind = pa.list_(pa.field("element", flat.type, nullable=False), values.shape[1])
-        return pa.FixedSizeListArray.from_arrays(flat, type=kind, mask=mask)
+        return pa.FixedSizeListArray.from_arrays(flat, type=kind)
 
+    observation, known = data.observation[rows], data.has_successor[rows]
     columns = {
-        "observation": vector(data.observation[rows]),
+        "observation": vector(observation),
         "action": vector(data.action[rows]),
         "reward": pa.array(data.reward[rows]),
-        "next_observation": vector(data.next_observation[rows], data.has_successor[rows]),
+        "next_observation": vector(np.where(known[:, None], data.next_observation[rows], observation)),
+        "has_successor": pa.array(known),
         "terminated": pa.array(data.terminated[rows]),
         "truncated": pa.array(data.truncated[rows]),
         "index": pa.array((data.first_row + rows).astype(np.int64)),
@@ -370,9 +373,7 @@ def _table(data: Transitions, rows: Array, extra: Mapping[str, Array | pa.Array]
             name: column if isinstance(column, pa.Array) else pa.array(column) for name, column in extra.items()
         },
     }
-    fields = [
-        pa.field(name, array.type, nullable=name == "next_observation") for name, array in columns.items()
-    ]
+    fields = [pa.field(name, array.type, nullable=False) for name, array in columns.items()]
     return pa.table(list(columns.values()), schema=pa.schema(fields))
 
 

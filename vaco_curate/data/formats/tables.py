@@ -22,9 +22,6 @@ class TableWriter:
     """One file, whose bytes depend on its rows alone: row groups are full whatever pieces the rows came in.
 
     A row group is compressed and written while the next is gathered; an error in it comes with the next.
-
-    Vectors that may be null are written as lists of any size: in a fixed-size list, pyarrow before 26 refuses
-    to read a null.
     """
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
@@ -33,13 +30,12 @@ class TableWriter:
         self._group = max(
             1, min(ROWS_PER_GROUP, BYTES_PER_GROUP // sum(_width(field.type) for field in schema))
         )
-        self._schema = pa.schema([_as_written(field) for field in schema], metadata=schema.metadata)
         self._thread = ThreadPoolExecutor(1)
         self._written: Future[None] | None = None
         self._sink = None if is_local(path) else path.open("wb")
         self._writer = pq.ParquetWriter(
             self._sink or path,
-            self._schema,
+            schema,
             compression="zstd",
             use_dictionary=[field.name for field in schema if pa.types.is_string(field.type)] or False,
             column_encoding=dict.fromkeys(floats, "BYTE_STREAM_SPLIT") or None,
@@ -71,9 +67,6 @@ class TableWriter:
     def _write_group(self) -> None:
         together = pa.concat_tables(self._held)
         group = together.slice(0, self._group)
-        for number, field in enumerate(self._schema):
-            if pa.types.is_list(field.type) and pa.types.is_fixed_size_list(group.schema.field(number).type):
-                group = group.set_column(number, field, _as_lists(group.column(number), field.type))
         self._wait()
         self._written = self._thread.submit(self._writer.write_table, group, row_group_size=self._group)
         rest = together.slice(self._group)
@@ -131,24 +124,6 @@ class ShardedWriter:
         self._shard += 1
         assert self._schema is not None, "a table has been written"
         self._file = TableWriter(self._paths[self._shard], self._schema)
-
-
-def _as_written(field: pa.Field) -> pa.Field:
-    if field.nullable and pa.types.is_fixed_size_list(field.type):
-        return field.with_type(pa.list_(field.type.value_field))
-    return field
-
-
-def _as_lists(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
-    """Fixed-size lists as lists; a null spans no values, for pyarrow 21 writes no other."""
-    chunks = []
-    for chunk in column.chunks:
-        lengths = chunk.is_valid().to_numpy(zero_copy_only=False) * chunk.type.list_size
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-        chunks.append(
-            pa.ListArray.from_arrays(pa.array(offsets), chunk.flatten(), type=kind, mask=chunk.is_null())
-        )
-    return pa.chunked_array(chunks, type=kind)
 
 
 def _width(kind: pa.DataType) -> int:
