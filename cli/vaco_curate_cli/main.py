@@ -126,16 +126,20 @@ class CurateGroup(click.Group):
 
 @contextlib.contextmanager
 def _stopped_by_signals() -> Iterator[None]:
-    """Let SIGTERM end a command as Ctrl-C does, and send both again where Python has lost them.
+    """Let SIGTERM end a command as Ctrl-C does, and both also where Python or a library has lost them.
 
-    Python drops what a signal raises if it comes while an object is finalized, and the command would go on.
+    What a signal raises is dropped if it comes while an object is finalized, and the command would go on: it is
+    sent again. What fails after a signal that a library has swallowed is taken for its consequence.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # where Python takes no signals
         return
 
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        raise Terminated
+    signalled: list[type[KeyboardInterrupt]] = []
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        signalled.append(Terminated if number == signal.SIGTERM else KeyboardInterrupt)
+        raise signalled[-1]
 
     def dropped(ignored: sys.UnraisableHookArgs) -> None:
         if not issubclass(ignored.exc_type, KeyboardInterrupt):
@@ -147,11 +151,16 @@ def _stopped_by_signals() -> Iterator[None]:
         again.start()
 
     hook_before, sys.unraisablehook = sys.unraisablehook, dropped
-    handler_before = signal.signal(signal.SIGTERM, stop)
+    handlers_before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
+    except Exception as error:
+        if signalled:  # an import that was stopped half way, for one, fails the next time
+            raise signalled[-1] from error
+        raise
     finally:
-        signal.signal(signal.SIGTERM, handler_before)
+        for number, handler in handlers_before.items():
+            signal.signal(number, handler)
         sys.unraisablehook = hook_before
 
 

@@ -207,6 +207,30 @@ main()
     assert names(scored) == ["pendulum.hdf5", "pendulum.vaco"]
 
 
+def test_an_error_after_a_signal_that_a_library_has_swallowed_is_its_consequence(scored):
+    program = """
+import os, signal
+from vaco_curate.stages import convert
+from vaco_curate_cli.main import main
+
+def half_imported(*arguments):
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        for _ in range(1000):
+            pass
+    except KeyboardInterrupt:  # as PyArrow does while it imports pandas
+        raise ValueError("already registered") from None
+
+convert._shards = half_imported
+main()
+"""
+    command = [sys.executable, "-c", program, "convert", "pendulum.hdf5", "out"]
+    done = subprocess.run(command, cwd=scored, capture_output=True, text=True, check=False)
+    assert done.returncode == 130, done.stderr
+    assert "Traceback" not in done.stderr
+    assert names(scored) == ["pendulum.hdf5", "pendulum.vaco"]
+
+
 def test_more_files_are_written_than_can_be_open(here):
     write_d4rl(here / "many.hdf5", make_transitions(episodes=300, length=2))
     main = "from vaco_curate_cli.main import main; main()"
