@@ -1,10 +1,9 @@
-"""Use the weights in a training loop of your own: here, cloning with a weighted DataLoader."""
+"""Use the weights in a training loop of your own: here, cloning on batches that are drawn by weight."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from torch.utils.data import DataLoader
 
 from vaco_curate import (
     BilevelSettings,
@@ -25,10 +24,9 @@ with TemporaryDirectory() as folder:
     reweight_dataset(run, clip=10.0, out=Path(folder) / "weighted")
 
     curated = load_curated(Path(folder) / "weighted")
-    loader = DataLoader(curated, batch_size=256, sampler=curated.sampler(samples=20_000))
     policy = torch.nn.Sequential(torch.nn.Linear(3, 64), torch.nn.ReLU(), torch.nn.Linear(64, 1))
     optimizer = torch.optim.Adam(policy.parameters(), lr=1e-3)
-    for batch in loader:
+    for batch in curated.batches(batch_size=256, steps=80):
         loss = (policy(batch["observation"]) - batch["action"]).square().mean()
         optimizer.zero_grad()
         loss.backward()

@@ -100,18 +100,37 @@ def test_the_folder_is_a_dataset_for_others_of_kept_rows_and_nothing_else(half, 
     assert frame["has_successor"].to_list() == half.transitions.has_successor.tolist()
 
 
-def test_items_and_the_weighted_sampler_feed_a_data_loader(weighted):
-    loader = torch.utils.data.DataLoader(weighted, batch_size=16, sampler=weighted.sampler(64, seed=1))
-    batches = list(loader)
-    assert sum(len(batch["reward"]) for batch in batches) == 64
+@pytest.mark.parametrize("options", [{}, {"num_workers": 2}], ids=["here", "by workers"])
+def test_a_loader_gives_the_batches(weighted, options):
+    batches = list(weighted.batches(16, 4, 1))
+    loaded = list(weighted.loader(16, 4, 1, **options))
+    assert len(batches) == len(loaded) == len(weighted.loader(16, 4)) == 4
     assert batches[0]["observation"].shape == (16, 4)
+    for one, other in zip(batches, loaded, strict=True):
+        assert all(torch.equal(one[name], other[name]) for name in one)
+    first = weighted.draw(64, np.random.default_rng(1))[:16]
+    for name, column in batches[0].items():
+        assert torch.equal(column, torch.stack([weighted[int(row)][name] for row in first])), name
 
 
-def test_the_sampler_draws_in_proportion_to_the_weights(weighted):
-    drawn = weighted.weight[list(weighted.sampler(40_000, seed=0))]
-    expected = (weighted.weight**2).sum() / weighted.weight.sum()
-    assert expected > 1.02, "the weights must differ for the test to say anything"
-    assert drawn.mean() == pytest.approx(expected, rel=0.01)
+def test_a_draw_is_in_no_order(weighted):
+    drawn = weighted.draw(10_000)
+    assert abs(np.corrcoef(drawn[:-1], drawn[1:])[0, 1]) < 0.05
+
+
+def test_only_rows_with_a_target_are_drawn(half):
+    drawn = np.unique(half.draw(20_000))
+    assert np.array_equal(drawn, np.flatnonzero(half.transitions.is_learnable))
+    assert len(drawn) < len(half), "some have none"
+
+
+def test_rows_are_drawn_in_proportion_to_their_weights_or_alike(weighted):
+    weight = weighted.weight[weighted.learnable]
+    expected = (weight**2).sum() / weight.sum()
+    assert expected > 1.02 * weight.mean(), "the weights must differ for the test to say anything"
+    assert weighted.weight[weighted.draw(40_000)].mean() == pytest.approx(expected, rel=0.01)
+    alike = weighted.weight[weighted.draw(400_000, weighted=False)].mean()
+    assert alike == pytest.approx(weight.mean(), rel=0.02)
     assert weighted.weight.mean() == pytest.approx(1.0, abs=1e-6)
 
 

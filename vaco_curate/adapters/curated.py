@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, WeightedRandomSampler
+from numpy.random import Generator
+from torch.utils.data import DataLoader, Dataset
 
 from vaco_curate.core.transitions import Array, Transitions
 from vaco_curate.data.formats import open_dataset, opened_once
@@ -22,8 +24,9 @@ from vaco_curate.store.manifest import read_manifest
 if TYPE_CHECKING:
     from d3rlpy.dataset import ReplayBuffer
 
-LARGEST_TORCH_SAMPLER = 2**24
-"""``torch.multinomial``, and with it ``WeightedRandomSampler``, takes no more categories."""
+
+DRAWN_ROWS = 1 << 14
+"""Rows that are drawn at once, for many batches: a draw of few costs about as much as gathering them."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,8 @@ class CuratedDataset(Dataset[dict[str, torch.Tensor]]):
     def __len__(self) -> int:
         return len(self.transitions)
 
-    def __getitem__(self, row: int) -> dict[str, torch.Tensor]:
-        """One transition as tensors, by column name.
+    def __getitem__(self, row: int | Array) -> dict[str, torch.Tensor]:
+        """One transition as tensors by column name, or a batch of those whose numbers are given.
 
         ``next_observation`` is zero where ``has_successor`` is false; do not bootstrap from it.
         """
@@ -65,23 +68,66 @@ class CuratedDataset(Dataset[dict[str, torch.Tensor]]):
             "weight": torch.as_tensor(self.weight[row]),
         }
 
-    def sampler(self, samples: int | None = None, seed: int = 0) -> WeightedRandomSampler:
-        """A sampler that draws rows in proportion to their weight, for ``DataLoader(sampler=...)``.
+    @cached_property
+    def learnable(self) -> Array:
+        """(m,) numbers of the rows that have a Bellman target: a true end, or a successor that followed."""
+        return np.flatnonzero(self.transitions.is_learnable)
+
+    def draw(self, count: int, generator: Generator | int = 0, *, weighted: bool = True) -> Array:
+        """(count,) numbers of rows that have a Bellman target, drawn with replacement.
 
         Args:
-            samples: draws per epoch; None for as many as there are rows.
+            generator: of numpy, or a seed.
+            weighted: in proportion to their weight; else all alike, as for a critic where the weights are meant
+                for the policy alone.
 
         Raises:
-            CurateError: more rows than torch's sampler can draw from.
+            CurateError: no row has a target.
         """
-        if len(self) > LARGEST_TORCH_SAMPLER:
-            raise CurateError(
-                f"torch's sampler takes at most {LARGEST_TORCH_SAMPLER:,} rows, here are {len(self):,}",
-                fix="draw rows by numpy.searchsorted on the cumulative weights",
-            )
-        generator = torch.Generator().manual_seed(seed)
-        weights: Sequence[float] = torch.from_numpy(self.weight).double()  # type: ignore[assignment]
-        return WeightedRandomSampler(weights, samples or len(self), generator=generator)
+        rows = self.learnable
+        if not len(rows):
+            raise CurateError("no row has a successor or a true end: there is nothing to draw")
+        draws = np.random.default_rng(generator)
+        if not weighted or self._shares is None:
+            return rows[draws.integers(len(rows), size=count)]
+        # Sorted, they are found several times as fast; their order is made by chance again.
+        found = np.searchsorted(self._shares, np.sort(draws.random(count)), side="right")
+        return np.asarray(rows[draws.permutation(found)])
+
+    @cached_property
+    def _shares(self) -> Array | None:
+        """(m,) cumulative shares of the draws; None where all are alike."""
+        weight = self.weight[self.learnable].astype(np.float64)
+        shares = np.cumsum(weight) / weight.sum()
+        return None if (weight == weight[0]).all() else shares / shares[-1]
+
+    def batches(
+        self, batch_size: int, steps: int, generator: Generator | int = 0, *, weighted: bool = True
+    ) -> Iterator[dict[str, torch.Tensor]]:
+        """So many batches of drawn transitions.
+
+        Args:
+            generator, weighted: as for ``draw``.
+        """
+        for rows in _Draws(self, batch_size, steps, generator, weighted):
+            yield self[rows]
+
+    def loader(
+        self,
+        batch_size: int,
+        steps: int,
+        generator: Generator | int = 0,
+        *,
+        weighted: bool = True,
+        **options: Any,
+    ) -> DataLoader[dict[str, torch.Tensor]]:
+        """The same as ``batches`` by torch's ``DataLoader``, whose workers can gather ahead.
+
+        Args:
+            options: of ``DataLoader``, such as ``num_workers`` and ``pin_memory``.
+        """
+        draws: Any = _Draws(self, batch_size, steps, generator, weighted)
+        return DataLoader(self, sampler=draws, batch_size=None, **options)
 
     def qlearning_dict(self) -> dict[str, Array]:
         """Arrays as D4RL's ``qlearning_dataset`` gives them, and ``weights``.
@@ -115,6 +161,27 @@ class CuratedDataset(Dataset[dict[str, torch.Tensor]]):
         except ImportError as error:
             raise CurateError("d3rlpy is not installed", fix="pip install 'vaco-curate[d3rlpy]'") from error
         return replay_buffer(self.transitions, self.weight if weighted else np.ones(len(self), np.float32))
+
+
+@dataclass(frozen=True)
+class _Draws:
+    """Row numbers of batches, for torch in place of a sampler of single rows."""
+
+    source: CuratedDataset
+    batch_size: int
+    steps: int
+    generator: Generator | int
+    weighted: bool
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[Array]:
+        draws, block = np.random.default_rng(self.generator), max(1, DRAWN_ROWS // self.batch_size)
+        for first in range(0, self.steps, block):
+            count = min(block, self.steps - first)
+            drawn = self.source.draw(count * self.batch_size, draws, weighted=self.weighted)
+            yield from drawn.reshape(count, self.batch_size)
 
 
 @opened_once()
