@@ -271,3 +271,12 @@ def test_scored_curated_data_reads_as_a_dataset_again(half, run, tmp_path):
     shutil.copytree(run.parent / "half", tmp_path / "half")
     result = score_dataset(str(tmp_path / "half"), out=tmp_path / "again.vaco", settings=tiny_settings())
     assert result.rows == len(half)
+
+    def test_what_would_lose_the_weights_is_refused(self, half, tmp_path):
+        buffer = half.d3rlpy_replay_buffer()
+        with pytest.raises(CurateError, match="never be drawn"):
+            buffer.append(np.zeros(4), np.zeros(2), 0.0)
+        with pytest.raises(CurateError, match="never be drawn"):
+            buffer.append_episode(buffer.episodes[0])
+        with (tmp_path / "buffer.h5").open("wb") as file, pytest.raises(CurateError, match="hold no weights"):
+            buffer.dump(file)

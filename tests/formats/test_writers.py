@@ -7,7 +7,7 @@ import minari
 import numpy as np
 import pytest
 from formats.test_robomimic import LENGTHS, write_robomimic
-from helpers import make_transitions, write_d4rl
+from helpers import CONFIG, make_transitions, write_d4rl
 
 from vaco_curate.data.formats import WRITERS, Target, open_dataset, read_dataset, robomimic
 from vaco_curate.errors import DatasetError
@@ -129,12 +129,12 @@ def test_a_filter_key_names_whole_demonstrations_beside_a_link_to_the_data(tmp_p
     keep = np.isin(np.repeat(np.arange(11), LENGTHS), [1, 10])
     (tmp_path / "out").mkdir()
     robomimic.write_masks(tmp_path / "out", source, keep, "best")
-    with h5py.File(tmp_path / "out" / "demo.hdf5") as file:
+    with h5py.File(tmp_path / "out" / "demo.filtered.hdf5") as file:
         assert [name.decode() for name in file["mask/best"]] == ["demo_1", "demo_10"]
         assert [name.decode() for name in file["mask/train"]] == ["demo_0", "demo_10"]
         assert file["data"].attrs["total"] == sum(LENGTHS)
         assert len(file["data/demo_10/obs/eef_pos"]) == LENGTHS[10]
-    linked = open_dataset(str(tmp_path / "out" / "demo.hdf5"))
+    linked = open_dataset(str(tmp_path / "out" / "demo.filtered.hdf5"))
     assert (linked.label("mask/best") == keep).all()
     part = keep.copy()
     part[0] = True
@@ -143,3 +143,41 @@ def test_a_filter_key_names_whole_demonstrations_beside_a_link_to_the_data(tmp_p
     other = open_dataset(str(write_d4rl(tmp_path / "d.hdf5", make_transitions())))
     with pytest.raises(DatasetError, match="this is d4rl"):
         robomimic.write_masks(tmp_path / "out", other, keep, "best")
+
+
+def test_minari_lists_and_loads_what_is_written_into_its_store(vaco, scored, monkeypatch):
+    store = scored / "store"
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(store))
+    command = ("filter", "--top", "50%", "--level", "episode", "--format", "minari", "--out")
+    assert vaco(*command, store / "pendulum" / "best-v3").code == 0
+    assert list(minari.list_local_datasets()) == ["pendulum/best-v3"]
+    dataset = minari.load_dataset("pendulum/best-v3")
+    index = np.concatenate([episode.infos["index"] for episode in dataset])
+    source = read_dataset(str(scored / "pendulum.hdf5"))
+    actions = np.concatenate([episode.actions for episode in dataset])
+    assert np.array_equal(actions, source.action[index])
+    refused = vaco(*command, store / "best")
+    assert refused.code == 1
+    assert "a name ends in a version" in refused.stderr
+    assert vaco(*command, "elsewhere").code == 0
+    assert minari.MinariDataset(scored / "elsewhere" / "data").id == "elsewhere-v0"
+
+
+def test_a_filter_key_for_robomimic_moves_with_its_source(vaco, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lab").mkdir()
+    with h5py.File(tmp_path / "lab" / "demo.hdf5", "w") as file:
+        for number in range(6):
+            demo = file.create_group(f"data/demo_{number}")
+            demo["obs/state"], demo["actions"] = np.random.rand(9, 3), np.random.rand(9, 2)
+            demo["rewards"], demo["dones"] = np.arange(9) * number, np.arange(9) == 8
+    (tmp_path / "lab" / "tiny.json").write_text(CONFIG)
+    monkeypatch.chdir(tmp_path / "lab")
+    assert vaco("score", "demo.hdf5", "--config", "tiny.json").code == 0
+    made = vaco("filter", "--top", "50%", "--level", "episode", "--format", "robomimic", "--out", "kept")
+    assert made.code == 0, made.stderr
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lab").rename(tmp_path / "moved")
+    with h5py.File(tmp_path / "moved" / "kept" / "data" / "demo.filtered.hdf5") as file:
+        assert len(file["data/demo_3/actions"]) == 9
+        assert len(file["mask/kept"]) == 3

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import overload
+from typing import Any, BinaryIO, overload
 
 import numpy as np
 from d3rlpy.constants import ActionSpace
 from d3rlpy.dataset import (
     Episode,
+    EpisodeBase,
     InfiniteBuffer,
     PartialTrajectory,
     ReplayBuffer,
@@ -110,8 +111,9 @@ class WeightedReplayBuffer(ReplayBuffer):
     """
 
     def __init__(self, steps: _Steps, weight: Array) -> None:
+        self._is_full = False
         super().__init__(InfiniteBuffer(), episodes=list(steps.episodes()), action_space=ActionSpace.CONTINUOUS)
-        self._steps = steps
+        self._is_full, self._steps = True, steps
         self._share = np.cumsum(weight, dtype=np.float64) / weight.sum(dtype=np.float64)
 
     def _draw(self, count: int) -> Array:
@@ -131,6 +133,38 @@ class WeightedReplayBuffer(ReplayBuffer):
         """A minibatch drawn by weight."""
         rows = self._draw(batch_size)
         return self._steps.batch(rows, _Transitions(self, rows))
+
+    def append(self, observation: Any, action: Any, reward: Any) -> None:
+        """Refused: what is appended has no weight, and would never be drawn.
+
+        Raises:
+            CurateError: always.
+        """
+        raise CurateError(
+            "a buffer of curated rows takes no new ones: they would never be drawn",
+            fix="collect them in a buffer of their own, d3rlpy.dataset.create_fifo_replay_buffer",
+        )
+
+    def append_episode(self, episode: EpisodeBase) -> None:
+        """Refused, as ``append``, when all rows are in it.
+
+        Raises:
+            CurateError: they are.
+        """
+        if self._is_full:
+            self.append(None, None, None)
+        super().append_episode(episode)
+
+    def dump(self, f: BinaryIO) -> None:
+        """Refused: d3rlpy's files hold no weights, and a buffer that is loaded from one draws all rows alike.
+
+        Raises:
+            CurateError: always.
+        """
+        raise CurateError(
+            "d3rlpy's files hold no weights: a buffer loaded from one would draw all rows alike",
+            fix="keep the folder of curated rows, and make the buffer with load_curated(FOLDER)",
+        )
 
     def sample_trajectory(self, length: int) -> PartialTrajectory:
         """Refused: curated rows have holes, and the closing steps of its episodes are not data.

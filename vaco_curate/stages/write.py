@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -141,7 +142,10 @@ def _write_rows(
         columns.append("weight")
     elif (selection.reason[selection.keep] != KEPT).any():
         columns.append("reason")
-    units = [dataset] if WRITERS[output.file_format].one_file else dataset.units()
+    units = dataset.units()
+    if WRITERS[output.file_format].one_file:
+        names = (output.folder.resolve().name,) * len(dataset.recordings)
+        units = [dataclasses.replace(dataset, names=names)]
     run.scores.check_rows(dataset.source, len(dataset))
     worker = partial(
         WriteShards,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from vaco_curate.errors import DatasetError
 from vaco_curate.store.files import require_space
 
 PREFIX = "minari:"
+VERSIONED = re.compile(r"-v\d+$")
 CUT_LENGTH = 32_767
 """Arrow and Parquet storage silently cut longer episodes (Farama-Foundation/Minari issue 351)."""
 
@@ -251,7 +253,8 @@ class MinariWriter:
     """
 
     def __init__(self, target: Target) -> None:
-        self._folder, self._name, self._facts = target.folder, target.names[0], dict(target.facts)
+        self._folder, self._facts = target.folder, dict(target.facts)
+        self._id = _id_of(target.folder.resolve().parent.parent / target.names[0])
         self._storage: Any = None
         self._episodes, self._left_out = 0, 0
 
@@ -266,7 +269,7 @@ class MinariWriter:
         chosen = np.isin(np.arange(len(piece)), rows)
         _refuse_parts(piece, chosen)
         position = np.cumsum(chosen) - 1
-        infos = {name: np.asarray(values) for name, values in extra.items()}
+        infos = {"index": piece.first_row + rows} | {name: np.asarray(values) for name, values in extra.items()}
         buffers: list[Any] = []
         written = 0
         for steps, last_observation in _series(piece):
@@ -321,8 +324,27 @@ class MinariWriter:
         )
         references = dict(zip(("ref_min_score", "ref_max_score"), piece.reference_returns or (), strict=False))
         self._storage.update_metadata(
-            {"dataset_id": f"{self._name}-v0", "minari_version": minari.__version__, **references}
+            {"dataset_id": self._id, "minari_version": minari.__version__, **references}
         )
+
+
+def _id_of(folder: Path) -> str:
+    """The id of a dataset that gets this folder: in the local store its place there, elsewhere its name.
+
+    Raises:
+        DatasetError: in the local store, without a version: Minari could then list none of its datasets.
+    """
+    from minari.storage import get_dataset_path  # deferred: heavy
+
+    store = get_dataset_path("").resolve()
+    if not folder.is_relative_to(store):
+        return folder.name if VERSIONED.search(folder.name) else f"{folder.name}-v0"
+    if not VERSIONED.search(folder.name):
+        raise DatasetError(
+            f"{folder}: in Minari's local store, a name ends in a version",
+            fix=f"--out {folder}-v0",
+        )
+    return folder.relative_to(store).as_posix()
 
 
 def _refuse_parts(piece: Transitions, chosen: Array) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -297,6 +298,8 @@ def write_masks(folder: Path, dataset: Dataset, keep: Array, key: str) -> None:
     """Files that stand for robomimic's own, with the kept demonstrations under a filter key.
 
     Each holds a link to the group ``data`` of the source in place of a copy, its filter keys, and the new one.
+    The link is relative, so that both can be moved together. The file has a name of its own: beside the source,
+    one of the same name would be a link to itself.
 
     Args:
         keep: (n,) bool, whole demonstrations.
@@ -314,8 +317,9 @@ def write_masks(folder: Path, dataset: Dataset, keep: Array, key: str) -> None:
     row = 0
     for recording, name in zip(dataset.recordings, dataset.shard_names, strict=True):
         kept, row = _kept_demos(recording.named_episodes, keep, row)
-        with h5py.File(folder / f"{name}.hdf5", "w") as file:
-            file["data"] = h5py.ExternalLink(str(recording.path.resolve()), "data")
+        with h5py.File(folder / f"{name}.filtered.hdf5", "w") as file:
+            target = os.path.relpath(recording.path.resolve(), folder.resolve())
+            file["data"] = h5py.ExternalLink(target, "data")
             with opened(recording.path) as source:
                 masks = {mask: source["mask"][mask][()] for mask in source.get("mask", ())}
             for mask, demos in (masks | {key: np.array(kept, dtype="S")}).items():
