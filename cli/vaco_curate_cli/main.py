@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.text import Text
 
 from vaco_curate.errors import CurateError
+from vaco_curate.store import interrupts
 from vaco_curate.store.files import store_unusable
 from vaco_curate_cli.console import PlainConsole, escaped
 
@@ -129,17 +130,15 @@ def _stopped_by_signals() -> Iterator[None]:
     """Let SIGTERM end a command as Ctrl-C does, and both also where Python or a library has lost them.
 
     What a signal raises is dropped if it comes while an object is finalized, and the command would go on: it is
-    sent again. What fails after a signal that a library has swallowed is taken for its consequence.
+    sent again. What fails after a signal that a library has swallowed is taken for its consequence, and what is
+    made after one gets no name (``store.interrupts``).
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # where Python takes no signals
         return
 
-    signalled: list[type[KeyboardInterrupt]] = []
-
     def stop(number: int, _frame: FrameType | None) -> None:
-        signalled.append(Terminated if number == signal.SIGTERM else KeyboardInterrupt)
-        raise signalled[-1]
+        interrupts.receive(Terminated if number == signal.SIGTERM else KeyboardInterrupt)
 
     def dropped(ignored: sys.UnraisableHookArgs) -> None:
         if not issubclass(ignored.exc_type, KeyboardInterrupt):
@@ -154,14 +153,14 @@ def _stopped_by_signals() -> Iterator[None]:
     handlers_before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
-    except Exception as error:
-        if signalled:  # an import that was stopped half way, for one, fails the next time
-            raise signalled[-1] from error
+    except Exception:
+        interrupts.raise_received()
         raise
     finally:
         for number, handler in handlers_before.items():
             signal.signal(number, handler)
         sys.unraisablehook = hook_before
+        interrupts.forget()
 
 
 def _system_error(error: OSError) -> list[str]:

@@ -231,6 +231,32 @@ main()
     assert names(scored) == ["pendulum.hdf5", "pendulum.vaco"]
 
 
+def test_what_is_made_after_a_signal_that_a_library_has_swallowed_gets_no_name(scored):
+    program = """
+import os, signal
+from vaco_curate.stages import convert
+from vaco_curate_cli.main import main
+
+shards = convert._shards
+
+def swallowed(*arguments):
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        for _ in range(1000):
+            pass
+    except BaseException:
+        pass
+    return shards(*arguments)
+
+convert._shards = swallowed
+main()
+"""
+    command = [sys.executable, "-c", program, "convert", "pendulum.hdf5", "out"]
+    done = subprocess.run(command, cwd=scored, capture_output=True, text=True, check=False)
+    assert done.returncode == 143, done.stderr
+    assert names(scored) == ["pendulum.hdf5", "pendulum.vaco"]
+
+
 def test_more_files_are_written_than_can_be_open(here):
     write_d4rl(here / "many.hdf5", make_transitions(episodes=300, length=2))
     main = "from vaco_curate_cli.main import main; main()"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vaco_curate.errors import RunError
+from vaco_curate.store import interrupts
 from vaco_curate.store.files import exchanged, hidden, is_local, lies_in, remove, sync, sync_tree
 from vaco_curate.store.locks import locked
 from vaco_curate.store.manifest import FILE_NAME, read_manifest, write_manifest
@@ -269,10 +270,12 @@ def put_in_place(finished: Path, folder: Path, kind: str, *, force: bool) -> Non
 
     Raises:
         RunError: as ``refuse_existing``, for something that has appeared there in the meantime.
+        KeyboardInterrupt: as ``interrupts.raise_received``.
     """
     refuse_existing(folder, kind, force=force)
     target = folder.resolve()
     sync_tree(finished)
+    interrupts.raise_received()
     if not target.exists():
         finished.rename(target)
         sync(target.parent)
