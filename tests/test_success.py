@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
+from fractions import Fraction
 
 import numpy as np
 import pyarrow as pa
@@ -11,10 +13,20 @@ import pyarrow.parquet as pq
 import pytest
 from scipy.stats import rankdata
 
-from vaco_curate import open_dataset, read_dataset, score_dataset
+from vaco_curate import (
+    Cut,
+    filter_dataset,
+    kept_episodes,
+    load_curated,
+    load_weights,
+    open_dataset,
+    read_dataset,
+    reweight_dataset,
+    score_dataset,
+)
 from vaco_curate.core.training import PRESETS, ValueSettings
 from vaco_curate.data.formats import ReadOptions
-from vaco_curate.errors import CurateError, DatasetError, SettingsError
+from vaco_curate.errors import CurateError, DatasetError, RunError, SettingsError
 from vaco_curate.stages.runs import open_run
 
 SETTINGS = dataclasses.replace(
@@ -146,3 +158,41 @@ def test_what_is_missing_is_said_with_the_option_that_mends_it(recorded, tmp_pat
         open_dataset(str(recorded), ReadOptions(success="won"))
     with pytest.raises(SettingsError, match="makes reward and terminated, and --column names reward"):
         ReadOptions({"reward": "next.reward"}, success="next.success")
+
+
+def test_a_filter_of_episodes_says_how_lerobot_deletes_the_others(recorded, tmp_path, vaco):
+    episode_scores(recorded, tmp_path / "run", success="next.success")
+    out = tmp_path / "kept"
+    made = vaco("filter", tmp_path / "run", "--top", "50%", "--level", "episode", "--out", out)
+    assert made.code == 0, made.stderr
+    command = shlex.split((out / "_lerobot.txt").read_text())
+    assert command[0] == "lerobot-edit-dataset"
+    options = dict(zip(command[1::2], command[2::2], strict=True))
+    assert options["--root"] == str(recorded)
+    assert options["--operation.type"] == "delete_episodes"
+    dropped = json.loads(options["--operation.episode_indices"])
+    kept = kept_episodes(out)
+    assert sorted(kept + dropped) == list(range(80))
+    assert set(read_dataset(str(out)).episode_id.tolist()) == set(kept)
+    assert "_lerobot.txt deletes the" in made.stderr
+    assert vaco("verify", out).code == 0
+    rows = vaco("filter", tmp_path / "run", "--top", "50%", "--out", tmp_path / "rows")
+    assert "_lerobot.txt" not in rows.stderr
+    assert not (tmp_path / "rows" / "_lerobot.txt").exists()
+
+
+def test_weights_are_those_of_the_rows_of_the_source(recorded, tmp_path):
+    episode_scores(recorded, tmp_path / "run", success="next.success")
+    source = read_dataset(str(recorded))
+    filter_dataset(tmp_path / "run", Cut(share=Fraction(1, 2)), out=tmp_path / "half")
+    curated, weights = load_curated(tmp_path / "half"), load_weights(tmp_path / "half")
+    assert len(weights) == len(source)
+    assert np.array_equal(np.flatnonzero(weights), curated.index)
+    reweight_dataset(tmp_path / "run", out=tmp_path / "rows")
+    for form in ("npy", "weights"):
+        reweight_dataset(tmp_path / "run", out=tmp_path / form, file_format=form)
+        alone = load_weights(tmp_path / form)
+        assert np.array_equal(alone, load_weights(tmp_path / "rows"))
+        assert np.allclose(alone, load_curated(tmp_path / "rows").weight)
+        with pytest.raises(RunError, match="holds weights, no decision"):
+            kept_episodes(tmp_path / form)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vaco_curate.adapters.curated import CuratedDataset, load_curated
+    from vaco_curate.adapters.decisions import kept_episodes, load_weights
     from vaco_curate.core.policy import TrainedPolicy
     from vaco_curate.core.scorer import Scorer
     from vaco_curate.core.training import PRESETS, BilevelSettings, TrainSettings, ValueSettings
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "adapters.curated": ("CuratedDataset", "load_curated"),
+    "adapters.decisions": ("kept_episodes", "load_weights"),
     "curation": ("EPISODE", "TRANSITION", "Cut", "Level", "Selection"),
     "errors": ("CurateError",),
     "evaluation": ("CloningSettings", "Environment"),
@@ -81,7 +83,9 @@ __all__ = [
     "evaluate_policy",
     "filter_dataset",
     "inspect_dataset",
+    "kept_episodes",
     "load_curated",
+    "load_weights",
     "open_dataset",
     "read_dataset",
     "report_run",

@@ -24,11 +24,13 @@ from learners import learn
 from vaco_curate import PRESETS, TrainSettings
 from vaco_curate.core.policy import TrainedPolicy
 from vaco_curate.core.scaling import fit_scaling
-from vaco_curate.core.scorer import SCHEMA_VERSION as SCORER_VERSION
 from vaco_curate.core.scorer import RowScores
 from vaco_curate.core.training import train
 from vaco_curate.core.transitions import Array
 from vaco_curate.evaluation import normalized_return, reference_returns, rollout_returns
+
+SCORE_VERSION = 7
+"""Of the score itself: to be raised where a training gives other scores, which are measured again then."""
 
 VERSION = 1
 """Of what decides a result and is not among its settings; raised when older results no longer hold."""
@@ -86,7 +88,7 @@ class Setup:
         """Of all settings that a result depends on."""
         facts: list[Any] = [VERSION, learner and self.updates(learner), EPISODES]
         if column in NEED_SCORES or not column:
-            facts += [SCORER_VERSION, self.settings.to_json()]
+            facts += [SCORE_VERSION, self.settings.to_json()]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]
 
 

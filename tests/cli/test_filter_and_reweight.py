@@ -29,7 +29,7 @@ def test_filter_keeps_what_it_is_told(vaco, scored, arguments, folder, rows):
     table = pq.read_table(scored / folder / "data" / "pendulum.parquet")
     assert len(table) == rows
     assert table.column_names == [
-        "observation", "action", "reward", "next_observation", "terminated", "truncated",
+        "observation", "action", "reward", "next_observation", "has_successor", "terminated", "truncated",
         "index", "episode_id", "step_index", "score", "rank",
     ]  # fmt: skip
 

@@ -185,10 +185,22 @@ def _scorer(folder: Path) -> Path:
 
 
 def scorer_facts(folder: Path) -> tuple[Path, Path]:
+    """Signed again after every change, as a stranger would."""
     scorer = _scorer(folder)
     facts = json.loads((scorer / "scorer.json").read_text()) | {"provenance": {}}
     (scorer / "scorer.json").write_text(json.dumps(facts))
+    _sign(scorer)
     return scorer / "scorer.json", scorer
+
+
+def _sign(scorer: Path) -> None:
+    from vaco_curate.core.artifacts import HASH, _hash_of
+
+    with contextlib.suppress(ValueError, TypeError, AttributeError):
+        facts = json.loads((scorer / "scorer.json").read_bytes())
+        facts.pop(HASH, None)
+        facts[HASH] = _hash_of(facts, (scorer / "scorer.safetensors").read_bytes())
+        (scorer / "scorer.json").write_text(json.dumps(facts))
 
 
 def scorer_networks(folder: Path) -> tuple[Path, Path]:
@@ -216,6 +228,8 @@ def read(name: str, source: Path) -> None:
     if name.startswith("scorer"):
         from vaco_curate.core.scorer import Scorer
 
+        if name == "scorer_facts":
+            _sign(source)
         Scorer.load(source)
     elif name == "manifest":
         from vaco_curate.stages.verify import verify_folder

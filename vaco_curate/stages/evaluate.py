@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from vaco_curate.adapters.decisions import weights_in
 from vaco_curate.core.scorer import Scorer
 from vaco_curate.core.training import chosen_device
 from vaco_curate.core.transitions import Array, Transitions
 from vaco_curate.curation import effective_sample_share
-from vaco_curate.curation.output import SELECTION_FILE, WEIGHTS_ARRAY, WEIGHTS_FILE
 from vaco_curate.curation.weights import weights_from_scores
-from vaco_curate.data.formats.arrow import label_column
 from vaco_curate.data.formats.environment import imports_code
 from vaco_curate.errors import EnvironmentUnavailableError, RunError, SettingsError
 from vaco_curate.evaluation import (
@@ -33,7 +32,7 @@ from vaco_curate.evaluation import (
 )
 from vaco_curate.stages.runs import SCORER_FOLDER, Run, open_run
 from vaco_curate.store.folders import CURATED, EVALUATED_POLICY
-from vaco_curate.store.manifest import check_files, now, read_manifest
+from vaco_curate.store.manifest import now, read_manifest
 
 CURATED_NAME = "curated"
 
@@ -169,13 +168,7 @@ def _curated(folder: Path) -> tuple[Run, str, Array]:
             f"{folder}: the run {run.folder} is no longer the one that made it",
             fix="filter or reweight again",
         )
-    check_files(folder, manifest, [SELECTION_FILE, WEIGHTS_ARRAY, WEIGHTS_FILE])
-    if (folder / SELECTION_FILE).is_file():
-        weight = label_column(folder / SELECTION_FILE, "weight").astype(np.float64)
-    elif (folder / WEIGHTS_ARRAY).is_file():
-        weight = np.load(folder / WEIGHTS_ARRAY).astype(np.float64)
-    else:
-        weight = label_column(folder / WEIGHTS_FILE, "weight").astype(np.float64)
+    weight = weights_in(folder, manifest)
     if len(weight) != len(run.scores):
         raise RunError(f"{folder}: holds weights of {len(weight)} rows, the run has {len(run.scores)}")
     return run, manifest["rule"]["words"], weight

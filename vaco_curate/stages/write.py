@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -25,8 +26,11 @@ from vaco_curate.data.successors import Findings
 from vaco_curate.stages.runs import Run
 from vaco_curate.stages.shards import write_units
 from vaco_curate.store.engines import Engine, JobResult
+from vaco_curate.store.files import place
 from vaco_curate.store.folders import CURATED, work_folder
 from vaco_curate.store.manifest import hash_folder, now, versions, write_manifest
+
+LEROBOT_FILE, SHOWN_EPISODES = "_lerobot.txt", 20
 
 
 @dataclass(frozen=True)
@@ -117,11 +121,36 @@ def write_output(
             MASKS[file_format](folder / DATA_FOLDER, dataset, selection.keep, output.folder.resolve().name)
         elif part in ("kept", "weighted"):
             notes = _write_rows(run, decision, output, run.opened(moved_to), folder, dropped)
+        if part in ("kept", "selection"):
+            notes = (*notes, *_lerobot_command(run, selection, folder, output.folder))
         run.refuse_replaced()
         if dropped is not None:
             _write_manifest(dropped, run, decision, "excluded", request)
         _write_manifest(folder, run, decision, part, request, notes)
     return notes
+
+
+def _lerobot_command(run: Run, selection: Selection, work: Path, folder: Path) -> tuple[str, ...]:
+    """The command by which LeRobot deletes the dropped episodes of its dataset, in a file and as a note."""
+    facts = run.manifest["dataset"]
+    if facts["format"] != "lerobot":
+        return ()
+    episode = run.scores.column("episode_id")
+    start = np.concatenate([[0], np.flatnonzero(np.diff(episode)) + 1])
+    kept, touched = (reduce.reduceat(selection.keep, start) for reduce in (np.logical_and, np.logical_or))
+    if (kept != touched).any():  # of some episodes a part is kept
+        return ()
+    source, dropped = place(facts["address"]), episode[start][~kept].tolist()
+    command = (
+        f"lerobot-edit-dataset --root {shlex.quote(str(source))} --repo_id {shlex.quote(source.name)} "
+        f"--new_repo_id {shlex.quote(folder.resolve().name)} --operation.type delete_episodes "
+        f'--operation.episode_indices "{dropped}"'
+    )
+    (work / LEROBOT_FILE).write_text(f"{command}\n")
+    shown = f": {command}" if len(dropped) <= SHOWN_EPISODES else ""
+    return (
+        f"{folder / LEROBOT_FILE} deletes the {len(dropped)} dropped episodes by LeRobot's own tool{shown}",
+    )
 
 
 def _write_rows(
