@@ -81,12 +81,17 @@ def test_tasks_and_source_files_are_labels(tmp_path):
     assert dataset.label("source_file").tolist() == ["file-000.parquet"] * 10 + ["file-001.parquet"] * 8
 
 
-def test_cameras_are_refused_unless_they_are_dropped(tmp_path):
+def test_cameras_are_left_out_with_a_note(tmp_path):
     source, _ = write_lerobot(tmp_path / "robot", video=True)
-    with pytest.raises(DatasetError, match=r"images are not supported(.|\n)*observation.images.top"):
-        read_dataset(source)
+    data = read_dataset(source)
+    assert data.observation_size == 5
+    assert "cameras are left out, scores are made of the rest: observation.images.top" in data.notes
     for name in ("observation.images.top", "observation.images"):
-        assert read_dataset(source, ReadOptions(drop_columns=(name,))).observation_size == 5
+        dropped = read_dataset(source, ReadOptions(drop_columns=(name,)))
+        assert dropped.fingerprint == data.fingerprint
+        assert not any("cameras" in note for note in dropped.notes), "it was asked for"
+    with pytest.raises(DatasetError, match=r"images are not supported"):
+        read_dataset(source, ReadOptions(columns={"observation": "observation.images.top"}))
 
 
 def test_rewards_may_be_missing_or_have_another_name(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -56,7 +57,7 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
     """The data files of a LeRobot dataset, in the order of their numbers.
 
     Raises:
-        DatasetError: another version, a missing or damaged file, or images that are not dropped.
+        DatasetError: another version, a missing or damaged file, or nothing but images.
     """
     if options.max_episode_steps is not None:
         raise DatasetError(f"{source}: LeRobot defines where episodes end: leave out --max-episode-steps")
@@ -80,8 +81,12 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
         )
     shapes = {name: _shape(source, name, features[name]) for name in parts}
     words = [name for name in parts if features[name]["dtype"] in WORDS]
-    kept = kept_parts(source, shapes, options.drop_columns, words)
+    cameras = [name for name in parts if features[name]["dtype"] in PICTURES] if asked is None else []
+    kept = kept_parts(source, shapes, (*options.drop_columns, *cameras), words)
     found = [_recording(path, names, kept, features, of_episodes) for path in _files(Path(source))]
+    if cameras and not options.drop_columns and found:
+        note = f"cameras are left out, scores are made of the rest: {', '.join(cameras)}"
+        found[0] = dataclasses.replace(found[0], notes=(*found[0].notes, note))
     rows = sum(recording.rows for recording in found)
     if rows != int(info["total_frames"]):
         raise DatasetError(
