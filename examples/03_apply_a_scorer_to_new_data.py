@@ -14,7 +14,7 @@ with TemporaryDirectory() as folder:
     record_pendulum(new, episodes=10, seed=1)
     run = score_dataset(str(old), out=Path(folder) / "old.vaco", settings=settings).run
 
-    scorer = Scorer.load(run / "scorer")
+    scorer = Scorer.load(run)
     data = read_dataset(str(new))
     scores = scorer.score(data)
     best = scores.score.argmax()

@@ -185,7 +185,9 @@ def test_members_are_averaged_and_their_spread_is_told():
 def test_a_saved_scorer_scores_the_same(tmp_path, updates):
     scorer = train(make_transitions(), tiny_settings(updates=updates), members=2).scorer
     scorer.save(tmp_path)
-    loaded = Scorer.load(tmp_path)
+    scorer.save(tmp_path / "run" / "scorer")
+    loaded = Scorer.load(str(tmp_path / "run"))
+    assert Scorer.load(tmp_path).trajectory == loaded.trajectory
     data = make_transitions(seed=1)
     for field in dataclasses.fields(RowScores):
         ours, theirs = (getattr(one.score(data), field.name) for one in (scorer, loaded))

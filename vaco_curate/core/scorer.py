@@ -200,12 +200,18 @@ class Scorer:
         save_artifact(folder, "scorer", self._tensors() | _columns_of(self.trajectory), facts)
 
     @classmethod
-    def load(cls, folder: Path, device: torch.device | str = "cpu") -> Scorer:
+    def load(cls, folder: str | Path, device: torch.device | str = "cpu") -> Scorer:
         """Read what ``save`` wrote.
+
+        Args:
+            folder: the folder, or that of the run that it lies in.
 
         Raises:
             RunError: a file is missing or damaged.
         """
+        folder = Path(folder)
+        inner = folder / "scorer"
+        folder = inner if inner.is_dir() else folder
         facts = load_facts(folder, "scorer", KIND, SCHEMA_VERSION)
         with complete(folder, "scorer"):
             scaling, hidden, members = Scaling.from_json(facts["scaling"]), facts["hidden"], facts["members"]
