@@ -258,14 +258,14 @@ main()
 
 
 def test_more_files_are_written_than_can_be_open(here):
-    write_d4rl(here / "many.hdf5", make_transitions(episodes=300, length=2))
+    write_d4rl(here / "many.hdf5", make_transitions(episodes=150, length=2))
     main = "from vaco_curate_cli.main import main; main()"
     command = ["convert", "many.hdf5", "out", "--format", "d4rl", "--rows-per-shard", "2"]
     limited = ["sh", "-c", 'ulimit -n 128; exec "$0" "$@"', sys.executable, "-c", main, *command]
     done = subprocess.run(limited, cwd=here, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert len(list((here / "out" / "data").iterdir())) == 300
-    assert len(read_dataset(str(here / "out"))) == 600
+    assert len(list((here / "out" / "data").iterdir())) == 150
+    assert len(read_dataset(str(here / "out"))) == 300
 
 
 def test_a_damaged_native_library_is_built_again(tmp_path):
