@@ -263,7 +263,7 @@ def test_of_a_unit_that_is_half_done_the_other_half_is_done(folder):
     kept, rest = folder / "half" / "kept", folder / "half" / "rest"
     selection = folder / "decided" / "_selection.pq"
     units = open_dataset(str(folder / "rows")).units()
-    writer = partial(write.WriteShards, units, selection, "parquet", ("score", "rank"), {})
+    writer = partial(write.WriteShards, units, selection, "parquet", ("score", "rank"), {}, {})
     for data in (kept, rest):
         data.mkdir(parents=True)
     worker = shards.Marked(writer, [kept, rest])

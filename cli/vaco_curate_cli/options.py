@@ -101,6 +101,17 @@ def format_option(formats: Sequence[str], help_text: str) -> Callable[[Command],
     )
 
 
+def columns_option(command: Command) -> Command:
+    """--columns; None for all, none where it is empty."""
+    return click.option(
+        "--columns",
+        "carried",
+        callback=lambda context, option, value: value if value is None else [n for n in value.split(",") if n],
+        metavar="NAME,...",
+        help="Other columns of the source to write with the rows. The default is all, '' none.",
+    )(command)
+
+
 def force_option(command: Command) -> Command:
     """--force."""
     return click.option("--force", is_flag=True, help="Replace the output folder if vaco-curate wrote it.")(

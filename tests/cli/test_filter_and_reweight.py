@@ -30,7 +30,7 @@ def test_filter_keeps_what_it_is_told(vaco, scored, arguments, folder, rows):
     assert len(table) == rows
     assert table.column_names == [
         "observation", "action", "reward", "next_observation", "has_successor", "terminated", "truncated",
-        "index", "episode_id", "step_index", "score", "rank",
+        "index", "episode_id", "step_index", "score", "rank", "infos/behavior",
     ]  # fmt: skip
 
 

@@ -14,8 +14,10 @@ from numpy.random import Generator
 from torch.utils.data import DataLoader, Dataset
 
 from vaco_curate.core.transitions import Array, Transitions
+from vaco_curate.data.formats import Dataset as RowsOnDisk
 from vaco_curate.data.formats import open_dataset, opened_once
 from vaco_curate.data.formats.cache import loaded
+from vaco_curate.data.formats.others import plain_values
 from vaco_curate.errors import CurateError, RunError
 from vaco_curate.store.files import place
 from vaco_curate.store.folders import CURATED
@@ -40,6 +42,7 @@ class CuratedDataset(Dataset[dict[str, torch.Tensor]]):
         score, rank: (n,) as in the score table of the run.
         return_range: lowest and highest return of an episode of the source. A learner that scales rewards by
             the range of returns needs this one: that of the kept episodes is smaller, and would scale them up.
+        rows: what the folder holds, opened; for ``column``.
     """
 
     transitions: Transitions
@@ -48,6 +51,7 @@ class CuratedDataset(Dataset[dict[str, torch.Tensor]]):
     score: Array
     rank: Array
     return_range: tuple[float, float]
+    rows: RowsOnDisk
 
     def __len__(self) -> int:
         return len(self.transitions)
@@ -67,6 +71,15 @@ class CuratedDataset(Dataset[dict[str, torch.Tensor]]):
             "has_successor": torch.as_tensor(data.has_successor[row]),
             "weight": torch.as_tensor(self.weight[row]),
         }
+
+    def column(self, name: str) -> Array:
+        """A column that was carried along from the source, (n,) or (n, k).
+
+        Raises:
+            DatasetError: there is none of this name, or it holds more than numbers and words.
+        """
+        self.rows.carried([name])
+        return plain_values(name, self.rows.others([name]).read(len(self)).column(name).combine_chunks())
 
     @cached_property
     def learnable(self) -> Array:
@@ -222,4 +235,5 @@ def load_curated(path: str | Path) -> CuratedDataset:
         score=dataset.label(labels["score"]),
         rank=dataset.label(labels["rank"]),
         return_range=tuple(manifest["return_range"]),
+        rows=dataset,
     )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from vaco_curate.core.transitions import Array, Fingerprint
 from vaco_curate.data.formats import (
@@ -17,7 +19,7 @@ from vaco_curate.data.formats import (
     open_dataset,
     opened_once,
 )
-from vaco_curate.data.formats.dataset import SOURCE_FILE
+from vaco_curate.data.formats.others import chosen_rows
 from vaco_curate.data.formats.provenance import dataset_facts
 from vaco_curate.data.successors import Findings
 from vaco_curate.errors import SettingsError
@@ -45,6 +47,7 @@ def convert_dataset(
     out: str | Path,
     *,
     file_format: str = "parquet",
+    columns: Sequence[str] | None = None,
     rows_per_shard: int = ROWS_PER_SHARD,
     force: bool = False,
     read_options: ReadOptions | None = None,
@@ -53,6 +56,7 @@ def convert_dataset(
 
     Args:
         file_format: of ``formats.WRITERS``.
+        columns: of the source beyond those of transitions, to be written beside them; None for all.
         rows_per_shard: files of about so many rows, of whole episodes, where a format has several.
 
     Raises:
@@ -68,6 +72,7 @@ def convert_dataset(
         raise SettingsError(f"--rows-per-shard {rows_per_shard} must be at least 1")
     dataset = open_dataset(str(source), read_options)
     refuse_overlap(out, {f"the dataset's {path.name}": path for path in dataset.files})
+    carried = dataset.carried(columns)
     facts = dataset_facts(dataset, read_options or ReadOptions())
     request = {"format": file_format, "rows_per_shard": rows_per_shard, "dataset": facts}
     lengths, return_range, consecutive, findings = _episodes(dataset)
@@ -78,9 +83,12 @@ def convert_dataset(
     with work_folder(out, CONVERTED, request, force=force, keep=False) as folder:
         (folder / DATA_FOLDER).mkdir(exist_ok=True)
         writer = form.writer(Target(folder / DATA_FOLDER, names, shards, about))
+        others = dataset.others(list(carried))
         for piece in dataset.pieces():
             fingerprint.add(piece)
-            writer.write(piece, np.arange(len(piece)), {})
+            rows = np.arange(len(piece))
+            table = others.read(len(piece)) if carried else pa.table({})
+            writer.write(piece, rows, chosen_rows(table, rows, carried))
         writer.close()
         dataset.refuse_changed()
         found = hash_folder(folder)
@@ -96,9 +104,7 @@ def convert_dataset(
                 "versions": versions(),
             },
         )
-    left = [name for name in dataset.labels if name != SOURCE_FILE]
-    lost = (f"columns that are not converted: {', '.join(left)}",) if left else ()
-    notes = (*dataset.facts["notes"], *findings.notes(), *lost, *writer.notes)
+    notes = (*dataset.facts["notes"], *findings.notes(), *dataset.notes_on(carried), *writer.notes)
     return ConvertResult(out, len(dataset), len(lengths), [file["name"] for file in found], notes)
 
 

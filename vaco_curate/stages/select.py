@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,6 +99,7 @@ def filter_dataset(
     out: str | Path | None = None,
     excluded: str | Path | None = None,
     file_format: str = "parquet",
+    columns: Sequence[str] | None = None,
     engine: Engine = "local",
     selection_only: bool = False,
     dry_run: bool = False,
@@ -113,6 +115,7 @@ def filter_dataset(
         out: folder for the selection and the kept rows; None derives it from the run and the cut.
         excluded: folder for the dropped rows with the reason, None to leave them out.
         file_format: one of ``FILTER_FORMATS``.
+        columns: of the source beyond those of transitions, to be written beside them; None for all.
         engine: "ray" writes units of the dataset on a cluster; what is complete is not done again when the same
             is asked for after a failure.
         selection_only: write the decision, no rows.
@@ -129,11 +132,9 @@ def filter_dataset(
     _check_format(file_format, FILTER_FORMATS)
     writes_rows = not selection_only and file_format in WRITERS
     _check_engine(engine, writes_rows)
-    if excluded is not None and not writes_rows:
+    if not writes_rows:
         what = "--selection-only" if selection_only else f"--format {file_format}"
-        raise SettingsError(
-            f"{what} writes no rows, so --excluded has nothing to write", fix="leave one of them out"
-        )
+        _refuse_without_rows(what, {"--excluded": excluded, "--columns": columns})
     if not dry_run:
         _check_outputs(run, out, excluded, dataset, file_format, force=force)
         check_engine(engine)
@@ -142,7 +143,9 @@ def filter_dataset(
     notes: tuple[str, ...] = ()
     if not dry_run:
         request = {**cut.to_json(), **dataclasses.asdict(choice), "level": str(choice.level)}
-        output = Output(out, excluded, "selection" if selection_only else "kept", file_format, engine, force)
+        output = Output(
+            out, excluded, "selection" if selection_only else "kept", file_format, columns, engine, force
+        )
         notes = write_output(run, decision, output, dataset, request)
     return SelectionResult(
         run.folder,
@@ -163,6 +166,7 @@ def reweight_dataset(
     temperature: float = 1.0,
     clip: float | None = None,
     file_format: str = "parquet",
+    columns: Sequence[str] | None = None,
     engine: Engine = "local",
     out: str | Path | None = None,
     force: bool = False,
@@ -174,7 +178,7 @@ def reweight_dataset(
         temperature: weights are w ** (1 / temperature) of the scorer's.
         clip: largest weight allowed.
         file_format: one of ``WEIGHT_FORMATS``.
-        engine: as for ``filter_dataset``.
+        columns, engine: as for ``filter_dataset``.
 
     Raises:
         CurateError: the dataset changed, a setting is out of range, or a folder is in the way.
@@ -183,12 +187,14 @@ def reweight_dataset(
     _check_format(file_format, WEIGHT_FORMATS)
     part = "weighted" if file_format in WRITERS else "weights"
     _check_engine(engine, part == "weighted")
+    if part == "weights":
+        _refuse_without_rows(f"--format {file_format}", {"--columns": columns})
     out = place(out) if out is not None else beside(run.folder, f"{run_stem(run.folder)}.{part}")
     _check_outputs(run, out, None, dataset, file_format, force=force)
     check_engine(engine)
     decision, share_before = _weigh(run, temperature, clip)
     request = {"temperature": temperature, "clip": clip}
-    output = Output(out, None, part, file_format, engine, force)
+    output = Output(out, None, part, file_format, columns, engine, force)
     notes = write_output(run, decision, output, dataset, request)
     rule = decision.selection.rule
     return SelectionResult(
@@ -292,6 +298,15 @@ def _check_engine(engine: Engine, writes_rows: bool) -> None:
     if engine != "local" and not writes_rows:
         raise SettingsError(
             f"--engine {engine} is for writing rows, and none are to be written", fix="leave it out"
+        )
+
+
+def _refuse_without_rows(what: str, options: dict[str, object]) -> None:
+    """Refuse what has a meaning for rows alone, where none are to be written."""
+    given = [option for option, value in options.items() if value is not None]
+    if given:
+        raise SettingsError(
+            f"{what} writes no rows, so {given[0]} has nothing to write", fix="leave one of them out"
         )
 
 

@@ -22,6 +22,7 @@ from vaco_curate.curation.selection import KEPT, REASONS, rows_are_consecutive
 from vaco_curate.data.formats import DATA_FOLDER, MASKS, WRITERS, Dataset, Target, opened_once
 from vaco_curate.data.formats.arrow import parquet_file
 from vaco_curate.data.formats.dataset import read_ahead
+from vaco_curate.data.formats.others import chosen_rows
 from vaco_curate.data.successors import Findings
 from vaco_curate.stages.runs import Run
 from vaco_curate.stages.shards import write_units
@@ -68,6 +69,7 @@ class Output:
         excluded: for the dropped rows, None to leave them out.
         part: what the folder holds: rows that are "kept" or "weighted", "weights", or the "selection" alone.
         file_format: of the rows, or of the weights.
+        columns: of the source beyond those of transitions, to be written beside them; None for all.
         engine: of ``run_jobs``.
         force: replace a folder of ours.
     """
@@ -76,6 +78,7 @@ class Output:
     excluded: Path | None
     part: str
     file_format: str
+    columns: Sequence[str] | None
     engine: Engine
     force: bool
 
@@ -171,6 +174,7 @@ def _write_rows(
         columns.append("weight")
     elif (selection.reason[selection.keep] != KEPT).any():
         columns.append("reason")
+    carried = dataset.carried(output.columns)
     units = dataset.units()
     if WRITERS[output.file_format].one_file:
         names = (output.folder.resolve().name,) * len(dataset.recordings)
@@ -182,6 +186,7 @@ def _write_rows(
         folder / SELECTION_FILE,
         output.file_format,
         tuple(columns),
+        carried,
         {
             "rows_consecutive": decision.consecutive,
             "return_range": decision.return_range,
@@ -198,7 +203,7 @@ def _write_rows(
         findings.add(Findings(**facts["findings"]))
         notes |= dict.fromkeys(facts["notes"])
     run.scores.check_dataset(dataset.source, fingerprint.hexdigest())
-    return (*findings.notes(), *notes)
+    return (*findings.notes(), *notes, *dataset.notes_on(carried))
 
 
 @dataclass(frozen=True)
@@ -210,6 +215,7 @@ class WriteShards:
         selection: the file of the decision, in which row i is raw row i.
         file_format: of ``formats.WRITERS``.
         columns: of the selection, to be written with kept rows.
+        carried: names that further columns of the source get, by their own.
         facts: metadata of the files of kept rows.
     """
 
@@ -217,6 +223,7 @@ class WriteShards:
     selection: Path
     file_format: str
     columns: tuple[str, ...]
+    carried: Mapping[str, str]
     facts: Mapping[str, Any]
 
     def __call__(self, number: int, folders: Sequence[Path | None]) -> JobResult:
@@ -236,14 +243,16 @@ class WriteShards:
         names = {name for keep in writers for name in columns[keep]}
         decision = _SelectionRows(self.selection, ["keep", *sorted(names)])
         findings = Findings()
+        others = unit.others(list(self.carried))
         for piece in read_ahead(fingerprint.over(read_ahead(unit.pieces(findings=findings)))):
             decided = decision.read(piece.first_row, len(piece))
+            carried = others.read(len(piece)) if self.carried else pa.table({})
             keeps = decided.column("keep").to_numpy()
             for keep, writer in writers.items():
                 chosen = np.flatnonzero(keeps == keep)
                 taken = decided.select(columns[keep]).take(pa.array(chosen))
                 extra = {name: _values(taken.column(name)) for name in columns[keep]}
-                writer.write(piece, chosen, extra)
+                writer.write(piece, chosen, extra | chosen_rows(carried, chosen, self.carried))
         for writer in writers.values():
             writer.close()
         notes = [note for writer in writers.values() for note in writer.notes]

@@ -10,7 +10,14 @@ from vaco_curate.data.formats import WRITERS
 from vaco_curate.data.formats.options import ReadOptions
 from vaco_curate.stages.convert import ROWS_PER_SHARD, convert_dataset
 from vaco_curate_cli.display import Display
-from vaco_curate_cli.options import FOLDER, force_option, format_option, output_options, read_options
+from vaco_curate_cli.options import (
+    FOLDER,
+    columns_option,
+    force_option,
+    format_option,
+    output_options,
+    read_options,
+)
 
 
 @click.command(name="convert", short_help="Write a dataset in another format.")
@@ -24,6 +31,7 @@ from vaco_curate_cli.options import FOLDER, force_option, format_option, output_
     show_default=True,
     help="Put about this many rows in each file. Episodes are never split.",
 )
+@columns_option
 @force_option
 @read_options
 @output_options
@@ -32,6 +40,7 @@ def convert_command(
     out: Path,
     file_format: str,
     rows_per_shard: int,
+    carried: list[str] | None,
     force: bool,
     options: ReadOptions | None,
     display: Display,
@@ -44,7 +53,13 @@ def convert_command(
       vaco-curate convert lift/low_dim.hdf5 lift --format minari
     """
     result = convert_dataset(
-        dataset, out, file_format=file_format, rows_per_shard=rows_per_shard, force=force, read_options=options
+        dataset,
+        out,
+        file_format=file_format,
+        columns=carried,
+        rows_per_shard=rows_per_shard,
+        force=force,
+        read_options=options,
     )
     display.result(result)
     for note in result.notes:

@@ -17,6 +17,7 @@ from vaco_curate_cli.display import Display, number_text, summary_table
 from vaco_curate_cli.options import (
     FOLDER,
     Top,
+    columns_option,
     dataset_option,
     engine_option,
     force_option,
@@ -158,6 +159,7 @@ def choice_options(command: Callable[..., Any]) -> Callable[..., Any]:
     FILTER_FORMATS,
     "minari needs whole episodes. robomimic writes a filter key and a link to the source file.",
 )
+@columns_option
 @click.option("--selection-only", is_flag=True, help="Write only _selection.pq, the decision for every row.")
 @click.option("--dry-run", is_flag=True, help="Show what would be kept, but write nothing.")
 @engine_option
@@ -171,6 +173,7 @@ def filter_command(
     out: Path | None,
     excluded: Path | None,
     file_format: str,
+    carried: list[str] | None,
     selection_only: bool,
     dry_run: bool,
     engine: Engine,
@@ -199,6 +202,7 @@ def filter_command(
         out=out,
         excluded=excluded,
         file_format=file_format,
+        columns=carried,
         engine=engine,
         selection_only=selection_only,
         dry_run=dry_run,

@@ -11,6 +11,7 @@ from vaco_curate.store.engines import Engine
 from vaco_curate_cli.display import Display, summary_table
 from vaco_curate_cli.options import (
     FOLDER,
+    columns_option,
     dataset_option,
     engine_option,
     force_option,
@@ -38,6 +39,7 @@ from vaco_curate_cli.options import (
     "weights is a Parquet file of index and weight, as LeRobot reads it; npy is an array. "
     "Neither contains the rows.",
 )
+@columns_option
 @click.option("--out", type=FOLDER, help="Folder to write.  [default: beside the run]")
 @engine_option
 @dataset_option
@@ -48,6 +50,7 @@ def reweight_command(
     temperature: float,
     clip: float | None,
     file_format: str,
+    carried: list[str] | None,
     out: Path | None,
     engine: Engine,
     dataset: str | None,
@@ -69,6 +72,7 @@ def reweight_command(
         temperature=temperature,
         clip=clip,
         file_format=file_format,
+        columns=carried,
         engine=engine,
         out=out,
         force=force,
@@ -81,6 +85,8 @@ def reweight_command(
     if before_clip is not None:
         clipped = f", {after_clip:.1%} after clipping at {clip:g}" if clip is not None else ""
         display.show(f"effective sample size: {before_clip:.1%} of the rows{clipped}")
+    for note in result.notes:
+        display.note(note)
     for warning in result.warnings:
         display.warn(warning)
     display.show(f"written to {result.out}")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+
+import pyarrow as pa
 
 from vaco_curate.core.transitions import Array, Transitions
 from vaco_curate.data.episodes import Columns
@@ -193,7 +195,7 @@ def _recordings(kind: str, source: str, options: ReadOptions) -> tuple[Recording
         found = FORMATS[kind].recordings(source, options)
     return tuple(
         dataclasses.replace(
-            one, batches=partial(_read, one), label=partial(_read_label, one), stamp=stamp(one.path)
+            one, batches=partial(_read, one), others=partial(_read_others, one), stamp=stamp(one.path)
         )
         for one in found
     )
@@ -209,9 +211,14 @@ def _read(recording: Recording, rows: int) -> Iterator[Columns]:
         yield batch
 
 
-def _read_label(recording: Recording, name: str) -> Array:
-    with _refusing(recording.format, f"{recording.path}: {name}"):
-        return recording.label(name)
+def _read_others(recording: Recording, names: Sequence[str]) -> Iterator[pa.Table]:
+    tables = recording.others(names)
+    while True:
+        with _refusing(recording.format, f"{recording.path}: {', '.join(names)}"):
+            table = next(tables, None)
+        if table is None:
+            return
+        yield table
 
 
 @contextlib.contextmanager

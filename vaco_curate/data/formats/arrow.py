@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,9 @@ import pyarrow.parquet as pq
 from vaco_curate.core.transitions import Array
 from vaco_curate.errors import DatasetError
 from vaco_curate.store.files import is_local
+
+READ_BYTES = 1 << 20
+"""Read at a time: as a whole, a file's buffers or a large row group would stay in memory."""
 
 LISTS = (pa.types.is_fixed_size_list, pa.types.is_list, pa.types.is_large_list)
 
@@ -180,6 +183,30 @@ def is_label(field: pa.Field) -> bool:
     return any(test(kind) for test in (*tests, pa.types.is_large_string))
 
 
+def further_fields(schema: pa.Schema, free: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
+    """(labels, others that can be copied, the rest) of some columns, by name."""
+    labels, wide, rest = list[str](), list[str](), list[str]()
+    for field in (field for field in schema if field.name in free):
+        several = is_list(field.type) and _is_flag_or_number(field.type.value_type)
+        found = labels if is_label(field) else wide if several or pa.types.is_temporal(field.type) else rest
+        found.append(field.name)
+    return labels, wide, rest
+
+
+def further_tables(path: Path, names: Sequence[str]) -> Iterator[pa.Table]:
+    """Columns of a Parquet file, some rows at a time.
+
+    Raises:
+        DatasetError: the file is damaged.
+    """
+    try:
+        with parquet_file(path, pre_buffer=False, buffer_size=READ_BYTES) as file:
+            for batch in file.iter_batches(columns=list(names)):
+                yield pa.Table.from_batches([batch]).select(list(names))
+    except (pa.ArrowException, OSError) as error:
+        raise unreadable(path, error) from error
+
+
 def scalar_batches(path: Path, names: Mapping[str, str]) -> Iterator[dict[str, Array]]:
     """Columns of numbers or flags of a Parquet file, some rows at a time, by names of our own.
 
@@ -214,10 +241,16 @@ def label_column(path: Path, name: str) -> Array:
             column = file.read([name]).column(name)
     except (pa.ArrowException, OSError) as error:
         raise unreadable(path, error) from error
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    _refuse_nulls(str(path), column, name)
-    return np.array(column.to_numpy(zero_copy_only=False))
+    return words_or_numbers(str(path), column, name)
+
+
+def words_or_numbers(source: str, column: pa.ChunkedArray, name: str) -> Array:
+    """A column with a number, a flag or a word for every row, (n,).
+
+    Raises:
+        DatasetError: a row has none.
+    """
+    return np.array(words(source, column, name).to_numpy(zero_copy_only=False))
 
 
 def unreadable(path: Path, error: Exception) -> DatasetError:

@@ -21,6 +21,7 @@ from vaco_curate.data.formats.hdf5 import SUFFIXES, StoredArray, array_names, op
 from vaco_curate.data.formats.names import Joined, check_asked, named, refuse_one_of_several
 from vaco_curate.data.formats.npz import SUFFIX, NpzArrays, notes_on_left_out, opened_npz
 from vaco_curate.data.formats.options import ReadOptions
+from vaco_curate.data.formats.others import array_tables, further_arrays, plain_values
 from vaco_curate.data.formats.parts import kept_parts
 from vaco_curate.data.formats.recording import Recording
 from vaco_curate.data.formats.writing import Target
@@ -41,6 +42,9 @@ REQUIRED = ("observation", "action", "reward", "terminated")
 
 OURS = "vaco_curate"
 """Attribute of a file that we wrote."""
+
+ABOUT = "metadata/"
+"""Where D4RL keeps the policies that made a dataset."""
 
 OWN_KEYS = {
     "infos/truncated": "truncated",
@@ -81,7 +85,9 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
         if OURS not in file.attrs:
             trajectories = trajectories_of(file, columns, source, f"{env_id} {path.name}")
         used = {name for group in names.values() for name in group}
-        labels = tuple(name for name in _labels(file, rows) if name not in used)
+        used |= set(OWN_KEYS) if OURS in file.attrs else set()
+        free = [name for name in _all_names(file) if name not in used and not name.startswith(ABOUT)]
+        labels, wide = further_arrays(file, free, rows)
         ids = None
         if OURS in file.attrs:
             ids = EpisodeIds.of(
@@ -95,8 +101,9 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
             format="d4rl",
             rows=rows,
             batches=partial(_batches, path, source, names, trajectories),
-            labels=labels,
-            label=partial(_label, path),
+            labels=tuple(labels),
+            wide=tuple(wide),
+            others=partial(_others, path, rows),
             facts={"env_id": env_id, "action_low": low, "action_high": high},
             episodes=ids,
             has_rewards=own.get("has_rewards", True),
@@ -240,15 +247,9 @@ def _batches(
             yield columns
 
 
-def _labels(file: Any, rows: int) -> Iterator[str]:
-    """Names of the arrays with one value a row."""
-    return (name for name in _all_names(file) if file[name].shape in ((rows,), (rows, 1)))
-
-
-def _label(path: Path, name: str) -> Array:
+def _others(path: Path, rows: int, names: Sequence[str]) -> Iterator[pa.Table]:
     with _arrays(path) as file:
-        values: Array = file[name][()].reshape(-1)
-        return values.astype(str) if values.dtype.kind in "SO" else values
+        yield from array_tables({name: _array(file, name, str(path)) for name in names}, rows)
 
 
 class D4RLWriter:
@@ -272,7 +273,7 @@ class D4RLWriter:
     def write(self, piece: Transitions, rows: Array, extra: Mapping[str, Array | pa.Array]) -> None:
         """As the protocol; further columns lie under ``infos``, those of words as bytes."""
         columns = self._columns(piece, rows) | {
-            f"infos/{name}": _plain(values) for name, values in extra.items()
+            f"infos/{name.removeprefix('infos/')}": _plain(name, values) for name, values in extra.items()
         }
         require_space(self._paths[0].parent, _most_bytes(columns))
         self._env_id, self._empty = piece.env_id, {key: values[:0] for key, values in columns.items()}
@@ -351,8 +352,18 @@ def _most_bytes(columns: Mapping[str, Array]) -> int:
     )
 
 
-def _plain(values: Array | pa.Array) -> Array:
-    """Words as bytes of one length, which HDF5 stores with the rest."""
-    if isinstance(values, np.ndarray):
+WORD_BYTES = 256
+
+
+def _plain(name: str, column: Array | pa.Array) -> Array:
+    """A column as HDF5 stores it with the rest; words as bytes of one length."""
+    values = plain_values(name, column)
+    if values.dtype.kind != "U":
         return values
-    return np.char.encode(values.to_numpy(zero_copy_only=False).astype("U64"), "utf-8").astype("S64")
+    encoded = np.char.encode(values, "utf-8")
+    if encoded.dtype.itemsize > WORD_BYTES:
+        raise DatasetError(
+            f"column {name} has words of more than {WORD_BYTES} bytes, which this format does not hold",
+            fix="name the columns to carry along with --columns, or choose --format parquet",
+        )
+    return encoded.astype(f"S{WORD_BYTES}")

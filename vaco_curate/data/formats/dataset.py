@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, field
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from vaco_curate.core.transitions import COLUMNS, ROW_COLUMNS, Array, Transitions, refuse_rows_apart
 from vaco_curate.data.columns import checked_columns, continuity_of, step_limit, transitions_of_episodes
@@ -24,6 +25,8 @@ from vaco_curate.data.episodes import (
     shifts_of,
     whole_episodes,
 )
+from vaco_curate.data.formats.arrow import words_or_numbers
+from vaco_curate.data.formats.others import RowsInOrder, of_one_schema, written_names
 from vaco_curate.data.formats.recording import Recording
 from vaco_curate.data.successors import SAMPLE_ROWS, Findings
 from vaco_curate.errors import DatasetError
@@ -133,7 +136,52 @@ class Dataset:
         if name == SOURCE_FILE:
             names = np.array(self.file_names, dtype=object)
             return np.repeat(names, [recording.rows for recording in self.recordings])
-        return np.concatenate([recording.label(name) for recording in self.recordings])
+        column = pa.concat_tables(self._others([name])).column(name)
+        return words_or_numbers(self.source, column, name)
+
+    @property
+    def further(self) -> tuple[str, ...]:
+        """Names of columns beyond those of ``Transitions`` that every recording has and that can be copied."""
+        found = [(*recording.labels, *recording.wide) for recording in self.recordings]
+        return tuple(name for name in found[0] if all(name in names for names in found))
+
+    @property
+    def not_further(self) -> tuple[str, ...]:
+        """Names of columns that cannot be copied, or that some recordings lack."""
+        held = [(*one.labels, *one.wide, *one.unread) for one in self.recordings]
+        return tuple(dict.fromkeys(name for name in chain(*held) if name not in self.further))
+
+    def carried(self, asked: Sequence[str] | None) -> dict[str, str]:
+        """The names that further columns get in an output, by their own.
+
+        Args:
+            asked: which; None for all.
+
+        Raises:
+            DatasetError: there is no such column.
+        """
+        unknown = [name for name in asked or () if name not in self.further]
+        if unknown:
+            raise DatasetError(
+                f"{self.source}: --columns {unknown[0]}: no such column beyond those of transitions",
+                details=(f"found: {', '.join(self.further) or 'none'}",),
+            )
+        return written_names(self.further if asked is None else asked)
+
+    def notes_on(self, carried: Mapping[str, str]) -> tuple[str, ...]:
+        """What is to be said of further columns that get these names in an output."""
+        renamed = [f"{own} as {written}" for own, written in carried.items() if own != written]
+        notes = [f"columns that are written under other names: {', '.join(renamed)}"] if renamed else []
+        left = self.not_further
+        return (*notes, *([f"columns that are not written: {', '.join(left)}"] if left else []))
+
+    def others(self, names: Sequence[str]) -> RowsInOrder:
+        """Some of the further columns, row by row in the order of the dataset."""
+        return RowsInOrder(self.source, self._others(names))
+
+    def _others(self, names: Sequence[str]) -> Iterator[pa.Table]:
+        read = chain.from_iterable(recording.others(names) for recording in self.recordings)
+        return of_one_schema(self.source, read)
 
     def groups(self, name: str) -> Array:
         """(n,) int32: the number of each row's value among the different values of a label.

@@ -17,8 +17,8 @@ from vaco_curate.core.transitions import Array
 from vaco_curate.data.columns import flag_column
 from vaco_curate.data.episodes import Columns, EpisodeIds
 from vaco_curate.data.formats.arrow import (
-    is_label,
-    label_column,
+    further_fields,
+    further_tables,
     parquet_file,
     scalar_batches,
     scalars,
@@ -214,13 +214,16 @@ def _recording(
     except (pa.ArrowException, OSError) as error:
         raise unreadable(path, error) from error
     has_rewards = "reward" in names or of_episodes is not None
+    labels, wide, unread = further_fields(schema, [name for name in schema.names if name not in needed])
     return Recording(
         path=path,
         format="lerobot",
         rows=rows,
         batches=partial(_batches, path, names, kept, of_episodes),
-        labels=tuple(field.name for field in schema if is_label(field) and field.name not in needed),
-        label=partial(label_column, path),
+        labels=tuple(labels),
+        wide=tuple(wide),
+        unread=tuple(unread),
+        others=partial(further_tables, path),
         episodes=EpisodeIds.of(scalar_batches(path, {"episode_id": EPISODE, "step_index": STEP})),
         has_rewards=has_rewards,
         facts={"observation_parts": recorded_parts(kept)},

@@ -6,7 +6,7 @@ import contextlib
 import io
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import pyarrow as pa
 from vaco_curate.core.transitions import Array, Transitions
 from vaco_curate.data.episodes import Columns
 from vaco_curate.data.formats.options import ReadOptions
+from vaco_curate.data.formats.others import NUMBERS, plain_values, table_of
 from vaco_curate.data.formats.parts import joined, kept_parts, leaves, recorded_parts
 from vaco_curate.data.formats.recording import Recording
 from vaco_curate.data.formats.writing import Target
@@ -24,6 +25,7 @@ from vaco_curate.errors import DatasetError
 from vaco_curate.store.files import require_space
 
 PREFIX = "minari:"
+INFOS = "infos/"
 VERSIONED = re.compile(r"-v\d+$")
 CUT_LENGTH = 32_767
 """Arrow and Parquet storage silently cut longer episodes (Farama-Foundation/Minari issue 351)."""
@@ -54,6 +56,7 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
     _check_action_space(source, space)
     references = metadata.get("ref_min_score"), metadata.get("ref_max_score")
     kept = kept_parts(source, _shapes(source, dataset), options.drop_columns)
+    labels, wide = _infos(source, dataset)
     names = ", ".join(kept)
     return (
         Recording(
@@ -61,6 +64,9 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
             format="minari",
             rows=int(dataset.total_steps),
             batches=partial(_batches, source, dataset, kept),
+            labels=labels,
+            wide=wide,
+            others=partial(_others, source, dataset),
             facts={
                 **_environment_facts(dataset.env_spec),
                 "action_low": space.low,
@@ -200,6 +206,10 @@ def _batches(source: str, dataset: Any, kept: dict[str, int], rows: int) -> Iter
 
 
 def _episodes(source: str, dataset: Any, kept: dict[str, int]) -> Iterator[dict[str, Array]]:
+    return (_episode(source, episode, kept) for episode in _raw_episodes(source, dataset))
+
+
+def _raw_episodes(source: str, dataset: Any) -> Iterator[Any]:
     """One episode after the other; Minari's own printing is held back while it reads one, and only then."""
     episodes = iter(dataset.iterate_episodes())
     while True:
@@ -207,7 +217,35 @@ def _episodes(source: str, dataset: Any, kept: dict[str, int]) -> Iterator[dict[
             episode = next(episodes, None)
         if episode is None:
             return
-        yield _episode(source, episode, kept)
+        yield episode
+
+
+def _infos(source: str, dataset: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(labels, wide) of the numbers that the first episode's infos hold for each step."""
+    episode = next(_raw_episodes(source, dataset))
+    steps = len(episode.rewards)
+    arrays = {name: np.asarray(leaf) for name, leaf in leaves(episode.infos or {})}
+    found = {
+        f"{INFOS}{name}": array
+        for name, array in arrays.items()
+        if array.dtype.kind in NUMBERS and array.ndim in (1, 2) and len(array) in (steps, steps + 1)
+    }
+    labels = tuple(name for name, array in found.items() if array.shape[1:] in ((), (1,)))
+    return labels, tuple(name for name in found if name not in labels)
+
+
+def _others(source: str, dataset: Any, names: Sequence[str]) -> Iterator[pa.Table]:
+    """Infos of the steps; with one more than steps, the first is that of the reset, as with observations."""
+    for episode in _raw_episodes(source, dataset):
+        steps = len(episode.rewards)
+        held = dict(leaves(episode.infos or {}))
+        lacking = [name for name in names if len(held.get(name.removeprefix(INFOS), ())) < steps]
+        if lacking:
+            raise DatasetError(
+                f"{source}: episode {episode.id} has no {lacking[0]} for every step, which the first has",
+                fix="name the columns to carry along with --columns",
+            )
+        yield table_of({name: np.asarray(held[name.removeprefix(INFOS)])[:steps] for name in names})
 
 
 def _together(episodes: list[dict[str, Array]]) -> Columns:
@@ -269,7 +307,8 @@ class MinariWriter:
         chosen = np.isin(np.arange(len(piece)), rows)
         _refuse_parts(piece, chosen)
         position = np.cumsum(chosen) - 1
-        infos = {"index": piece.first_row + rows} | {name: np.asarray(values) for name, values in extra.items()}
+        infos = {"index": piece.first_row + rows}
+        infos |= {name.removeprefix(INFOS): plain_values(name, values) for name, values in extra.items()}
         buffers: list[Any] = []
         written = 0
         for steps, last_observation in _series(piece):

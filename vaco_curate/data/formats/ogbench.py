@@ -14,14 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
-from vaco_curate.core.transitions import Array, check_same_length
+from vaco_curate.core.transitions import check_same_length
 from vaco_curate.data.columns import flag_column
 from vaco_curate.data.episodes import Columns
 from vaco_curate.data.formats import d4rl
 from vaco_curate.data.formats.names import Joined, check_asked, named
 from vaco_curate.data.formats.npz import SUFFIX, NpzArrays, notes_on_left_out, opened_npz
 from vaco_curate.data.formats.options import ReadOptions
+from vaco_curate.data.formats.others import array_tables, further_arrays
 from vaco_curate.data.formats.parts import kept_parts
 from vaco_curate.data.formats.recording import Recording
 from vaco_curate.errors import DatasetError
@@ -67,9 +69,7 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
         check_same_length(source, **{USUAL[name]: np.empty(len(array)) for name, array in columns.items()})
         rows = len(columns["terminals"])
         used = {name for group in names.values() for name in group}
-        labels = tuple(
-            n for n, array in arrays.items() if array.shape in ((rows,), (rows, 1)) and n not in used
-        )
+        labels, wide = further_arrays(arrays, [name for name in arrays if name not in used], rows)
         left_out = notes_on_left_out(arrays)
     stored = "next_observation" in names
     return (
@@ -78,8 +78,9 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
             format="ogbench",
             rows=rows,
             batches=partial(_batches, path, names),
-            labels=labels,
-            label=partial(_label, path),
+            labels=tuple(labels),
+            wide=tuple(wide),
+            others=partial(_others, path, rows),
             has_rewards="reward" in names,
             notes=(
                 "without timeouts an npz file is OGBench's: terminals end trajectories"
@@ -144,6 +145,6 @@ def _batches(path: Path, names: Mapping[str, Sequence[str]], rows: int) -> Itera
             episode += int(ends.sum())
 
 
-def _label(path: Path, name: str) -> Array:
+def _others(path: Path, rows: int, names: Sequence[str]) -> Iterator[pa.Table]:
     with opened_npz(path) as arrays:
-        return arrays[name][()].reshape(-1)
+        yield from array_tables({name: arrays[name] for name in names}, rows)

@@ -1,9 +1,9 @@
 """Parquet: our own schema, read and written; other schemas by a column map.
 
 Vectors are lists of fixed size of the stored float type, byte-stream-split and zstd compressed, which is the
-smallest and fastest lossless form for smooth trajectories. No column holds nulls: where ``has_successor`` is
-false, ``next_observation`` repeats the observation. File metadata under ``vaco_curate`` (JSON) carries what the
-columns cannot: environment, action bounds, whether rows are consecutive.
+smallest and fastest lossless form for smooth trajectories. No column of ours holds nulls: where
+``has_successor`` is false, ``next_observation`` repeats the observation. File metadata under ``vaco_curate``
+(JSON) carries what the columns cannot: environment, action bounds, whether rows are consecutive.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from vaco_curate.core.transitions import Array, Transitions
 from vaco_curate.data.columns import flag_column, notes_on_episodes
 from vaco_curate.data.episodes import Columns, EpisodeIds
 from vaco_curate.data.formats.arrow import (
+    READ_BYTES,
+    further_fields,
+    further_tables,
     holds_words,
-    is_label,
     is_list,
-    label_column,
     leaf,
     leaf_fields,
     parquet_file,
@@ -40,6 +41,7 @@ from vaco_curate.data.formats.arrow import (
 from vaco_curate.data.formats.environment import action_bounds
 from vaco_curate.data.formats.names import check_asked, named, note_on_ends, refuse_one_of_several
 from vaco_curate.data.formats.options import ReadOptions
+from vaco_curate.data.formats.others import OURS, vector_column
 from vaco_curate.data.formats.parts import joined, kept_parts, recorded_parts
 from vaco_curate.data.formats.recording import Recording, natural_order
 from vaco_curate.data.formats.tables import ShardedWriter
@@ -49,7 +51,6 @@ from vaco_curate.store.files import is_hidden, place
 
 METADATA_KEY = b"vaco_curate"
 SCHEMA_VERSION = 2
-READ_BYTES = 1 << 20
 ID_ROWS = 65_536
 
 VECTORS = ("observation", "action", "next_observation")
@@ -111,15 +112,18 @@ def _recording(path: Path, options: ReadOptions) -> Recording:
     columns = _without(columns, list(parts)) if parts else columns
     named_episodes = _named_episodes(path, columns, schema) if "episode_id" in columns else ()
     used = {top_column(name, schema) for group in columns.values() for name in group}
-    free = [field.name for field in schema if field.name not in used]
+    free = [name for name in dict.fromkeys(schema.names) if name not in used]
+    labels, wide, unread = further_fields(schema, [name for name in free if schema.names.count(name) == 1])
     recorded = tuple((name, size) for name, size in facts.get("observation_parts", ()))
     return Recording(
         path=path,
         format="parquet",
         rows=rows,
         batches=partial(_batches, path, columns, named_episodes),
-        labels=tuple(field.name for field in schema if is_label(field) and field.name in free),
-        label=partial(label_column, path),
+        labels=tuple(labels),
+        wide=tuple(wide),
+        unread=tuple(unread),
+        others=partial(further_tables, path),
         has_rewards=facts.get("has_rewards", True),
         episodes=_episodes(path, columns, named_episodes) if "episode_id" in columns else None,
         facts={
@@ -221,7 +225,6 @@ def _batches(
     """Columns of ``Transitions`` that are present, by the names in the file."""
     first_row = 0
     try:
-        # Read in small pieces: as a whole, a file's buffers or a large row group would stay in memory.
         with parquet_file(path, pre_buffer=False, buffer_size=READ_BYTES) as file:
             schema = file.schema_arrow
             names = list(
@@ -352,17 +355,12 @@ def _dataset_facts(data: Transitions) -> dict[str, Any]:
 
 
 def _table(data: Transitions, rows: Array, extra: Mapping[str, Array | pa.Array]) -> pa.Table:
-    def vector(values: Array) -> pa.Array:
-        flat = pa.array(np.ascontiguousarray(values).reshape(-1))
-        kind = pa.list_(pa.field("element", flat.type, nullable=False), values.shape[1])
-        return pa.FixedSizeListArray.from_arrays(flat, type=kind)
-
     observation, known = data.observation[rows], data.has_successor[rows]
     columns = {
-        "observation": vector(observation),
-        "action": vector(data.action[rows]),
+        "observation": vector_column(observation),
+        "action": vector_column(data.action[rows]),
         "reward": pa.array(data.reward[rows]),
-        "next_observation": vector(np.where(known[:, None], data.next_observation[rows], observation)),
+        "next_observation": vector_column(np.where(known[:, None], data.next_observation[rows], observation)),
         "has_successor": pa.array(known),
         "terminated": pa.array(data.terminated[rows]),
         "truncated": pa.array(data.truncated[rows]),
@@ -373,7 +371,7 @@ def _table(data: Transitions, rows: Array, extra: Mapping[str, Array | pa.Array]
             name: column if isinstance(column, pa.Array) else pa.array(column) for name, column in extra.items()
         },
     }
-    fields = [pa.field(name, array.type, nullable=False) for name, array in columns.items()]
+    fields = [pa.field(name, array.type, nullable=name not in OURS) for name, array in columns.items()]
     return pa.table(list(columns.values()), schema=pa.schema(fields))
 
 

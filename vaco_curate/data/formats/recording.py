@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vaco_curate.core.transitions import Array
+import pyarrow as pa
+
 from vaco_curate.data.episodes import Columns, EpisodeIds
 
 
-def no_label(name: str) -> Array:
-    """Read a label of a recording that has none."""
-    raise KeyError(name)
+def no_others(names: Sequence[str]) -> Iterator[pa.Table]:
+    """Read further columns of a recording that has none."""
+    raise KeyError(*names)
 
 
 def natural_order(name: str) -> list[tuple[int, int | str]]:
@@ -32,8 +33,10 @@ class Recording:
         rows: how many there are.
         batches: the rows in order, about so many at a time: columns of ``Transitions`` by name, of which
             ``observation``, ``action`` and ``reward`` must be there (``columns.transitions_from_columns``).
-        labels: names of further columns, with a number or a word for every row.
-        label: one of them, (rows,).
+        labels: names of further columns, with a number, a flag or a word for every row.
+        wide: names of further columns that are no labels, but can be copied: several numbers a row, or times.
+        unread: names of what it holds beside, and what is not read: images, nested values.
+        others: of labels and wide columns those that are named, in the order of the rows, some at a time.
         episodes: what the column ``episode_id`` holds; None where there is none, or it counts from 0.
         named_episodes: rows of each episode by its name, in order, where the format names them.
         has_rewards: false where the format has none, and all are read as zero.
@@ -47,7 +50,9 @@ class Recording:
     rows: int
     batches: Callable[[int], Iterator[Columns]]
     labels: tuple[str, ...] = ()
-    label: Callable[[str], Array] = no_label
+    wide: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
+    others: Callable[[Sequence[str]], Iterator[pa.Table]] = no_others
     episodes: EpisodeIds | None = None
     named_episodes: Mapping[str, int] = field(default_factory=dict)
     has_rewards: bool = True

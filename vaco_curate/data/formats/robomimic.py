@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from vaco_curate.core.transitions import Array
 from vaco_curate.data.columns import flag_column
@@ -18,6 +19,7 @@ from vaco_curate.data.formats.dataset import Dataset
 from vaco_curate.data.formats.hdf5 import StoredArray, opened, root_keys, text
 from vaco_curate.data.formats.names import check_asked
 from vaco_curate.data.formats.options import ReadOptions
+from vaco_curate.data.formats.others import NUMBERS, table_of
 from vaco_curate.data.formats.parts import joined, kept_parts, recorded_parts
 from vaco_curate.data.formats.recording import Recording, natural_order
 from vaco_curate.errors import DatasetError
@@ -77,6 +79,7 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
         part = next(iter(kept))
         longer = [d for d in demos if len(_parts(file, d, names["observation"], source)[part]) > lengths[d]]
         masks = tuple(f"mask/{key}" for key in file.get("mask", ()))
+        wide = tuple(_further(file, lengths, set(names.values())))
         groups = set(_groups(file["data"]))
         beside = [name for name in file["data"] if name not in groups]
         env_id, env_notes = _environment(file["data"].attrs)
@@ -104,7 +107,8 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
             rows=sum(lengths.values()),
             batches=partial(_batches, path, source, lengths, names, kept, some_next or bool(longer)),
             labels=masks,
-            label=partial(_label, path, lengths),
+            wide=wide,
+            others=partial(_others, path, source, lengths),
             named_episodes=lengths,
             has_rewards="reward" in present,
             facts={"env_id": env_id, "observation_parts": recorded_parts(kept)},
@@ -341,8 +345,32 @@ def _kept_demos(lengths: Mapping[str, int], keep: Array, row: int) -> tuple[list
     return kept, row
 
 
-def _label(path: Path, lengths: dict[str, int], name: str) -> Array:
-    """Whether a row's demonstration is under a filter key."""
+def _further(file: Any, lengths: Mapping[str, int], used: Collection[str]) -> Iterator[str]:
+    """Names of arrays beside the columns, with an entry for each step of every demonstration."""
+    import h5py  # deferred: the training core runs without it
+
+    demos = {demo: file["data"][demo] for demo in lengths}
+    for name in next(iter(demos.values())):
+        found = [group.get(name) for group in demos.values()]
+        arrays = all(isinstance(one, h5py.Dataset) and one.dtype.kind in NUMBERS for one in found)
+        if name not in used and arrays:
+            shapes = [one.shape for one in found]
+            widths = {shape[1:] for shape in shapes}
+            steps = [shape[:1] == (length,) for shape, length in zip(shapes, lengths.values(), strict=True)]
+            if all(steps) and len(widths) == 1 and len(widths.pop()) <= 1:
+                yield name
+
+
+def _others(path: Path, source: str, lengths: dict[str, int], names: Sequence[str]) -> Iterator[pa.Table]:
+    """Of each demonstration, whether it is under a filter key, and arrays of it."""
     with opened(path) as file:
-        members = {text(demo) for demo in file[name][()]}
-    return np.repeat([demo in members for demo in lengths], list(lengths.values()))
+        members = {key: {text(demo) for demo in file[key][()]} for key in names if key.startswith("mask/")}
+        for demo, length in lengths.items():
+            yield table_of(
+                {
+                    name: np.full(length, demo in members[name])
+                    if name in members
+                    else StoredArray(file, f"data/{demo}/{name}", source)[()]
+                    for name in names
+                }
+            )

@@ -1,0 +1,227 @@
+"""What a source holds beside transitions goes with the rows into every output."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.util
+import json
+
+import h5py
+import minari
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from helpers import CONFIG, make_transitions, tiny_settings, write_d4rl
+from minari.data_collector import EpisodeBuffer
+
+from vaco_curate import convert_dataset, load_curated, reweight_dataset, score_dataset
+from vaco_curate.data.formats import open_dataset
+from vaco_curate.errors import DatasetError
+
+ROWS = 120
+NUMBERS = np.arange(ROWS)
+POSITION = np.random.default_rng(0).standard_normal((ROWS, 3))
+WORDS = [f"operator {row % 3}" for row in range(ROWS)]
+
+
+def d4rl_file(folder):
+    """With a scalar, a vector, words, a name of ours, and arrays that are no columns."""
+    path = write_d4rl(folder / "rows.hdf5", make_transitions(), **{"infos/qpos": POSITION, "score": NUMBERS})
+    with h5py.File(path, "r+") as file:
+        file["infos/operator"] = WORDS
+        file["metadata/weight"], file["few"], file["infos/pictures"] = NUMBERS, [1, 2], np.zeros((ROWS, 2, 2))
+    return path, {"infos/qpos": POSITION, "source_score": NUMBERS, "infos/operator": WORDS}
+
+
+def parquet_file(folder):
+    """Also with times, nulls and categories, which Arrow holds; and with a picture, which is not copied."""
+    convert_dataset(d4rl_file(folder)[0], folder / "plain", columns=[])
+    table = pq.read_table(folder / "plain" / "data" / "part-00000.parquet")
+    times = [datetime.datetime(2026, 1, 1) + datetime.timedelta(seconds=row) for row in range(ROWS)]
+    holes = [None if row % 7 == 0 else row for row in range(ROWS)]
+    columns = {
+        "qpos": pa.array(POSITION.tolist()),
+        "time": pa.array(times),
+        "grade": pa.array(holes),
+        "operator": pa.array(WORDS).dictionary_encode(),
+    }
+    for name, column in (columns | {"picture": pa.array([{"bytes": b"x"}] * ROWS)}).items():
+        table = table.append_column(name, column)
+    pq.write_table(table, folder / "rows.parquet")
+    return folder / "rows.parquet", {
+        "qpos": POSITION, "time": times, "grade": holes, "operator": WORDS, "source_index": NUMBERS,
+    }  # fmt: skip
+
+
+def lerobot_folder(folder):
+    from test_lerobot import write_lerobot
+
+    source, table = write_lerobot(folder / "robot")
+    task, frame = table["task_index"].to_pylist(), table["timestamp"].to_pylist()
+    return source, {"task_index": task, "timestamp": frame, "source_index": np.arange(len(task))}
+
+
+def robomimic_file(folder):
+    """The simulator's states, and filter keys; demo_10 comes after demo_9."""
+    path, states, train = folder / "lift.hdf5", [], []
+    with h5py.File(path, "w") as file:
+        for number in range(11):
+            length = 3 + number % 4
+            demo = file.create_group(f"data/demo_{number}")
+            demo["obs/state"], demo["actions"] = np.ones((length, 2)), np.zeros((length, 1))
+            demo["rewards"] = np.arange(length)
+            demo["states"] = number * 100 + np.arange(length * 3).reshape(length, 3)
+            demo["sometimes" if number else "once"] = np.zeros(length)
+            states.append(demo["states"][()])
+            train += [number in (2, 10)] * length
+        file["mask/train"] = np.array([b"demo_2", b"demo_10"])
+    return path, {"states": np.concatenate(states), "mask/train": train}
+
+
+def minari_folder(folder):
+    generator, lengths, grip, pose = np.random.default_rng(0), (4, 6), [], []
+    buffers = []
+    for number, length in enumerate(lengths):
+        infos = {"grip": generator.integers(9, size=length), "pose": {"at": generator.random((length + 1, 2))}}
+        buffers.append(
+            EpisodeBuffer(
+                id=number,
+                observations=generator.random((length + 1, 3)),
+                actions=generator.uniform(-1, 1, (length, 1)).astype(np.float32),
+                rewards=[0.0] * (length - 1) + [1.0],
+                terminations=[False] * (length - 1) + [True],
+                truncations=[False] * length,
+                infos=infos,
+            )
+        )
+        grip.append(infos["grip"])
+        pose.append(infos["pose"]["at"][:length])
+    from test_minari import ACTIONS, BOX
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINARI_DATASETS_PATH", str(folder / "store"))
+        patch.setattr("warnings.warn", lambda *a, **k: None)
+        minari.create_dataset_from_buffers("pose/grip-v0", buffers, observation_space=BOX, action_space=ACTIONS)
+    columns = {"infos/grip": np.concatenate(grip), "infos/pose.at": np.concatenate(pose)}
+    return folder / "store" / "pose" / "grip-v0", columns
+
+
+def ogbench_file(folder):
+    from test_ogbench import write_ogbench
+
+    source, arrays = write_ogbench(folder / "play.npz", button=np.arange(20))
+    return source, {"qpos": arrays["qpos"], "button": arrays["button"]}
+
+
+SOURCES = [d4rl_file, parquet_file, lerobot_folder, robomimic_file, minari_folder, ogbench_file]
+
+
+def same(column, expected):
+    found = column.to_pylist()
+    return found == expected if isinstance(expected, list) else np.array_equal(np.array(found), expected)
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.__name__)
+def test_further_columns_are_written_row_by_row(source, tmp_path):
+    path, expected = source(tmp_path)
+    result = convert_dataset(path, tmp_path / "out", rows_per_shard=50)
+    table = pq.read_table(tmp_path / "out" / "data")
+    further = table.column_names[10:]
+    assert sorted(further) == sorted(expected)
+    for name, values in expected.items():
+        assert same(table.column(name), values), name
+    assert ("index as source_index" in " ".join(result.notes)) == ("source_index" in expected)
+
+
+@pytest.mark.parametrize("file_format", ["d4rl", "minari"])
+def test_formats_that_hold_numbers_get_the_same(file_format, tmp_path):
+    path, expected = d4rl_file(tmp_path)
+    columns = ["infos/qpos", "score"] + ["infos/operator"] * (file_format == "d4rl")
+    convert_dataset(path, tmp_path / "out", file_format=file_format, columns=columns)
+    dataset = open_dataset(str(tmp_path / "out"))
+    rows = dataset.label("infos/index")
+    assert len(rows) == {"d4rl": ROWS, "minari": ROWS - 3}[file_format], "three have no successor"
+    assert dataset.label("infos/source_score").tolist() == rows.tolist()
+    table = dataset.others(["infos/qpos"]).read(len(rows))
+    assert np.array_equal(np.array(table.column(0).to_pylist()), POSITION[rows])
+    if file_format == "d4rl":
+        assert dataset.label("infos/operator").tolist() == expected["infos/operator"]
+
+
+def test_what_a_format_cannot_hold_is_refused_by_name(tmp_path):
+    path, _ = parquet_file(tmp_path)
+    for name in ("time", "grade"):
+        with pytest.raises(DatasetError, match=f"column {name} cannot be written"):
+            convert_dataset(path, tmp_path / "out", file_format="d4rl", columns=[name])
+    with h5py.File(tmp_path / "rows.hdf5", "r+") as file:
+        file["infos/text"] = ["x" * 300] * ROWS
+    with pytest.raises(DatasetError, match="words of more than 256 bytes"):
+        convert_dataset(tmp_path / "rows.hdf5", tmp_path / "out", file_format="d4rl")
+
+
+def test_pictures_stay_behind_with_a_note(tmp_path):
+    result = convert_dataset(parquet_file(tmp_path)[0], tmp_path / "out")
+    assert "columns that are not written: picture" in result.notes
+
+
+def test_files_with_other_columns_share_those_that_all_have(tmp_path):
+    (tmp_path / "logs").mkdir()
+    for number in range(2):
+        extra = {"infos/both": NUMBERS + 1000 * number, f"infos/only{number}": NUMBERS}
+        write_d4rl(tmp_path / "logs" / f"{number}.hdf5", make_transitions(seed=number), **extra)
+    result = convert_dataset(tmp_path / "logs", tmp_path / "out")
+    assert pq.read_table(tmp_path / "out" / "data")["infos/both"].to_pylist()[::ROWS] == [0, 1000]
+    assert "columns that are not written: infos/only0, infos/only1" in result.notes
+    write_d4rl(tmp_path / "logs" / "1.hdf5", make_transitions(seed=1), **{"infos/both": POSITION})
+    with pytest.raises(DatasetError, match="further columns differ between its files"):
+        convert_dataset(tmp_path / "logs", tmp_path / "other")
+
+
+def test_a_filter_carries_the_columns_that_are_asked_for(vaco, here):
+    source, expected = d4rl_file(here)
+    (here / "tiny.json").write_text(CONFIG)
+    assert vaco("score", source, "--config", "tiny.json").code == 0
+    outcome = vaco("filter", "--top", "25%", "--excluded", "dropped", "--out", "all")
+    assert "columns that are written under other names: score as source_score" in outcome.stderr
+    for folder in ("all", "dropped"):
+        table = pq.read_table(here / folder / "data")
+        rows = table["index"].to_numpy()
+        for name, values in expected.items():
+            assert same(table.column(name), [values[row] for row in rows] if isinstance(values, list)
+                        else values[rows]), (folder, name)  # fmt: skip
+    assert vaco("filter", "--top", "25%", "--columns", "infos/operator", "--out", "one").code == 0
+    assert pq.read_schema(next((here / "one" / "data").iterdir())).names[-1:] == ["infos/operator"]
+    assert vaco("reweight", "--columns", "", "--out", "none").code == 0
+    assert pq.read_schema(next((here / "none" / "data").iterdir())).names[-1:] == ["weight"]
+    refused = vaco("filter", "--top", "25%", "--columns", "operator", "--out", "x")
+    assert refused.code == 1
+    assert "found: " in refused.stderr
+    refused = vaco("reweight", "--format", "npy", "--columns", "infos/qpos", "--out", "x")
+    assert "--columns has nothing to write" in refused.stderr
+    assert not (here / "x").exists()
+
+
+def test_curated_rows_give_their_further_columns(tmp_path):
+    source, expected = d4rl_file(tmp_path)
+    run = score_dataset(str(source), out=tmp_path / "run.vaco", settings=tiny_settings(), device="cpu").run
+    for file_format in ("parquet", "d4rl"):
+        reweight_dataset(run, file_format=file_format, out=tmp_path / file_format)
+        curated = load_curated(tmp_path / file_format)
+        assert np.array_equal(curated.column("infos/qpos"), POSITION)
+        assert curated.column("infos/operator").tolist() == WORDS
+        assert not np.array_equal(curated.score, expected["source_score"]), "its own column"
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
+def test_workers_carry_them_as_well(vaco, here):
+    (here / "logs").mkdir()
+    for number in range(3):
+        extra = {"infos/row": NUMBERS + ROWS * number}
+        write_d4rl(here / "logs" / f"{number}.hdf5", make_transitions(seed=number), **extra)
+    (here / "tiny.json").write_text(CONFIG)
+    assert vaco("score", "logs", "--config", "tiny.json").code == 0
+    outcome = vaco("filter", "--top", "50%", "--engine", "ray", "--out", "half", "--json")
+    assert json.loads(outcome.stdout)["after"]["rows"] == 180
+    table = pq.read_table(here / "half" / "data")
+    assert table["infos/row"].to_pylist() == table["index"].to_pylist()
