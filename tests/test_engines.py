@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -44,7 +45,8 @@ def cluster():
 def folder(tmp_path_factory):
     """A dataset of eight shards and a scorer."""
     folder = tmp_path_factory.mktemp("fleet")
-    write_d4rl(folder / "data.hdf5", make_transitions(episodes=24, length=25))
+    row = np.arange(24 * 25)
+    write_d4rl(folder / "data.hdf5", make_transitions(episodes=24, length=25), **{"infos/row": row})
     convert_dataset(folder / "data.hdf5", folder / "rows", rows_per_shard=75)
     score_dataset(folder / "data.hdf5", out=folder / "scorer.vaco", settings=tiny_settings(), device="cpu")
     return folder
@@ -99,6 +101,8 @@ def test_local_and_ray_runs_write_the_same_bytes_though_a_worker_is_killed(clust
     assert (folder / "killed-filter").exists(), "no worker was killed"
     for mine, theirs in (("local", "ray"), ("local-rest", "ray-rest")):
         assert contents(folder / mine, "data") == contents(folder / theirs, "data")
+    rows = pq.read_table(folder / "ray" / "data")
+    assert rows["infos/row"].to_pylist() == rows["index"].to_pylist()
     assert (folder / "local" / "_selection.pq").read_bytes() == (folder / "ray" / "_selection.pq").read_bytes()
 
     reweight_dataset(folder / "local.vaco", out=folder / "local-weighted")

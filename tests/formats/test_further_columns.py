@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import importlib.util
-import json
 
 import h5py
 import minari
@@ -211,17 +209,3 @@ def test_curated_rows_give_their_further_columns(tmp_path):
         assert np.array_equal(curated.column("infos/qpos"), POSITION)
         assert curated.column("infos/operator").tolist() == WORDS
         assert not np.array_equal(curated.score, expected["source_score"]), "its own column"
-
-
-@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
-def test_workers_carry_them_as_well(vaco, here):
-    (here / "logs").mkdir()
-    for number in range(3):
-        extra = {"infos/row": NUMBERS + ROWS * number}
-        write_d4rl(here / "logs" / f"{number}.hdf5", make_transitions(seed=number), **extra)
-    (here / "tiny.json").write_text(CONFIG)
-    assert vaco("score", "logs", "--config", "tiny.json").code == 0
-    outcome = vaco("filter", "--top", "50%", "--engine", "ray", "--out", "half", "--json")
-    assert json.loads(outcome.stdout)["after"]["rows"] == 180
-    table = pq.read_table(here / "half" / "data")
-    assert table["infos/row"].to_pylist() == table["index"].to_pylist()
