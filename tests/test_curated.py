@@ -150,6 +150,23 @@ def test_the_qlearning_dict_has_a_target_in_every_row(half):
     assert arrays["terminals"][~known].all()
 
 
+def test_npz_holds_the_qlearning_dict(weighted, run, source):
+    result = reweight_dataset(run, temperature=0.02, out=run.parent / "arrays", file_format="npz")
+    with np.load(run.parent / "arrays" / "data" / "arrays.npz") as file:
+        arrays = dict(file)
+    expected = weighted.qlearning_dict()
+    for name, values in expected.items():
+        assert arrays[name].dtype == values.dtype, name
+        assert np.array_equal(arrays[name], values), name
+    assert np.array_equal(arrays["index"], weighted.index[weighted.learnable])
+    assert tuple(arrays["return_range"]) == weighted.return_range
+    assert result.notes == ("6 row(s) are left out: no true end, and their successor is not known",)
+    loaded = load_curated(run.parent / "arrays")
+    assert np.array_equal(loaded.weight, expected["weights"])
+    assert np.array_equal(loaded.transitions.next_observation[loaded.learnable], expected["next_observations"])
+    assert source.reward[loaded.index].tolist() == loaded.transitions.reward.tolist()
+
+
 def test_weights_of_every_row_can_be_written_without_the_rows(run, source):
     import polars as pl
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar, cast
 
 import click
 
@@ -184,21 +184,36 @@ def _build_options(
     return ReadOptions(mapped, max_episode_steps, names, success, step_cost or 0.0)
 
 
+class Amount(TypedDict, total=False):
+    """How much to keep, as an argument of ``Cut``."""
+
+    share: Fraction
+    rows: int
+    episodes: Fraction | int
+
+
 class Top(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
-    """``50%`` as an exact fraction, ``20000`` as a number of rows."""
+    """``50%`` as an exact fraction, ``20000`` as a number of rows; with ``ep`` at the end, of episodes."""
 
-    name = "SHARE%|ROWS"
+    name = "SHARE%|ROWS|SHARE%ep|EPISODESep"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Fraction | int:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Amount:
         """Parse; ranges are checked by ``Cut``."""
-        if isinstance(value, (Fraction, int)):
-            return value
+        if isinstance(value, dict):
+            return cast(Amount, value)
+        text = value.removesuffix("ep")
         try:
-            return Fraction(value[:-1]) / 100 if value.endswith("%") else int(value)
+            amount = Fraction(text[:-1]) / 100 if text.endswith("%") else int(text)
         except (ValueError, ZeroDivisionError):
             self.fail(
-                f"{value!r} is neither a share such as 50% nor a number of rows such as 20000", param, ctx
+                f"{value!r} is neither a share such as 50% nor a number of rows such as 20000; "
+                "of episodes: 80%ep, or 64ep",
+                param,
+                ctx,
             )
+        if value.endswith("ep"):
+            return Amount(episodes=amount)
+        return Amount(share=amount) if isinstance(amount, Fraction) else Amount(rows=amount)
 
 
 class Size(click.ParamType):  # type: ignore[type-arg]

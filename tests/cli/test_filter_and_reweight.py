@@ -18,6 +18,8 @@ from vaco_curate.curation import ORDERS
         (["--top", "12.5%"], "pendulum.top12.5pct", 500),
         (["--top", "7"], "pendulum.top7", 7),
         (["--top", "450", "--level", "episode"], "pendulum.top450-episodes", 400),
+        (["--top", "25%ep"], "pendulum.top25pct-of-episodes", 1000),
+        (["--bottom", "3ep"], "pendulum.bottom3-episodes", 600),
         (["--threshold", "-100"], "pendulum.above-100", 4000),
     ],
 )

@@ -109,6 +109,41 @@ def ends(*rows):
     return flags
 
 
+LENGTHS = (3, 40, 7, 1, 25, 44)
+
+
+def of_uneven_episodes(score, group=None):
+    columns = {"episode_id": np.repeat(np.arange(6), LENGTHS), "observation": np.zeros((COUNT, 1), np.float32)}
+    for name in ("terminated", "truncated"):
+        columns[name] = np.zeros(COUNT, bool)
+    candidates = Candidates.of(make_transitions(columns=columns), score)
+    return dataclasses.replace(candidates, group=None if group is None else np.asarray(group, np.int32))
+
+
+@given(scores, st.one_of(percents, st.integers(1, 8)), st.booleans())
+def test_a_cut_of_episodes_counts_them_whatever_their_lengths(score, episodes, worst):
+    candidates = of_uneven_episodes(score)
+    selection = select(candidates, Cut(episodes=episodes, worst=worst))
+    means = episode_means(candidates, candidates.value)
+    count = math.ceil(episodes * 6) if isinstance(episodes, Fraction) else min(episodes, 6)
+    order = np.lexsort((np.arange(6), -means))
+    chosen = order[::-1][:count] if worst else order[:count]
+    assert np.array_equal(selection.keep, np.isin(np.repeat(np.arange(6), LENGTHS), chosen))
+    assert set(selection.reason[~selection.keep]) <= {UNIT_BELOW_CUT}, "none is too large"
+
+
+def test_a_cut_of_episodes_goes_with_groups_and_a_budget_and_not_with_windows():
+    score = np.repeat(np.array([6, 5, 4, 3, 2, 1], np.float32), LENGTHS)
+    group = np.repeat([0, 0, 0, 1, 1, 1], LENGTHS)
+    grouped = select(of_uneven_episodes(score, group), Cut(episodes=Fraction(1, 3)))
+    assert grouped.keep.sum() == 3 + 1
+    capped = select(of_uneven_episodes(score), Cut(episodes=4, budget=50))
+    assert capped.keep.sum() == 3 + 40 + 7
+    assert capped.rule == "top 4 episodes, at most 50 rows by score, episode level"
+    with pytest.raises(SettingsError, match="leave --level out"):
+        select(of_uneven_episodes(score), Cut(episodes=4), Level("window", 5))
+
+
 def test_every_dropped_row_has_a_reason_and_no_kept_row_has_one():
     selection = kept(np.arange(COUNT, dtype=np.float32), share=Fraction(1, 3))
     assert (selection.reason[selection.dropped_rows] != KEPT).all()
@@ -123,7 +158,17 @@ def test_threshold_keeps_scores_of_at_least_itself():
 
 @pytest.mark.parametrize(
     "cut",
-    [{"share": Fraction(0)}, {"share": Fraction(3, 2)}, {"rows": 0}, {"rows": -5}, {"threshold": math.nan}, {}],
+    [
+        {"share": Fraction(0)},
+        {"share": Fraction(3, 2)},
+        {"rows": 0},
+        {"rows": -5},
+        {"threshold": math.nan},
+        {},
+        {"episodes": Fraction(6, 5)},
+        {"episodes": 0},
+        {"episodes": 3, "rows": 3},
+    ],
 )
 def test_absurd_cuts_are_refused(cut):
     with pytest.raises(SettingsError):

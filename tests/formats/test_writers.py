@@ -60,6 +60,15 @@ def test_d4rl_holes_get_a_timeout_so_that_no_reader_bridges_them(tmp_path):
     assert (read.next_observation[[2, 4]] == data.observation[[3, 7]]).all()
 
 
+@pytest.mark.parametrize(("rows", "said"), [([0, 1, 2, 5], 1), ([*range(20), *range(40, 60)], 0)])
+def test_holes_in_d4rls_layout_are_said(tmp_path, rows, said):
+    writer = WRITERS["d4rl"].writer(Target(tmp_path, ["data"], [120], {}))
+    writer.write(make_transitions(), np.array(rows), {})
+    writer.close()
+    assert len(writer.notes) == said
+    assert all("must heed timeouts" in note for note in writer.notes)
+
+
 def test_what_we_wrote_in_d4rls_layout_means_what_it_says(tmp_path):
     """True ends that follow one another are no AntMaze here; rows keep their episodes and steps."""
     data = make_transitions(episodes=40, length=4)

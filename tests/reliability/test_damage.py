@@ -70,6 +70,10 @@ def converted_minari(folder):
     return converted(folder, "minari")
 
 
+def converted_npz(folder):
+    return converted(folder, "npz")
+
+
 def policy(folder):
     found = TrainedPolicy.load(folder / "run" / "policy")
     tensors = [tensor.numpy().tobytes() for tensor in found.network.state_dict().values()]
@@ -87,6 +91,7 @@ READERS = {
     "convert, its manifest": (converted, "converted", "_manifest.json"),
     "convert, data in D4RL's layout": (converted_hdf5, "hdf5", "data/*"),
     "convert, data as Minari": (converted_minari, "minari", "data/*"),
+    "convert, data as npz": (converted_npz, "npz", "data/*"),
     "TrainedPolicy.load, its files": (policy, "run", "policy/*"),
     "score --resume, a checkpoint": (resumed, "halted.partial", "checkpoint.safetensors"),
 }
@@ -100,6 +105,7 @@ def folder(tmp_path, pendulum, pendulum_run, monkeypatch):
     convert_dataset(tmp_path / "data.hdf5", tmp_path / "converted")
     convert_dataset(tmp_path / "data.hdf5", tmp_path / "hdf5", file_format="d4rl")
     convert_dataset(tmp_path / "data.hdf5", tmp_path / "minari", file_format="minari")
+    convert_dataset(tmp_path / "data.hdf5", tmp_path / "npz", file_format="npz")
 
     def stop(progress):
         if progress.phase == "bilevel" and progress.update:

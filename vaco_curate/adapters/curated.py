@@ -226,11 +226,11 @@ def load_curated(path: str | Path) -> CuratedDataset:
             f"{folder}: holds {dataset.format}, which does not say which rows of the source it is made of",
             fix="open it with that format's own library, or filter with --format parquet",
         )
-    weighted = "weight" in labels
+    weight = labels.get("weight", labels.get("weights"))
     transitions, _ = loaded(dataset)
     return CuratedDataset(
         transitions=transitions,
-        weight=dataset.label(labels["weight"]) if weighted else np.ones(len(dataset), np.float32),
+        weight=np.ones(len(dataset), np.float32) if weight is None else dataset.label(weight),
         index=dataset.label(labels["index"]),
         score=dataset.label(labels["score"]),
         rank=dataset.label(labels["rank"]),

@@ -56,11 +56,12 @@ TRANSITION, EPISODE = Level("transition"), Level("episode")
 
 @dataclass(frozen=True)
 class Cut:
-    """Where to cut: exactly one of a share of the rows, a number of rows, or a value.
+    """Where to cut: exactly one of a share of the rows, a number of rows, episodes, or a value.
 
     Attributes:
         share: in (0, 1], exact, so that 10 % of 30 rows is 3 and not 4 by rounding.
         rows: at least 1.
+        episodes: a share of the episodes, or a number of them, each kept or dropped as a whole.
         threshold: lowest value that is kept; with ``worst`` the highest.
         worst: keep from the other end.
         budget: no more rows than this are kept, the best of those that would be.
@@ -68,35 +69,56 @@ class Cut:
 
     share: Fraction | None = None
     rows: int | None = None
+    episodes: Fraction | int | None = None
     threshold: float | None = None
     worst: bool = False
     budget: int | None = None
 
     def __post_init__(self) -> None:
         option = "--bottom" if self.worst else "--top"
-        if sum(value is not None for value in (self.share, self.rows, self.threshold)) != 1:
-            raise SettingsError("a cut is one of a share, a number of rows, or a threshold")
-        if self.share is not None and not 0 < self.share <= 1:
-            wrong = "more than all rows" if self.share > 1 else f"{float(100 * self.share):g} % of the rows"
+        if sum(value is not None for value in (self.share, self.rows, self.episodes, self.threshold)) != 1:
+            raise SettingsError("a cut is one of a share, a number of rows, episodes, or a threshold")
+        amount, unit = self._amount
+        if isinstance(amount, Fraction) and not 0 < amount <= 1:
+            wrong = f"more than all {unit}s" if amount > 1 else f"{float(100 * amount):g} % of the {unit}s"
             raise SettingsError(f"{option} is {wrong}: give a share above 0 % and at most 100 %")
-        if self.rows is not None and self.rows < 1:
-            raise SettingsError(f"{option} {self.rows} keeps nothing: give at least 1 row")
+        if isinstance(amount, int) and amount < 1:
+            raise SettingsError(f"{option} {amount} keeps nothing: give at least 1 {unit}")
         if self.threshold is not None and not math.isfinite(self.threshold):
             raise SettingsError(f"--threshold {self.threshold} is not a number to cut at")
         if self.budget is not None and self.budget < 1:
             raise SettingsError(f"--budget {self.budget} keeps nothing: give at least 1 row")
 
-    def of(self, counts: Array) -> Array:
-        """Rows that may be kept of groups of so many, (groups,): the same share of each, rounded up.
+    @property
+    def _amount(self) -> tuple[Fraction | int | None, str]:
+        """How much is kept, and of what."""
+        if self.episodes is not None:
+            return self.episodes, "episode"
+        return (self.rows if self.share is None else self.share), "row"
 
-        A number of rows is divided among the groups by their sizes, the largest remainders first, so that it is
-        exact.
+    def level_of(self, asked: Level) -> Level:
+        """The level that is meant: a cut of episodes is of whole ones.
+
+        Raises:
+            SettingsError: windows are asked for.
         """
-        if self.share is not None:
-            return np.array([math.ceil(self.share * int(count)) for count in counts])
-        assert self.rows is not None, "a threshold has no number of rows"
+        if self.episodes is None or asked == EPISODE:
+            return asked
+        if asked != TRANSITION:
+            raise SettingsError(f"{self} are whole ones, and --level is {asked}", fix="leave --level out")
+        return EPISODE
+
+    def of(self, counts: Array) -> Array:
+        """(groups,) rows, or episodes, that may be kept of groups of so many: the same share, rounded up.
+
+        A number is divided among the groups by their sizes, the largest remainders first, so that it is exact.
+        """
+        amount, _ = self._amount
+        if isinstance(amount, Fraction):
+            return np.array([math.ceil(amount * int(count)) for count in counts])
+        assert amount is not None, "a threshold has no number"
         total = int(counts.sum())
-        rows = min(self.rows, total)
+        rows = min(amount, total)
         exact = [Fraction(rows * int(count), max(total, 1)) for count in counts]
         kept = np.array([math.floor(share) for share in exact])
         order = sorted(range(len(exact)), key=lambda group: kept[group] - exact[group])
@@ -105,14 +127,16 @@ class Cut:
 
     def to_json(self) -> dict[str, Any]:
         """The request, exactly."""
-        return dataclasses.asdict(self) | {"share": None if self.share is None else str(self.share)}
+        facts = dataclasses.asdict(self)
+        return {name: str(value) if isinstance(value, Fraction) else value for name, value in facts.items()}
 
     def __str__(self) -> str:
         end = "bottom" if self.worst else "top"
-        if self.share is not None:
-            words = f"{end} {float(100 * self.share):g}%"
-        elif self.rows is not None:
-            words = f"{end} {self.rows} rows"
+        amount, unit = self._amount
+        if isinstance(amount, Fraction):
+            words = f"{end} {float(100 * amount):g}%" + (" of the episodes" if unit == "episode" else "")
+        elif amount is not None:
+            words = f"{end} {amount} {unit}s"
         else:
             words = f"value {'<=' if self.worst else '>='} {self.threshold!r}"
         return words if self.budget is None else f"{words}, at most {self.budget} rows"

@@ -114,6 +114,7 @@ def select(
             "--budget limits the rows, and --keep-successors would keep more",
             fix="give --top in place of --budget, or leave out the successors",
         )
+    level = cut.level_of(level)
     long_enough = candidates.episode_length >= min_episode_length
     units = _units(candidates, level, long_enough)
     rank = (
@@ -198,7 +199,10 @@ def _decide(units: _Units, rank: Array, cut: Cut) -> tuple[Array, Array]:
         reached = units.value <= cut.threshold if cut.worst else units.value >= cut.threshold
         keep = units.allowed & reached
     else:
-        keep = _best(units, rank, units.allowed, cut.of, reason, UNIT_TOO_LARGE, worst=cut.worst)
+        counted, too_large = units, UNIT_TOO_LARGE
+        if cut.episodes is not None:  # each counts as one, however long, so that none is too large
+            counted, too_large = dataclasses.replace(units, size=np.ones(count, np.int64)), UNIT_BELOW_CUT
+        keep = _best(counted, rank, units.allowed, cut.of, reason, too_large, worst=cut.worst)
     if cut.budget is not None and _rows(units, keep) > cut.budget:
         budget = np.array([cut.budget])
         one_group = dataclasses.replace(units, group=None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 from vaco_curate.core.transitions import Array
@@ -34,7 +35,7 @@ FILTER_FORMATS = (*WRITERS, *MASKS)
 STORED_FORMATS = (*(name for name, form in WRITERS.items() if form.in_stores), "weights")
 """What is written to an object store."""
 
-WEIGHT_FORMATS = ("parquet", "d4rl", "weights", "npy")
+WEIGHT_FORMATS = ("parquet", "d4rl", "npz", "weights", "npy")
 """What ``reweight`` writes: rows with weights, or the weights alone."""
 
 
@@ -126,6 +127,7 @@ def filter_dataset(
         CurateError: the dataset changed, nothing would be kept, or a folder is in the way.
     """
     choice = choice or Choice()
+    choice = dataclasses.replace(choice, level=cut.level_of(choice.level))
     run = open_run(place(run_folder))
     out = place(out) if out is not None else default_out(run.folder, cut, choice)
     excluded = place(excluded) if excluded is not None else None
@@ -233,6 +235,10 @@ def default_out(run_folder: Path, cut: Cut, choice: Choice) -> Path:
         name = f"{end}{float(100 * cut.share):g}pct"
     elif cut.rows is not None:
         name = f"{end}{cut.rows}"
+    elif isinstance(cut.episodes, Fraction):
+        name = f"{end}{float(100 * cut.episodes):g}pct-of"
+    elif cut.episodes is not None:
+        name = f"{end}{cut.episodes}"
     else:
         name = f"{'below' if cut.worst else 'above'}{cut.threshold!r}".removesuffix(".0")
     parts = [name]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from vaco_curate.store.engines import Engine
 from vaco_curate_cli.display import Display, number_text, summary_table
 from vaco_curate_cli.options import (
     FOLDER,
+    Amount,
     Top,
     columns_option,
     dataset_option,
@@ -44,20 +44,18 @@ def cut_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(command)
     def with_them(
         *args: Any,
-        top: Fraction | int | None,
-        bottom: Fraction | int | None,
+        top: Amount | None,
+        bottom: Amount | None,
         threshold: float | None,
         budget: int | None,
         **kwargs: Any,
     ) -> Any:
         if top is None and bottom is None and threshold is None and budget is not None:
-            top = budget
+            top = {"rows": budget}
         if sum(value is not None for value in (top, bottom, threshold)) != 1:
             raise click.UsageError("give exactly one of --top, --bottom and --threshold, or --budget alone")
-        amount = top if bottom is None else bottom
         cut = Cut(
-            share=amount if isinstance(amount, Fraction) else None,
-            rows=amount if isinstance(amount, int) else None,
+            **(top if bottom is None else bottom) or {},
             threshold=threshold,
             worst=bottom is not None,
             budget=budget,
@@ -67,7 +65,10 @@ def cut_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(
         (
             click.option(
-                "--top", type=Top(), help="Keep the best rows: this share (50%) or this many (20000)."
+                "--top",
+                type=Top(),
+                help="Keep the best rows: this share (50%) or this many (20000). "
+                "Of whole episodes: 80%ep, 64ep.",
             ),
             click.option(
                 "--bottom",

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from vaco_curate.core.transitions import Array, Transitions
 from vaco_curate.data.episodes import Columns
-from vaco_curate.data.formats import d3rlpy_file, d4rl, lerobot, minari, ogbench, parquet, robomimic
+from vaco_curate.data.formats import d3rlpy_file, d4rl, lerobot, minari, ogbench, parquet, qlearning, robomimic
 from vaco_curate.data.formats.dataset import Dataset
 from vaco_curate.data.formats.openings import opened_once
 from vaco_curate.data.formats.options import ReadOptions
@@ -74,6 +74,7 @@ WRITERS: Mapping[str, Writable] = {
     "parquet": Writable(parquet.ParquetWriter, in_stores=True),
     "d4rl": Writable(d4rl.D4RLWriter),
     "minari": Writable(minari.MinariWriter, one_file=True),
+    "npz": Writable(qlearning.QlearningWriter, one_file=True),
 }
 """Formats that rows can be written in."""
 

@@ -21,7 +21,7 @@ from vaco_curate.data.formats.hdf5 import SUFFIXES, StoredArray, array_names, op
 from vaco_curate.data.formats.names import Joined, check_asked, named, refuse_one_of_several
 from vaco_curate.data.formats.npz import SUFFIX, NpzArrays, notes_on_left_out, opened_npz
 from vaco_curate.data.formats.options import ReadOptions
-from vaco_curate.data.formats.others import array_tables, further_arrays, plain_values
+from vaco_curate.data.formats.others import array_tables, further_arrays, stored_values
 from vaco_curate.data.formats.parts import kept_parts
 from vaco_curate.data.formats.recording import Recording
 from vaco_curate.data.formats.writing import Target
@@ -252,15 +252,28 @@ def _others(path: Path, rows: int, names: Sequence[str]) -> Iterator[pa.Table]:
         yield from array_tables({name: _array(file, name, str(path)) for name in names}, rows)
 
 
-class D4RLWriter:
-    """``writing.RowsWriter``: a file for each recording, with ``next_observations`` and ``infos``.
+def flat_columns(piece: Transitions, rows: Array) -> dict[str, Array]:
+    """Some rows of a piece by D4RL's names.
 
     Readers of this layout take the next row for a row's successor, and leave out a row that timed out. So every
     row that is not followed by its successor gets a timeout, within an episode too where rows are missing. A
-    next observation that is not known repeats the observation, and ``infos/has_successor`` says so.
+    next observation that is not known repeats the observation.
     """
+    observation, known = piece.observation[rows], piece.has_successor[rows]
+    broken = np.ones(len(rows), bool)
+    broken[:-1] = (np.diff(rows) != 1) | ~piece.follows[rows[:-1]]
+    return {
+        "observations": observation,
+        "actions": piece.action[rows],
+        "rewards": piece.reward[rows],
+        "terminals": piece.terminated[rows],
+        "timeouts": piece.truncated[rows] | (broken & ~piece.terminated[rows]),
+        "next_observations": np.where(known[:, None], piece.next_observation[rows], observation),
+    }
 
-    notes: tuple[str, ...] = ()
+
+class D4RLWriter:
+    """``writing.RowsWriter``: a file for each recording, in which ``infos`` hold what D4RL has no names for."""
 
     def __init__(self, target: Target) -> None:
         self._paths = [target.folder / f"{name}.hdf5" for name in target.names]
@@ -268,13 +281,18 @@ class D4RLWriter:
         self._facts = dict(target.facts)
         self._env_id: str | None = None
         self._empty: dict[str, Array] = {}
+        self._has_holes = False
         self._number, self._file = -1, cast(Any, None)  # of the file that is open; rows come in their order
 
     def write(self, piece: Transitions, rows: Array, extra: Mapping[str, Array | pa.Array]) -> None:
         """As the protocol; further columns lie under ``infos``, those of words as bytes."""
         columns = self._columns(piece, rows) | {
-            f"infos/{name.removeprefix('infos/')}": _plain(name, values) for name, values in extra.items()
+            f"infos/{name.removeprefix('infos/')}": stored_values(name, values)
+            for name, values in extra.items()
         }
+        self._has_holes |= bool(
+            (columns["timeouts"] & ~piece.truncated[rows] & piece.has_successor[rows]).any()
+        )
         require_space(self._paths[0].parent, _most_bytes(columns))
         self._env_id, self._empty = piece.env_id, {key: values[:0] for key, values in columns.items()}
         shard = np.searchsorted(self._ends, piece.first_row + rows, side="right")
@@ -286,26 +304,26 @@ class D4RLWriter:
                 array.resize(len(array) + int(chosen.sum()), axis=0)
                 array[len(array) - int(chosen.sum()) :] = values[chosen]
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What readers must heed where rows within episodes are missing."""
+        if not self._has_holes:
+            return ()
+        return (
+            "rows within episodes are missing, and timeouts are set there: next_observations are right; "
+            "a reader that takes the next row for the successor must heed timeouts",
+        )
+
     def close(self) -> None:
         """As the protocol."""
         self._go_on_to(len(self._paths) - 1)
         self._file.close()
 
     def _columns(self, piece: Transitions, rows: Array) -> dict[str, Array]:
-        known = piece.has_successor[rows]
-        observation = piece.observation[rows]
-        broken = np.ones(len(rows), bool)
-        broken[:-1] = (np.diff(rows) != 1) | ~piece.follows[rows[:-1]]
-        return {
-            "observations": observation,
-            "actions": piece.action[rows],
-            "rewards": piece.reward[rows],
-            "terminals": piece.terminated[rows],
-            "timeouts": piece.truncated[rows] | (broken & ~piece.terminated[rows]),
-            "next_observations": np.where(known[:, None], piece.next_observation[rows], observation),
+        return flat_columns(piece, rows) | {
             "infos/index": piece.first_row + rows,
             "infos/truncated": piece.truncated[rows],
-            "infos/has_successor": known,
+            "infos/has_successor": piece.has_successor[rows],
             "infos/episode_id": piece.episode_id[rows],
             "infos/step_index": piece.step_index[rows],
         }
@@ -350,20 +368,3 @@ def _most_bytes(columns: Mapping[str, Array]) -> int:
         (len(values) + CHUNK_ROWS) * int(np.prod(values.shape[1:])) * values.itemsize
         for values in columns.values()
     )
-
-
-WORD_BYTES = 256
-
-
-def _plain(name: str, column: Array | pa.Array) -> Array:
-    """A column as HDF5 stores it with the rest; words as bytes of one length."""
-    values = plain_values(name, column)
-    if values.dtype.kind != "U":
-        return values
-    encoded = np.char.encode(values, "utf-8")
-    if encoded.dtype.itemsize > WORD_BYTES:
-        raise DatasetError(
-            f"column {name} has words of more than {WORD_BYTES} bytes, which this format does not hold",
-            fix="name the columns to carry along with --columns, or choose --format parquet",
-        )
-    return encoded.astype(f"S{WORD_BYTES}")

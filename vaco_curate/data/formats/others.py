@@ -108,6 +108,27 @@ def plain_values(name: str, column: Array | pa.Array) -> Array:
         ) from error
 
 
+WORD_BYTES = 256
+
+
+def stored_values(name: str, column: Array | pa.Array) -> Array:
+    """The same with words as bytes of one length, for formats that grow row by row.
+
+    Raises:
+        DatasetError: as ``plain_values``; or a word is too long.
+    """
+    values = plain_values(name, column)
+    if values.dtype.kind != "U":
+        return values
+    encoded = np.char.encode(values, "utf-8")
+    if encoded.dtype.itemsize > WORD_BYTES:
+        raise DatasetError(
+            f"column {name} has words of more than {WORD_BYTES} bytes, which this format does not hold",
+            fix="name the columns to carry along with --columns, or choose --format parquet",
+        )
+    return encoded.astype(f"S{WORD_BYTES}")
+
+
 def chosen_rows(table: pa.Table, rows: Array, names: Mapping[str, str]) -> dict[str, pa.Array]:
     """Some rows of columns, each under the name that is given for its own."""
     taken = table.take(pa.array(rows)).combine_chunks()
