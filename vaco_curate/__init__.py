@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from vaco_curate.stages.evaluate import EvaluationSettings, evaluate_policy
     from vaco_curate.stages.inspect import inspect_dataset
     from vaco_curate.stages.report import report_run
+    from vaco_curate.stages.runs import load_scores
     from vaco_curate.stages.select import Choice, filter_dataset, reweight_dataset
     from vaco_curate.stages.streaming import score_stream
     from vaco_curate.stages.train import score_dataset
@@ -47,6 +48,7 @@ _MODULES = {
     "stages.evaluate": ("EvaluationSettings", "evaluate_policy"),
     "stages.inspect": ("inspect_dataset",),
     "stages.report": ("report_run",),
+    "stages.runs": ("load_scores",),
     "stages.select": ("Choice", "filter_dataset", "reweight_dataset"),
     "stages.train": ("score_dataset",),
     "stages.verify": ("verify_folder",),
@@ -85,6 +87,7 @@ __all__ = [
     "inspect_dataset",
     "kept_episodes",
     "load_curated",
+    "load_scores",
     "load_weights",
     "open_dataset",
     "read_dataset",

@@ -9,16 +9,18 @@ from pathlib import Path
 from vaco_curate.core.scorer import Scorer
 from vaco_curate.core.training import TrainSettings, chosen_device, settings_from_json
 from vaco_curate.data.formats import ReadOptions, opened_once
+from vaco_curate.data.formats.in_memory import Source
 from vaco_curate.stages.runs import SCORER_FOLDER, open_run
 from vaco_curate.stages.scoring import ScoreResult, finish_run, new_manifest, open_scorable, score_into
+from vaco_curate.stages.sources import named
 from vaco_curate.store.engines import Engine, check_engine
 from vaco_curate.store.files import place
-from vaco_curate.store.folders import RUN, refuse_overlap, run_folder_for, work_folder
+from vaco_curate.store.folders import RUN, refuse_overlap, work_folder
 
 
 @opened_once()
 def apply_scorer(
-    source: str | Path,
+    source: Source,
     scorer_run: str | Path,
     *,
     out: str | Path | None = None,
@@ -30,6 +32,7 @@ def apply_scorer(
     """Score a dataset with the scorer of an earlier run, without training.
 
     Args:
+        source: as for ``score_dataset``.
         device: "cpu", "cuda", or "auto" for CUDA where units are scored, if it is there.
         engine: "ray" scores units of the dataset on a cluster; what is complete is not done again when it is
             called again after a failure.
@@ -37,16 +40,15 @@ def apply_scorer(
     Raises:
         CurateError: unusable data, vectors of other sizes, or a folder in the way.
     """
-    source = str(source)
     if engine == "local":
         chosen_device(device)  # or a refusal, before anything is read
-    out = place(out) if out is not None else run_folder_for(source)
+    address, out = named(source, out, force=force)
     trained = open_run(place(scorer_run), parts=(SCORER_FOLDER,))
     refuse_overlap(out, {"the run of the scorer": trained.folder})
     check_engine(engine, device)
     read_options = read_options or ReadOptions()
     started = time.perf_counter()
-    dataset = open_scorable(source, read_options, out)
+    dataset = open_scorable(address, read_options, out)
     settings = settings_from_json(trained.manifest["settings"], TrainSettings())
     manifest = new_manifest(
         dataset, read_options, settings, trained.manifest["seed"], trained.manifest["members"]

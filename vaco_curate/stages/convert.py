@@ -19,6 +19,7 @@ from vaco_curate.data.formats import (
     open_dataset,
     opened_once,
 )
+from vaco_curate.data.formats.in_memory import Source, on_disk
 from vaco_curate.data.formats.others import chosen_rows
 from vaco_curate.data.formats.provenance import dataset_facts
 from vaco_curate.data.successors import Findings
@@ -43,7 +44,7 @@ class ConvertResult:
 
 @opened_once()
 def convert_dataset(
-    source: str | Path,
+    source: Source,
     out: str | Path,
     *,
     file_format: str = "parquet",
@@ -55,6 +56,7 @@ def convert_dataset(
     """Write a dataset in another format, some rows at a time.
 
     Args:
+        source: as for ``score_dataset``.
         file_format: of ``formats.WRITERS``.
         columns: of the source beyond those of transitions, to be written beside them; None for all.
         rows_per_shard: files of about so many rows, of whole episodes, where a format has several.
@@ -62,7 +64,28 @@ def convert_dataset(
     Raises:
         CurateError: unusable data, rows that the format cannot hold, or a folder in the way.
     """
-    out = place(out)
+    with on_disk(source) as address:
+        return _converted(
+            address,
+            place(out),
+            file_format,
+            columns,
+            rows_per_shard,
+            read_options or ReadOptions(),
+            force=force,
+        )
+
+
+def _converted(
+    source: str,
+    out: Path,
+    file_format: str,
+    columns: Sequence[str] | None,
+    rows_per_shard: int,
+    read_options: ReadOptions,
+    *,
+    force: bool,
+) -> ConvertResult:
     if file_format not in WRITERS:
         raise SettingsError(f"--format {file_format}: unknown", fix=f"choose from {', '.join(WRITERS)}")
     form = WRITERS[file_format]
@@ -70,10 +93,10 @@ def convert_dataset(
         raise SettingsError(f"--format {file_format} is not written to an object store", fix="write it here")
     if rows_per_shard < 1:
         raise SettingsError(f"--rows-per-shard {rows_per_shard} must be at least 1")
-    dataset = open_dataset(str(source), read_options)
+    dataset = open_dataset(source, read_options)
     refuse_overlap(out, {f"the dataset's {path.name}": path for path in dataset.files})
     carried = dataset.carried(columns)
-    facts = dataset_facts(dataset, read_options or ReadOptions())
+    facts = dataset_facts(dataset, read_options)
     request = {"format": file_format, "rows_per_shard": rows_per_shard, "dataset": facts}
     lengths, return_range, consecutive, findings = _episodes(dataset)
     shards = [len(dataset)] if form.one_file else _shards(lengths, rows_per_shard)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -14,6 +13,7 @@ from vaco_curate.core.scaling import constant_columns, mean_and_deviation
 from vaco_curate.core.transitions import Array, Transitions, blocks
 from vaco_curate.data.formats import ReadOptions, open_dataset, opened_once
 from vaco_curate.data.formats.cache import loaded
+from vaco_curate.data.formats.in_memory import Source, on_disk
 
 
 @dataclass(frozen=True)
@@ -64,13 +64,20 @@ class Inspection:
 
 
 @opened_once()
-def inspect_dataset(source: str | Path, read_options: ReadOptions | None = None) -> Inspection:
+def inspect_dataset(source: Source, read_options: ReadOptions | None = None) -> Inspection:
     """Read a dataset and describe it.
+
+    Args:
+        source: as for ``score_dataset``.
 
     Raises:
         DatasetError: it cannot be read or breaks the contract of ``Transitions``.
     """
-    source = str(source)
+    with on_disk(source) as address:
+        return _inspected(address, read_options)
+
+
+def _inspected(source: str, read_options: ReadOptions | None) -> Inspection:
     dataset = open_dataset(source, read_options)
     data, _ = loaded(dataset)
     without = np.flatnonzero(~data.has_successor)

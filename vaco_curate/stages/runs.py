@@ -15,7 +15,7 @@ from vaco_curate.core.transitions import Fingerprint, Transitions
 from vaco_curate.data.formats import Dataset, ReadOptions, open_dataset, opened_once
 from vaco_curate.data.formats.arrow import parquet_file
 from vaco_curate.data.formats.cache import loaded
-from vaco_curate.data.scores import ScoreTable
+from vaco_curate.data.scores import SCHEMA, ScoreTable
 from vaco_curate.errors import DatasetError, RunError
 from vaco_curate.store.files import place, write_atomically
 from vaco_curate.store.folders import require_run
@@ -161,6 +161,18 @@ class Run:
         with locked(self.folder / EVALUATIONS_FILE, wait=True):
             text = json.dumps(self.evaluations() | {rule: facts}, indent=2) + "\n"
             write_atomically(self.folder / EVALUATIONS_FILE, text)
+
+
+def load_scores(run: str | Path) -> pl.DataFrame:
+    """The scores of all rows of a run, in the order of its dataset; columns of ``data.scores.SCHEMA``.
+
+    Raises:
+        RunError: no run, an unfinished one, or a damaged one.
+    """
+    scores = open_run(place(run), parts=(SCORES_FOLDER,)).scores
+    frame = pl.from_arrow(pa.Table.from_batches(scores.batches(SCHEMA.names), SCHEMA))
+    assert isinstance(frame, pl.DataFrame)
+    return frame
 
 
 def open_run(

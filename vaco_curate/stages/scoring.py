@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 
 from vaco_curate.core.advantage import Persistence
@@ -30,7 +31,7 @@ from vaco_curate.data.formats.tables import ShardedWriter
 from vaco_curate.data.scores import ScoreTable, score_batch
 from vaco_curate.data.successors import Findings
 from vaco_curate.errors import DatasetError
-from vaco_curate.stages.runs import SCORES_FOLDER
+from vaco_curate.stages.runs import SCORES_FOLDER, load_scores
 from vaco_curate.stages.shards import write_units
 from vaco_curate.store.engines import Engine, JobResult
 from vaco_curate.store.folders import CHECKPOINT_FILE, RUN, refuse_overlap
@@ -61,6 +62,11 @@ class ScoreResult:
     seconds: dict[str, float]
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
+
+    @property
+    def scores(self) -> pl.DataFrame:
+        """As ``load_scores`` gives them."""
+        return load_scores(self.run)
 
 
 def open_scorable(source: str, options: ReadOptions, out: Path) -> Dataset:

@@ -27,7 +27,7 @@ from vaco_curate.stages.runs import Run, open_run
 from vaco_curate.stages.write import Decision, Output, rows_by_reason, write_output
 from vaco_curate.store.engines import Engine, check_engine
 from vaco_curate.store.files import beside, is_local, lies_in, place
-from vaco_curate.store.folders import CURATED, refuse_existing, refuse_overlap
+from vaco_curate.store.folders import CURATED, refuse_existing, refuse_overlap, run_stem
 
 FILTER_FORMATS = (*WRITERS, *MASKS)
 """What ``filter`` writes: rows, or a mask beside the source."""
@@ -221,11 +221,6 @@ def _advice(run: Run, cut: Cut, choice: Choice) -> list[str]:
 
 def _warnings(decision: Decision) -> tuple[str, ...]:
     return tuple(few_episodes_warning(decision.after.effective_episodes, decision.before.episodes))
-
-
-def run_stem(run_folder: Path) -> str:
-    """``hopper`` for ``hopper.vaco``."""
-    return run_folder.resolve().name.removesuffix(".vaco")
 
 
 def default_out(run_folder: Path, cut: Cut, choice: Choice) -> Path:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pyarrow as pa
 
 from vaco_curate.core.scorer import Scorer
 from vaco_curate.data.formats import ReadOptions, open_dataset
 from vaco_curate.data.formats.dataset import read_ahead
+from vaco_curate.data.formats.in_memory import Source, on_disk
 from vaco_curate.data.scores import score_batch
 
 
 def score_stream(
-    source: str | Path, scorer: Scorer, read_options: ReadOptions | None = None
+    source: Source, scorer: Scorer, read_options: ReadOptions | None = None
 ) -> Iterator[pa.RecordBatch]:
     """Score a dataset of any known format without loading it.
 
@@ -22,6 +22,7 @@ def score_stream(
     ``score --scorer`` gives the same rows.
 
     Args:
+        source: as for ``score_dataset``.
         read_options: what the reader must be told, such as other names of columns.
 
     Yields:
@@ -31,5 +32,6 @@ def score_stream(
         DatasetError: there is no such dataset, a column is missing, or its vectors have other sizes than the
             scorer's.
     """
-    for piece in read_ahead(open_dataset(str(source), read_options).pieces()):
-        yield score_batch(piece, scorer.score(piece))
+    with on_disk(source) as address:
+        for piece in read_ahead(open_dataset(address, read_options).pieces()):
+            yield score_batch(piece, scorer.score(piece))

@@ -31,6 +31,7 @@ from vaco_curate.core.training import (
 from vaco_curate.core.transitions import Transitions, blocks
 from vaco_curate.data.formats import Dataset, ReadOptions, opened_once
 from vaco_curate.data.formats.cache import bytes_in_memory, cache_folder, mapped
+from vaco_curate.data.formats.in_memory import Source
 from vaco_curate.data.formats.tables import write_table
 from vaco_curate.errors import DatasetError, RunError, SettingsError
 from vaco_curate.stages.runs import METRICS_FILE, POLICY_FOLDER, SCORER_FOLDER
@@ -41,7 +42,8 @@ from vaco_curate.stages.scoring import (
     open_scorable,
     score_into,
 )
-from vaco_curate.store.files import hidden, is_local, place, remove
+from vaco_curate.stages.sources import named
+from vaco_curate.store.files import hidden, is_local, remove
 from vaco_curate.store.folders import (
     CHECKPOINT_FILE,
     RUN,
@@ -51,7 +53,6 @@ from vaco_curate.store.folders import (
     is_complete,
     put_in_place,
     refuse_existing,
-    run_folder_for,
 )
 from vaco_curate.store.manifest import FILE_NAME, read_manifest, write_manifest
 from vaco_curate.store.memory import memory_of_machine
@@ -61,7 +62,7 @@ LARGEST_MEMBERS = 256
 
 
 def score_dataset(
-    source: str | Path,
+    source: Source,
     *,
     out: str | Path | None = None,
     settings: TrainSettings | None = None,
@@ -82,6 +83,8 @@ def score_dataset(
     ``out`` when everything in it is complete.
 
     Args:
+        source: where the dataset lies; or one in memory (``in_memory.Source``), which is written to a file
+            beside ``out``, for later commands read it again.
         out: run folder; None for ``NAME.vaco`` in the current directory.
         settings: None for the ``standard`` preset, or with ``resume`` for what the run began with.
         seed: None for 0, or with ``resume`` for what the run began with.
@@ -98,12 +101,12 @@ def score_dataset(
     Raises:
         CurateError: unusable data, settings out of range, or a folder in the way.
     """
-    out = place(out) if out is not None else run_folder_for(str(source))
+    address, out = named(source, out, force=force)
     if not is_local(out):
         raise SettingsError(f"--out {out}: training needs a folder of this machine; copy it afterwards")
     with alone(out):
         request = _prepare(
-            str(source), out, settings, seed, members, read_options, device, resume=resume, force=force
+            address, out, settings, seed, members, read_options, device, resume=resume, force=force
         )
         return _score(request, memory_limit, on_progress, on_note, force=force, cache=cache)
 

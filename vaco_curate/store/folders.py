@@ -30,6 +30,11 @@ FRESH, PREVIOUS, SCRATCH = "fresh", "previous", "scratch"
 """Hidden folders beside an output that is being made: the new one, the old one, and what nobody keeps."""
 
 
+def run_stem(run_folder: Path) -> str:
+    """``hopper`` for ``hopper.vaco``."""
+    return run_folder.resolve().name.removesuffix(".vaco")
+
+
 def run_folder_for(source: str) -> Path:
     """Default run folder, in the current directory: ``hopper.hdf5`` -> ``hopper.vaco``.
 

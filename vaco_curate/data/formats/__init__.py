@@ -15,6 +15,7 @@ from vaco_curate.core.transitions import Array, Transitions
 from vaco_curate.data.episodes import Columns
 from vaco_curate.data.formats import d3rlpy_file, d4rl, lerobot, minari, ogbench, parquet, qlearning, robomimic
 from vaco_curate.data.formats.dataset import Dataset
+from vaco_curate.data.formats.in_memory import Source, on_disk
 from vaco_curate.data.formats.openings import opened_once
 from vaco_curate.data.formats.options import ReadOptions
 from vaco_curate.data.formats.recording import Recording, natural_order
@@ -178,16 +179,17 @@ def _opened(source: str, path: Path, options: ReadOptions) -> Dataset:
 
 
 @opened_once()
-def read_dataset(source: str, options: ReadOptions | None = None) -> Transitions:
+def read_dataset(source: Source, options: ReadOptions | None = None) -> Transitions:
     """Read a dataset of any known format into memory.
 
     Args:
-        source: as for ``open_dataset``.
+        source: as for ``open_dataset``, or in memory (``in_memory.Source``).
 
     Raises:
         DatasetError: the source is missing, of no known format, or unusable.
     """
-    return open_dataset(source, options).read()
+    with on_disk(source) as address:
+        return open_dataset(address, options).read()
 
 
 def _recordings(kind: str, source: str, options: ReadOptions) -> tuple[Recording, ...]:
