@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from helpers import tiny_settings
 from hypothesis import settings
 
+from vaco_curate.data.formats import dataset
 from vaco_curate.demo import record_pendulum
 from vaco_curate_cli.main import main
 
@@ -92,6 +93,12 @@ def scored(here, pendulum, pendulum_run) -> Path:
     shutil.copy(pendulum, here / "pendulum.hdf5")
     shutil.copytree(pendulum_run, here / "pendulum.vaco")
     return here
+
+
+@pytest.fixture
+def small_units(monkeypatch) -> None:
+    """A unit for each file, however few rows it has."""
+    monkeypatch.setattr(dataset, "UNIT_ROWS", 1)
 
 
 @pytest.fixture

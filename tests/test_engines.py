@@ -29,6 +29,8 @@ from vaco_curate.stages import scoring, shards, write
 from vaco_curate.store.engines import run_jobs
 from vaco_curate.store.manifest import read_manifest
 
+pytestmark = pytest.mark.usefixtures("small_units")
+
 
 @pytest.fixture(scope="module")
 def cluster():

@@ -78,7 +78,9 @@ def test_scores_and_filters_are_written_to_a_store_as_here(folder, bucket):
     assert len(load_curated(f"{bucket}/kept")) == 100
 
 
-def test_what_is_not_finished_in_a_store_is_not_read_and_is_gone_on_with(folder, bucket, monkeypatch):
+def test_what_is_not_finished_in_a_store_is_not_read_and_is_gone_on_with(
+    small_units, folder, bucket, monkeypatch
+):
     class Stop(Exception):  # noqa: N818
         pass
 

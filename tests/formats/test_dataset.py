@@ -16,6 +16,7 @@ from vaco_curate.core.transitions import COLUMNS, ROW_COLUMNS, Fingerprint
 from vaco_curate.data.columns import checked_columns, transitions_from_columns
 from vaco_curate.data.episodes import EpisodeNumbers, whole_episodes
 from vaco_curate.data.formats import ReadOptions, open_dataset, read_dataset
+from vaco_curate.data.formats import dataset as dataset_module
 from vaco_curate.data.formats.cache import mapped
 from vaco_curate.data.successors import Findings
 from vaco_curate.errors import DatasetError
@@ -288,7 +289,29 @@ def test_wide_rows_are_read_fewer_at_a_time(tmp_path, monkeypatch):
     assert len(list(open_dataset(str(path)).pieces())) > 3
 
 
-def test_a_path_goes_on_in_the_next_file_with_its_episode(tmp_path):
+def test_small_files_are_taken_together(tmp_path, monkeypatch):
+    """As units, and as pieces; but for the numbers of rows, nothing shows."""
+    data = make_transitions(episodes=5)
+    for episode in range(5):
+        rows = slice(20 * episode, 20 * episode + 20)
+        part = make_transitions(columns={name: getattr(data, name)[rows] for name in COLUMNS})
+        write_d4rl(tmp_path / f"{episode}.hdf5", part)
+    dataset = open_dataset(str(tmp_path))
+    monkeypatch.setattr(dataset_module, "UNIT_ROWS", 50)
+    units = dataset.units()
+    assert [(unit.first_row, len(unit)) for unit in units] == [(0, 60), (60, 40)]
+    assert [unit.shard_names for unit in units] == [("0", "1", "2"), ("3", "4")]
+    assert [len(piece) for piece in dataset.pieces()] == [80, 20], "the last may go on"
+    assert [len(piece) for piece in dataset.pieces(45)] == [20, 40, 20, 20]
+    fingerprint = Fingerprint()
+    for unit in units:
+        for piece in unit.pieces():
+            fingerprint.add(piece)
+    assert fingerprint.hexdigest() == dataset.read().fingerprint
+    assert np.array_equal(dataset.read().observation, data.observation)
+
+
+def test_a_path_goes_on_in_the_next_file_with_its_episode(tmp_path, small_units):
     """Two shards that are cut within an episode, and an empty one between them."""
     truth = truth_of(episodes(np.random.default_rng(2), [40] * 4), last_known=True)
     columns = {

@@ -270,7 +270,7 @@ def whole_episodes(batches: Iterable[dict[str, Array]], source: str) -> Iterator
         if held and layout(held[0]) != layout(batch):
             if last == batch["episode_id"][:1]:
                 refuse_other_columns(source, layout(held[0]), layout(batch))
-            yield {name: np.concatenate([part[name] for part in held]) for name in held[0]}
+            yield _together(held)
             held, last = [], batch["episode_id"][:1]
         changes = np.flatnonzero(np.diff(batch["episode_id"], prepend=last))
         if not changes.size:
@@ -278,10 +278,31 @@ def whole_episodes(batches: Iterable[dict[str, Array]], source: str) -> Iterator
             continue
         cut = int(changes[-1])
         complete = [*held, {name: values[:cut] for name, values in batch.items()}]
-        yield {name: np.concatenate([part[name] for part in complete]) for name in batch}
+        yield _together(complete)
         held = [{name: values[cut:] for name, values in batch.items()}]
     if held:
-        yield {name: np.concatenate([part[name] for part in held]) for name in held[0]}
+        yield _together(held)
+
+
+def gathered(batches: Iterable[dict[str, Array]], rows: int) -> Iterator[dict[str, Array]]:
+    """The same rows in fewer batches, where they are small: of several files, up to so many rows."""
+    held: list[dict[str, Array]] = []
+    count = 0
+    for batch in batches:
+        size = len(batch["episode_id"])
+        if held and (count + size > rows or layout(held[0]) != layout(batch)):
+            yield _together(held)
+            held, count = [], 0
+        held.append(batch)
+        count += size
+    if held:
+        yield _together(held)
+
+
+def _together(batches: list[dict[str, Array]]) -> dict[str, Array]:
+    if len(batches) == 1:
+        return batches[0]
+    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 
 
 def layout(columns: Columns) -> dict[str, str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,12 +14,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vaco_curate.core.transitions import Array, Transitions
-from vaco_curate.data.episodes import whole_episodes
+from vaco_curate.data.episodes import gathered, whole_episodes
 from vaco_curate.data.formats.arrow import parquet_file
 from vaco_curate.errors import DatasetError, RunError
 
 if TYPE_CHECKING:  # commands that only read a table need no torch
     from vaco_curate.core.scorer import RowScores
+
+BATCH_ROWS = 65_536
+"""Rows that are taken together, where files are small."""
 
 SCHEMA = pa.schema(
     [
@@ -62,7 +67,15 @@ class ScoreTable:
         return list(SCHEMA.names)
 
     def __len__(self) -> int:
-        return sum(self._metadata(file).num_rows for file in self.files)
+        return self._rows
+
+    @cached_property
+    def _rows(self) -> int:
+        rows = 0
+        for file in self.files:
+            with _opened(file) as parquet:
+                rows += parquet.metadata.num_rows
+        return rows
 
     def column(self, name: str) -> Array:
         """A column as numpy, (n,); NaN for null.
@@ -84,12 +97,8 @@ class ScoreTable:
             RunError: as ``column``.
         """
         for file in self.files:
-            self._metadata(file)
-            try:
-                with parquet_file(file, pre_buffer=False) as parquet:
-                    yield from parquet.iter_batches(columns=list(columns))
-            except (OSError, pa.ArrowException) as error:
-                raise _damaged(file, str(error)) from error
+            with _opened(file) as parquet:
+                yield from parquet.iter_batches(columns=list(columns))
 
     def pieces(self, columns: Sequence[str]) -> Iterator[dict[str, Array]]:
         """The named columns and ``episode_id``, some whole episodes at a time.
@@ -103,7 +112,7 @@ class ScoreTable:
             for batch in self.batches(names)
             if len(batch)
         )
-        return whole_episodes(batches, self.source)
+        return whole_episodes(gathered(batches, BATCH_ROWS), self.source)
 
     def check_rows(self, source: str, rows: int) -> None:
         """Refuse a dataset of another number of rows than the one that was scored, before it is read.
@@ -137,16 +146,16 @@ class ScoreTable:
                 fix=f"score it first: vaco-curate score {source}",
             )
 
-    @staticmethod
-    def _metadata(file: Path) -> pq.FileMetaData:
-        try:
-            with parquet_file(file) as parquet:
-                metadata = parquet.metadata
-            if metadata.schema.to_arrow_schema().names != SCHEMA.names:
-                raise _damaged(file, f"it holds {', '.join(metadata.schema.to_arrow_schema().names)}")
-            return metadata
-        except (OSError, pa.ArrowException) as error:
-            raise _damaged(file, str(error)) from error
+
+@contextlib.contextmanager
+def _opened(file: Path) -> Iterator[pq.ParquetFile]:
+    try:
+        with parquet_file(file, pre_buffer=False) as parquet:
+            if parquet.schema_arrow.names != SCHEMA.names:
+                raise _damaged(file, f"it holds {', '.join(parquet.schema_arrow.names)}")
+            yield parquet
+    except (OSError, pa.ArrowException) as error:
+        raise _damaged(file, str(error)) from error
 
 
 def _damaged(file: Path, what: str) -> RunError:

@@ -20,6 +20,7 @@ from vaco_curate.data.columns import checked_columns, continuity_of, step_limit,
 from vaco_curate.data.episodes import (
     Columns,
     EpisodeNumbers,
+    gathered,
     layout,
     refuse_other_columns,
     shifts_of,
@@ -34,6 +35,9 @@ from vaco_curate.store.files import stamp
 
 PIECE_ROWS = 65_536
 """Rows that are read at a time: enough to be fast, few enough to be nothing beside a dataset."""
+
+UNIT_ROWS = PIECE_ROWS
+"""Rows of a unit, if its recordings have fewer: each unit costs some time by itself."""
 
 PIECE_BYTES = 1 << 26
 """Bytes that are read at a time, if such rows are wide."""
@@ -142,14 +146,16 @@ class Dataset:
     @property
     def further(self) -> tuple[str, ...]:
         """Names of columns beyond those of ``Transitions`` that every recording has and that can be copied."""
-        found = [(*recording.labels, *recording.wide) for recording in self.recordings]
-        return tuple(name for name in found[0] if all(name in names for names in found))
+        found = [{*recording.labels, *recording.wide} for recording in self.recordings]
+        first = self.recordings[0]
+        return tuple(name for name in (*first.labels, *first.wide) if all(name in names for names in found))
 
     @property
     def not_further(self) -> tuple[str, ...]:
         """Names of columns that cannot be copied, or that some recordings lack."""
         held = [(*one.labels, *one.wide, *one.unread) for one in self.recordings]
-        return tuple(dict.fromkeys(name for name in chain(*held) if name not in self.further))
+        further = set(self.further)
+        return tuple(name for name in dict.fromkeys(chain(*held)) if name not in further)
 
     def carried(self, asked: Sequence[str] | None) -> dict[str, str]:
         """The names that further columns get in an output, by their own.
@@ -229,7 +235,8 @@ class Dataset:
         first_row, seen = self.first_row, set[int]()
         expected: dict[str, str] | None = None
         findings = Findings() if findings is None else findings
-        for columns in whole_episodes(self._numbered(rows or self._piece_rows, findings), self.source):
+        rows = rows or self._piece_rows
+        for columns in whole_episodes(gathered(self._numbered(rows, findings), rows), self.source):
             piece = transitions_of_episodes(
                 columns, source=self.source, format_name=self.format, first_row=first_row, **self.facts
             )
@@ -247,17 +254,17 @@ class Dataset:
             raise DatasetError(f"{self.source}: the dataset has zero rows")
 
     def units(self) -> list[Dataset]:
-        """Parts that can be read anywhere, in any order: a recording, or several that share episodes.
+        """Parts that can be read anywhere, in any order: a recording, or some that are small or share episodes.
 
         Their rows, episodes and names are those of the whole.
         """
         units, row, start = [], 0, 0
         for number, recording in enumerate(self.recordings):
             following = self.recordings[number + 1 :][:1]
-            if following and self._goes_on(recording, following[0]):
-                continue
             part = slice(start, number + 1)
             rows = sum(found.rows for found in self.recordings[part])
+            if following and (rows < UNIT_ROWS or self._goes_on(recording, following[0])):
+                continue
             if rows:
                 unit = dataclasses.replace(
                     self,

@@ -21,7 +21,8 @@ BYTES_PER_GROUP = 1 << 28
 class TableWriter:
     """One file, whose bytes depend on its rows alone: row groups are full whatever pieces the rows came in.
 
-    A row group is compressed and written while the next is gathered; an error in it comes with the next.
+    A row group is compressed and written while the next is gathered; an error in it comes with the next. The
+    last is not, so that a small file needs no thread.
     """
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
@@ -30,7 +31,7 @@ class TableWriter:
         self._group = max(
             1, min(ROWS_PER_GROUP, BYTES_PER_GROUP // sum(_width(field.type) for field in schema))
         )
-        self._thread = ThreadPoolExecutor(1)
+        self._thread: ThreadPoolExecutor | None = None
         self._written: Future[None] | None = None
         self._sink = None if is_local(path) else path.open("wb")
         self._writer = pq.ParquetWriter(
@@ -48,14 +49,19 @@ class TableWriter:
         self._held.append(table)
         self._rows += table.num_rows
         while self._rows >= self._group:
-            self._write_group()
+            if self._thread is None:
+                self._thread = ThreadPoolExecutor(1)
+            group = self._next_group()
+            self._wait()
+            self._written = self._thread.submit(self._writer.write_table, group, row_group_size=self._group)
 
     def close(self) -> None:
         """Write what is held and finish the file."""
-        while self._rows:
-            self._write_group()
         self._wait()
-        self._thread.shutdown()
+        if self._rows:
+            self._writer.write_table(self._next_group(), row_group_size=self._group)
+        if self._thread is not None:
+            self._thread.shutdown()
         self._writer.close()
         if self._sink is not None:
             self._sink.close()
@@ -64,13 +70,11 @@ class TableWriter:
         if self._written is not None:
             self._written.result()
 
-    def _write_group(self) -> None:
+    def _next_group(self) -> pa.Table:
         together = pa.concat_tables(self._held)
-        group = together.slice(0, self._group)
-        self._wait()
-        self._written = self._thread.submit(self._writer.write_table, group, row_group_size=self._group)
         rest = together.slice(self._group)
         self._held, self._rows = [rest], rest.num_rows
+        return together.slice(0, self._group)
 
 
 def write_table(path: Path, table: pa.Table) -> None:
