@@ -18,6 +18,7 @@ from vaco_curate import (
     filter_dataset,
     kept_episodes,
     load_curated,
+    load_scores,
     load_weights,
     open_dataset,
     read_dataset,
@@ -174,11 +175,34 @@ def test_a_filter_of_episodes_says_how_lerobot_deletes_the_others(recorded, tmp_
     kept = kept_episodes(out)
     assert sorted(kept + dropped) == list(range(80))
     assert set(read_dataset(str(out)).episode_id.tolist()) == set(kept)
-    assert "_lerobot.txt deletes the" in made.stderr
+    assert options["--new_repo_id"] == str(tmp_path / "kept.lerobot"), "an absolute path, beside the folder"
+    assert "_lerobot.txt makes a copy without the" in made.stderr
     assert vaco("verify", out).code == 0
     rows = vaco("filter", tmp_path / "run", "--top", "50%", "--out", tmp_path / "rows")
     assert "_lerobot.txt" not in rows.stderr
     assert not (tmp_path / "rows" / "_lerobot.txt").exists()
+
+
+def test_lerobot_gets_weights_and_rlinf_flags_of_frames(recorded, tmp_path, vaco):
+    episode_scores(recorded, tmp_path / "run", success="next.success")
+    reweight_dataset(tmp_path / "run", out=tmp_path / "weights", file_format="lerobot")
+    weights = load_weights(tmp_path / "weights")
+    assert np.allclose(weights, load_scores_weights(tmp_path / "run"), rtol=1e-5)
+    progress = pq.read_table(tmp_path / "weights" / "sarm_progress.parquet")
+    assert set(range(len(weights))) <= set(progress["index"].to_pylist())
+    made = vaco("filter", tmp_path / "run", "--top", "40%", "--format", "lerobot", "--out", tmp_path / "flags")
+    assert made.code == 0, made.stderr
+    flags = pq.read_table(tmp_path / "flags" / "data" / "advantages_flags.parquet")
+    frames = pq.read_table(recorded / "data")
+    for name in ("episode_index", "frame_index"):
+        assert flags[name].to_pylist() == frames[name].to_pylist()
+    assert np.array_equal(flags["advantage"].to_numpy(), load_weights(tmp_path / "flags") == 1)
+    assert vaco("verify", tmp_path / "flags").code == 0
+
+
+def load_scores_weights(run):
+    score = load_scores(run)["score"].to_numpy().astype(np.float64)
+    return np.exp(score - score.max()) / np.exp(score - score.max()).mean()
 
 
 def test_weights_are_those_of_the_rows_of_the_source(recorded, tmp_path):

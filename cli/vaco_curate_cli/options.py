@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar, cast
@@ -89,12 +89,28 @@ def engine_option(command: Command) -> Command:
     )(command)
 
 
-def format_option(formats: Sequence[str], help_text: str) -> Callable[[Command], Command]:
-    """--format, Parquet by default."""
+class FormatName(click.Choice):  # type: ignore[type-arg]
+    """One of some formats; another known one is refused with the reason."""
+
+    def __init__(self, formats: Sequence[str], refused: Mapping[str, str]) -> None:
+        super().__init__(formats)
+        self._refused = refused
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Parse."""
+        if value in self._refused:
+            self.fail(self._refused[value], param, ctx)
+        return super().convert(value, param, ctx)
+
+
+def format_option(
+    formats: Sequence[str], help_text: str, refused: Mapping[str, str] | None = None
+) -> Callable[[Command], Command]:
+    """--format, Parquet by default; with the reasons why others are refused."""
     return click.option(
         "--format",
         "file_format",
-        type=click.Choice(formats),
+        type=FormatName(formats, refused or {}),
         default="parquet",
         show_default=True,
         help=help_text,

@@ -88,6 +88,22 @@ def test_reweight_writes_every_row_with_weights_of_mean_one(vaco, scored):
     assert weight.max() <= 3.0
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code", "reason"),
+    [
+        (["reweight", "--format", "minari"], 2, "have no weights"),
+        (["reweight", "--format", "robomimic"], 2, "without weights"),
+        (["reweight", "--format", "lerobot"], 1, "goes with a LeRobot dataset, and d4rl was scored"),
+        (["filter", "--top", "9%", "--format", "lerobot"], 1, "belong to a LeRobot dataset"),
+    ],
+)
+def test_formats_that_do_not_fit_are_refused_with_the_reason(vaco, scored, arguments, code, reason):
+    outcome = vaco(*arguments, "--out", "out")
+    assert outcome.code == code
+    assert reason in " ".join(outcome.stderr.split())
+    assert not (scored / "out").exists()
+
+
 def test_several_files_are_scored_and_filtered_each_into_one_of_its_name(vaco, here):
     record = [make_transitions(episodes=4, seed=seed) for seed in range(3)]
     for number, data in enumerate(record):

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from vaco_curate.core.transitions import Array
+from vaco_curate.curation.rabc import rabc_table
 from vaco_curate.curation.selection import REASONS, Selection
 from vaco_curate.data.formats.tables import TableWriter, write_table
 from vaco_curate.data.scores import ScoreTable
@@ -15,6 +16,8 @@ from vaco_curate.data.scores import ScoreTable
 SELECTION_FILE = "_selection.pq"
 WEIGHTS_FILE = "weights.parquet"
 WEIGHTS_ARRAY = "weights.npy"
+RABC_FILE = "sarm_progress.parquet"
+"""As LeRobot calls it."""
 
 SELECTION_SCHEMA = pa.schema(
     [
@@ -51,14 +54,16 @@ def write_weights(folder: Path, selection: Selection, file_format: str) -> None:
     """The weight of every row without a copy of the data.
 
     Args:
-        file_format: "weights" for ``index`` and ``weight`` as Parquet, which is what LeRobot takes; "npy" for
-            an array in the order of the rows.
+        file_format: "weights" for ``index`` and ``weight`` as Parquet; "npy" for an array in the order of the
+            rows; "lerobot" for the first, and the file from which LeRobot's RA-BC computes the same weights.
     """
     weight = _weight(selection, slice(0, len(selection.keep)))
     if file_format == "npy":
         np.save(folder / WEIGHTS_ARRAY, weight)
-    else:
-        write_table(folder / WEIGHTS_FILE, pa.table({"index": np.arange(len(weight)), "weight": weight}))
+        return
+    write_table(folder / WEIGHTS_FILE, pa.table({"index": np.arange(len(weight)), "weight": weight}))
+    if file_format == "lerobot":
+        write_table(folder / RABC_FILE, rabc_table(weight))
 
 
 def _weight(selection: Selection, rows: slice) -> Array:

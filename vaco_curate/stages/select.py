@@ -35,8 +35,15 @@ FILTER_FORMATS = (*WRITERS, *MASKS)
 STORED_FORMATS = (*(name for name, form in WRITERS.items() if form.in_stores), "weights")
 """What is written to an object store."""
 
-WEIGHT_FORMATS = ("parquet", "d4rl", "npz", "weights", "npy")
+WEIGHT_FORMATS = ("parquet", "d4rl", "npz", "weights", "npy", "lerobot")
 """What ``reweight`` writes: rows with weights, or the weights alone."""
+
+WITHOUT_WEIGHTS = {
+    "minari": "Minari's episodes have no weights, and what reads them would draw all steps alike. "
+    "Give parquet, or filter --level episode --format minari",
+    "robomimic": "a filter key names whole demonstrations, without weights. Give weights, for a sampler",
+}
+"""Formats of ``filter`` that ``reweight`` does not write, and why."""
 
 
 @dataclass(frozen=True)
@@ -186,7 +193,15 @@ def reweight_dataset(
         CurateError: the dataset changed, a setting is out of range, or a folder is in the way.
     """
     run = open_run(place(run_folder))
+    if file_format in WITHOUT_WEIGHTS:
+        raise SettingsError(f"--format {file_format}: {WITHOUT_WEIGHTS[file_format]}")
     _check_format(file_format, WEIGHT_FORMATS)
+    scored_format = run.manifest["dataset"]["format"]
+    if file_format == "lerobot" and scored_format != "lerobot":
+        raise SettingsError(
+            f"--format lerobot goes with a LeRobot dataset, and {scored_format} was scored",
+            fix="give weights, which is a table of index and weight",
+        )
     part = "weighted" if file_format in WRITERS else "weights"
     _check_engine(engine, part == "weighted")
     if part == "weights":

@@ -134,7 +134,11 @@ def write_output(
 
 
 def _lerobot_command(run: Run, selection: Selection, work: Path, folder: Path) -> tuple[str, ...]:
-    """The command by which LeRobot deletes the dropped episodes of its dataset, in a file and as a note."""
+    """The command by which LeRobot deletes the dropped episodes of its dataset, in a file and as a note.
+
+    The copy lies beside the folder: in it, its rows would be read with ours. Its name is an absolute path,
+    because LeRobot 0.4 puts others into the source, and 0.5 and later into the user's cache.
+    """
     facts = run.manifest["dataset"]
     if facts["format"] != "lerobot":
         return ()
@@ -144,15 +148,17 @@ def _lerobot_command(run: Run, selection: Selection, work: Path, folder: Path) -
     if (kept != touched).any():  # of some episodes a part is kept
         return ()
     source, dropped = place(facts["address"]), episode[start][~kept].tolist()
+    copy = folder.resolve().with_name(f"{folder.resolve().name}.lerobot")
     command = (
         f"lerobot-edit-dataset --root {shlex.quote(str(source))} --repo_id {shlex.quote(source.name)} "
-        f"--new_repo_id {shlex.quote(folder.resolve().name)} --operation.type delete_episodes "
+        f"--new_repo_id {shlex.quote(str(copy))} --operation.type delete_episodes "
         f'--operation.episode_indices "{dropped}"'
     )
     (work / LEROBOT_FILE).write_text(f"{command}\n")
     shown = f": {command}" if len(dropped) <= SHOWN_EPISODES else ""
     return (
-        f"{folder / LEROBOT_FILE} deletes the {len(dropped)} dropped episodes by LeRobot's own tool{shown}",
+        f"{folder / LEROBOT_FILE} makes a copy without the {len(dropped)} dropped episodes, {copy.name}, by "
+        f"LeRobot's own tool (which reads version 3 alone){shown}",
     )
 
 

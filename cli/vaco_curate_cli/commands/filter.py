@@ -158,7 +158,8 @@ def choice_options(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @format_option(
     FILTER_FORMATS,
-    "minari needs whole episodes. robomimic writes a filter key and a link to the source file.",
+    "minari needs whole episodes. robomimic writes a filter key and a link to the source file, "
+    "lerobot flags of frames, as RLinf reads them.",
 )
 @columns_option
 @click.option("--selection-only", is_flag=True, help="Write only _selection.pq, the decision for every row.")

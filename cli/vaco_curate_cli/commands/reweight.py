@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from vaco_curate.stages.select import WEIGHT_FORMATS, reweight_dataset
+from vaco_curate.stages.select import WEIGHT_FORMATS, WITHOUT_WEIGHTS, reweight_dataset
 from vaco_curate.store.engines import Engine
 from vaco_curate_cli.display import Display, summary_table
 from vaco_curate_cli.options import (
@@ -36,8 +36,9 @@ from vaco_curate_cli.options import (
 )
 @format_option(
     WEIGHT_FORMATS,
-    "weights is a Parquet file of index and weight, as LeRobot reads it; npy is an array. "
-    "Neither contains the rows.",
+    "weights is a Parquet file of index and weight, npy an array, lerobot a file for LeRobot's RA-BC. "
+    "None of them contains the rows.",
+    WITHOUT_WEIGHTS,
 )
 @columns_option
 @click.option("--out", type=FOLDER, help="Folder to write.  [default: beside the run]")

@@ -79,8 +79,11 @@ WRITERS: Mapping[str, Writable] = {
 }
 """Formats that rows can be written in."""
 
-MASKS: Mapping[str, Callable[[Path, Dataset, Array, str], None]] = {"robomimic": robomimic.write_masks}
-"""Formats in which a filter is a mask beside a link to the source: (folder, dataset, keep, name)."""
+MASKS: Mapping[str, Callable[[Path, Dataset, Array, str], None]] = {
+    "robomimic": robomimic.write_masks,
+    "lerobot": lerobot.write_advantages,
+}
+"""Formats in which a filter is a mask for the source: (folder, dataset, keep, name)."""
 
 DATA_FOLDER = "data"
 """Where the rows lie in a folder that we write."""

@@ -25,10 +25,12 @@ from vaco_curate.data.formats.arrow import (
     unreadable,
     vectors,
 )
+from vaco_curate.data.formats.dataset import Dataset
 from vaco_curate.data.formats.names import check_asked, named, note_on_ends
 from vaco_curate.data.formats.options import ReadOptions
 from vaco_curate.data.formats.parts import joined, kept_parts, recorded_parts
 from vaco_curate.data.formats.recording import Recording, natural_order
+from vaco_curate.data.formats.tables import TableWriter
 from vaco_curate.errors import DatasetError
 from vaco_curate.store.files import is_hidden
 
@@ -302,3 +304,27 @@ def _columns(
         "episode_id": numbers(EPISODE),
         "step_index": numbers(STEP),
     }
+
+
+def write_advantages(folder: Path, dataset: Dataset, keep: Array, name: str) -> None:
+    """The file by which RLinf tells good frames from bad: ``meta/advantages_TAG.parquet`` of a LeRobot dataset.
+
+    Its trainers read ``episode_index``, ``frame_index`` and the flag ``advantage``, of every frame.
+
+    Args:
+        keep: (n,) bool, the flag.
+
+    Raises:
+        DatasetError: the dataset is not LeRobot's.
+    """
+    if dataset.format != "lerobot":
+        raise DatasetError(
+            f"{dataset.source}: advantages of frames belong to a LeRobot dataset, this is {dataset.format}",
+            fix="choose another --format, such as parquet",
+        )
+    columns = {EPISODE: pa.int64(), STEP: pa.int64(), "advantage": pa.bool_()}
+    writer = TableWriter(folder / f"advantages_{name}.parquet", pa.schema(list(columns.items())))
+    for piece in dataset.pieces():
+        kept = keep[piece.first_row : piece.first_row + len(piece)]
+        writer.write(pa.table(dict(zip(columns, (piece.episode_id, piece.step_index, kept), strict=True))))
+    writer.close()
