@@ -2,6 +2,7 @@
 #   make demo   set up .venv, then the main job on an embedded dataset
 #   make test   set up .venv, then linters, types, contracts and the test suite
 #   make test-long   400 flipped bytes in every file that is written, a kill at every change of the disk
+#   make test-adapters   the examples for other libraries, in environments of their own; minutes
 #   make fuzz MINUTES=60   every reader for so long, with bytes that are nearly a dataset; Linux, Python 3.11 on
 # And for those who change the trainer:
 #   make bench    measure it beside eager torch, JAX and its matrix products, and filters beside a bare copy;
@@ -13,7 +14,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-long fuzz check bench quality clean
+.PHONY: demo test test-long test-adapters fuzz check bench quality clean
 
 demo: $(VENV)/installed
 	$(BIN)/vaco-curate demo --force
@@ -23,6 +24,9 @@ test: check
 
 test-long: $(VENV)/installed-dev
 	$(BIN)/pytest tests/reliability tests/test_engines.py --flips 400 --kills 1000
+
+test-adapters: $(VENV)/installed-dev
+	$(BIN)/python tests/adapters/table.py
 
 MINUTES ?= 60
 

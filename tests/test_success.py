@@ -127,6 +127,21 @@ def test_failures_score_below_every_kind_of_success(recorded, tmp_path):
     assert area_under_curve(succeeded, scores["failing"]) > 0.95
 
 
+def test_the_report_of_outcomes_shows_them_and_no_correlation_of_two_bars(recorded, tmp_path, vaco):
+    scores = episode_scores(recorded, tmp_path / "run", success="next.success", step_cost=0.05)
+    succeeded = np.concatenate([scores[kind] for kind in ("good", "slow", "wobbly")])
+    outcome = vaco("report", tmp_path / "run", "--json")
+    assert outcome.code == 0, outcome.stderr
+    assert outcome.json["successes"] == 64
+    found = {row["signal"]: row["auc"] for row in outcome.json["correlations"]}
+    assert found["score"] == pytest.approx(area_under_curve(succeeded, scores["failing"]), abs=1e-6)
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "AUC of success" in page
+    assert "mean score against length" in page
+    assert "Pearson" not in page
+    assert "64 successes against failures" in vaco("report", tmp_path / "run").stdout
+
+
 def test_a_step_cost_puts_fast_successes_before_slow_ones(recorded, tmp_path):
     plain = episode_scores(recorded, tmp_path / "plain", success="next.success")
     scores = episode_scores(recorded, tmp_path / "run", success="next.success", step_cost=0.05)

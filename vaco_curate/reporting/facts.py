@@ -27,20 +27,27 @@ from vaco_curate.curation import (
 )
 from vaco_curate.data.scores import ScoreTable
 from vaco_curate.errors import SettingsError
+from vaco_curate.reporting.outcomes import Outcomes, area_under_curve, outcomes_of
 from vaco_curate.reporting.uncertainty import Uncertainty, uncertainty
 
 SHARES = (10, 25, 50)
 FEW_EPISODES = 20
 WEAK_CORRELATION = 0.3
+WEAK_AUC = 0.7
 
 
 @dataclass(frozen=True)
 class Correlation:
-    """How an episode's mean of a signal goes with its return; None where either is constant."""
+    """How an episode's mean of a signal goes with its return; None where either is constant.
+
+    Attributes:
+        auc: how often a success has a higher mean than a failure, where episodes have outcomes.
+    """
 
     signal: str
     pearson: float | None
     spearman: float | None
+    auc: float | None = None
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,7 @@ class ReportFacts:
     Attributes:
         score: (n,) of every row.
         episode_score, episode_return: (episodes,).
+        outcomes: of episodes that succeed or fail, where rewards say no more; else None.
         correlations: the score first, then the plain signals beside it.
         before: all rows.
         kept: (label, summary) of the best shares, at transition and at episode level; None where the
@@ -65,6 +73,7 @@ class ReportFacts:
     episode_score: Array
     episode_return: Array
     episode_length: Array
+    outcomes: Outcomes | None
     correlations: list[Correlation]
     before: Summary
     kept: list[tuple[str, Summary | None]]
@@ -84,7 +93,9 @@ def report_facts(
     """Compute the facts of a report on a scored dataset; the scores are all that it takes."""
     candidates = Candidates.scored(scores)
     score = candidates.value
-    correlations = episode_correlations(candidates, scores)
+    episode_score = episode_means(candidates, score)
+    outcomes = outcomes_of(candidates, scores, episode_score)
+    correlations = episode_correlations(candidates, scores, outcomes)
     kept = [
         (f"top {share} % of {level}s", _kept_by(candidates, share, level))
         for level in (TRANSITION, EPISODE)
@@ -93,9 +104,10 @@ def report_facts(
     return ReportFacts(
         score=score,
         episode_id=candidates.episode_id,
-        episode_score=episode_means(candidates, score),
+        episode_score=episode_score,
         episode_return=candidates.episode_return,
         episode_length=candidates.episode_length,
+        outcomes=outcomes,
         correlations=correlations,
         before=summarize(candidates.episode_start, candidates.episode_return, np.ones(len(score), bool)),
         kept=kept,
@@ -103,7 +115,7 @@ def report_facts(
         curves=curves,
         manifest=manifest,
         evaluations=evaluations,
-        warnings=[*manifest["warnings"], *_warnings(len(candidates.episode_start), correlations[0])],
+        warnings=[*manifest["warnings"], *_warnings(candidates, outcomes, correlations[0])],
     )
 
 
@@ -115,8 +127,10 @@ def _kept_by(candidates: Candidates, share: int, level: Level) -> Summary | None
     return before_and_after(candidates, selection)[1]
 
 
-def episode_correlations(candidates: Candidates, scores: ScoreTable) -> list[Correlation]:
-    """Correlations of episode means with episode returns: of the scores, and of other signals beside them."""
+def episode_correlations(
+    candidates: Candidates, scores: ScoreTable, outcomes: Outcomes | None
+) -> list[Correlation]:
+    """How episode means go with returns or outcomes: of the scores, and of other signals beside them."""
     advantage, vaco_score = scores.column("advantage"), scores.column("vaco_score")
     scaled = torch.from_numpy(advantage * scores.reward_scale)
     signals = {
@@ -127,9 +141,14 @@ def episode_correlations(candidates: Candidates, scores: ScoreTable) -> list[Cor
     }
     if not np.isnan(vaco_score).any():
         signals["vaco_score"] = vaco_score
+    means = {name: episode_means(candidates, values) for name, values in signals.items()}
     return [
-        Correlation(name, *_correlate(episode_means(candidates, values), candidates.episode_return))
-        for name, values in signals.items()
+        Correlation(
+            name,
+            *_correlate(mean, candidates.episode_return),
+            None if outcomes is None else area_under_curve(outcomes.succeeded, mean),
+        )
+        for name, mean in means.items()
     ]
 
 
@@ -143,11 +162,18 @@ def _correlate(left: Array, right: Array) -> tuple[float | None, float | None]:
     return float(pearson), float(spearman)
 
 
-def _warnings(episodes: int, correlation: Correlation) -> list[str]:
+def _warnings(candidates: Candidates, outcomes: Outcomes | None, correlation: Correlation) -> list[str]:
     warnings = []
+    episodes = len(candidates.episode_start)
     if episodes < FEW_EPISODES:
         warnings.append(f"only {episodes} episodes: too few for a reliable correlation with the return")
-    if correlation.spearman is None:
+    if outcomes is not None:
+        if correlation.auc is not None and correlation.auc < WEAK_AUC:
+            warnings.append(
+                f"a success scores higher than a failure in {correlation.auc:.0%} of the pairs, where chance "
+                "gives 50%: these scores do not tell them apart"
+            )
+    elif correlation.spearman is None:
         warnings.append(
             "all episodes have the same return or the same mean score: their correlation is undefined"
         )

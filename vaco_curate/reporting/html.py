@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 import polars as pl
 from plotly.offline import get_plotlyjs
 
+from vaco_curate.core.transitions import Array
 from vaco_curate.reporting.facts import ReportFacts
 from vaco_curate.reporting.uncertainty import Uncertainty
 
@@ -88,6 +89,8 @@ def _histogram(facts: ReportFacts) -> go.Figure:
 
 
 def _scatter(facts: ReportFacts) -> go.Figure:
+    if facts.outcomes is not None:
+        return _scatter_of_outcomes(facts, facts.outcomes.succeeded)
     figure = _figure("Every episode: mean score against return", "episode return", "mean score")
     figure.add_scatter(
         x=facts.episode_return,
@@ -103,6 +106,23 @@ def _scatter(facts: ReportFacts) -> go.Figure:
         label = html.escape(f"Pearson {score.pearson:.3f}, Spearman {score.spearman:.3f}")
         figure.add_annotation(
             text=label, xref="paper", yref="paper", x=0.02, y=0.98, showarrow=False, xanchor="left"
+        )
+    return figure
+
+
+def _scatter_of_outcomes(facts: ReportFacts, succeeded: Array) -> go.Figure:
+    """Returns would be two bars here."""
+    figure = _figure("Every episode: mean score against length", "steps", "mean score")
+    for name, chosen, color in (("success", succeeded, COLORS[2]), ("failure", ~succeeded, COLORS[1])):
+        figure.add_scatter(
+            x=facts.episode_length[chosen],
+            y=facts.episode_score[chosen],
+            name=name,
+            mode="markers",
+            marker={"size": 6, "opacity": 0.7, "color": color},
+            customdata=facts.episode_id[chosen],
+            hovertemplate=f"episode %{{customdata}}, {name}, %{{x}} steps<br>"
+            "mean score %{y:.2f}<extra></extra>",
         )
     return figure
 

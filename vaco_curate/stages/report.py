@@ -13,11 +13,16 @@ from vaco_curate.store.files import place, write_atomically
 
 @dataclass(frozen=True)
 class ReportResult:
-    """Where the report lies, and its main facts."""
+    """Where the report lies, and its main facts.
+
+    Attributes:
+        successes: episodes that succeed, where rewards say no more than that; else None.
+    """
 
     run: Path
     report: Path
     correlations: list[Correlation]
+    successes: int | None
     effective_sample_share: float
     warnings: list[str]
 
@@ -36,4 +41,5 @@ def report_run(run_folder: str | Path, *, dataset: str | None = None) -> ReportR
     path = run.folder / REPORT_FILE
     write_atomically(path, render_html(facts))
     share = run.manifest["effective_sample_share"]
-    return ReportResult(run.folder, path, facts.correlations, share, facts.warnings)
+    successes = None if facts.outcomes is None else int(facts.outcomes.succeeded.sum())
+    return ReportResult(run.folder, path, facts.correlations, successes, share, facts.warnings)

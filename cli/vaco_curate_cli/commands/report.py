@@ -32,8 +32,13 @@ def report_command(run: Path | None, dataset: str | None, display: Display) -> N
     display.result(result)
     for warning in result.warnings:
         display.warn(warning)
-    shown = table("correlation of episode means with episode returns", "signal", "Pearson", "Spearman")
-    for row in result.correlations:
-        shown.add_row(row.signal, number_text(row.pearson), number_text(row.spearman))
+    if result.successes is None:
+        shown = table("correlation of episode means with episode returns", "signal", "Pearson", "Spearman")
+        for row in result.correlations:
+            shown.add_row(row.signal, number_text(row.pearson), number_text(row.spearman))
+    else:
+        shown = table(f"episode means of {result.successes} successes against failures", "signal", "AUC")
+        for row in result.correlations:
+            shown.add_row(row.signal, number_text(row.auc))
     display.show(shown)
     display.show(f"report: {result.report}")
