@@ -190,6 +190,18 @@ def test_a_changed_byte_is_read_or_refused(tmp_path, at, change):
     read_or_refuse(tmp_path / "changed.hdf5")
 
 
+@pytest.mark.parametrize("left", [1, 4])
+def test_a_part_that_is_shorter_than_its_checksum_does_not_end_the_process(tmp_path, left):
+    """HDF5 itself would."""
+    path = write_d4rl(tmp_path / "d.hdf5", make_transitions(), actions=None)
+    with h5py.File(path, "r+") as file:
+        actions = file.create_dataset("actions", (120, 2), "f4", chunks=(60, 2), fletcher32=True)
+        actions[:] = 1
+        actions.id.write_direct_chunk((60, 0), b"x" * left)
+    with pytest.raises(DatasetError, match="actions: a part of it is shorter than its checksum"):
+        read_dataset(str(path))
+
+
 @pytest.mark.parametrize(
     "facts", [{}, [], {"features": 3}, {"features": {"action": None}}, {"features": {"action": {}}}]
 )

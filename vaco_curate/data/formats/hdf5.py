@@ -93,6 +93,7 @@ class StoredArray:
             raise DatasetError(f"{self.name} is empty: it has no shape")
         _refuse_outside(item, self.name)
         _refuse_empty_space(item, self.name)
+        _refuse_chunks_without_checksum(item, self.name)
         self._item, self.shape, self.ndim, self.dtype = item, item.shape, item.ndim, item.dtype
 
     def __len__(self) -> int:
@@ -138,6 +139,17 @@ def _refuse_empty_space(item: Any, name: str) -> None:
             f"{name}: declares {size:,} bytes, of which {stored:,} are stored",
             fix="the file is damaged, or was never written to the end: export it again",
         )
+
+
+CHECKSUM_BYTES = 4
+
+
+def _refuse_chunks_without_checksum(item: Any, name: str) -> None:
+    """Refuse chunks that are shorter than the checksum in them: HDF5 would read before their first byte."""
+    if not item.fletcher32 or not hasattr(item.id, "chunk_iter"):
+        return
+    if item.id.chunk_iter(lambda chunk: chunk.size <= CHECKSUM_BYTES or None):
+        raise DatasetError(f"{name}: a part of it is shorter than its checksum", fix="export the file again")
 
 
 def array_names(file: Any) -> Iterator[str]:
