@@ -28,15 +28,14 @@ data = {name: torch.from_numpy(array) for name, array in np.load(sys.argv[1]).it
 rows, states, actions = len(data["weights"]), data["observations"].shape[1], data["actions"].shape[1]
 end, reward = data["terminals"][:, None], data["rewards"][:, None]
 after = {"observation": data["next_observations"], "reward": reward, "terminated": end, "done": end}
-sampler = WeightedSampler(data["weights"])
-replay = TensorDictReplayBuffer(storage=LazyTensorStorage(rows), sampler=sampler, batch_size=256)
+storage, sampler = LazyTensorStorage(rows), WeightedSampler(data["weights"])
+replay = TensorDictReplayBuffer(storage=storage, sampler=sampler, batch_size=256)
 replay.extend(TensorDict({"observation": data["observations"], "action": data["actions"], "next": after}, rows))
 
 network = torch.nn.Sequential(MLP(states, actions, num_cells=[64, 64]), torch.nn.Tanh())
 actor = TensorDictModule(network, ["observation"], ["action"])
 critic = ValueOperator(MLP(states + actions, 1, num_cells=[64, 64]), ["observation", "action"])
 loss = TD3BCLoss(actor, critic, bounds=(-torch.ones(actions), torch.ones(actions)))
-loss.make_value_estimator(gamma=0.99)
 targets, optimizer = SoftUpdate(loss, tau=0.005), torch.optim.Adam(loss.parameters(), lr=3e-4)
 for _ in range(50):
     losses = loss(replay.sample())

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 import venv
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -83,15 +84,17 @@ def main() -> None:
                 f"| {found['wrong']} | {found['correlation']:.4f} |"
             )
         walk = walk_through_lerobot(folder, environment("lerobot", LIBRARIES["lerobot"]))
-    lines += [
-        "",
+    words = (
         f"LeRobot also made a copy without the dropped episodes by the printed command ({walk['episodes']} "
         f"episodes, {walk['frames']:,} frames: those that were kept), `episodes=` read the same frames, and "
-        f"the weights of its RA-BC differed from ours by at most {walk['error of weights']:.0e}.",
-    ]
+        f"the weights of its RA-BC differed from ours by at most {walk['error of weights']:.0e}."
+    )
+    lines += ["", textwrap.fill(words, 100, break_long_words=False)]
     page = PAGE.read_text()
     assert page.count(BEGIN) == page.count(END) == 1
-    PAGE.write_text(re.sub(f"{BEGIN}.*{END}", lambda _: "\n".join([BEGIN, *lines, END]), page, flags=re.DOTALL))
+    PAGE.write_text(
+        re.sub(f"{BEGIN}.*{END}", lambda _: "\n".join([BEGIN, *lines, "", END]), page, flags=re.DOTALL)
+    )
     print("\n".join(lines))
 
 
