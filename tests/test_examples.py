@@ -20,4 +20,4 @@ def test_the_example_runs_and_prints_its_result(example, tmp_path):
 
 
 def test_there_are_examples():
-    assert len(EXAMPLES) >= 4
+    assert len(EXAMPLES) >= 3

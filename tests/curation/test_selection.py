@@ -79,6 +79,14 @@ def test_rows_are_divided_among_groups_by_the_largest_remainders():
     assert Cut(rows=3).of(np.array([5, 3, 2])).tolist() == [1, 1, 1]
 
 
+def test_a_float_is_the_share_that_it_is_written_as():
+    assert Cut(share=0.1) == Cut(share=Fraction(1, 10))
+    assert Cut(episodes=0.8) == Cut(episodes=Fraction(4, 5))
+    for wrong in (math.nan, math.inf):
+        with pytest.raises(SettingsError):
+            Cut(share=wrong)
+
+
 def test_a_tenth_of_thirty_is_three():
     """0.1 * 30 is 3.0000000000000004 in floats, whose ceiling is 4."""
     assert Cut(share=Fraction("10") / 100).of(np.array([30])) == [3]

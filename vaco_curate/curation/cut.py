@@ -6,7 +6,7 @@ import dataclasses
 import math
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -59,23 +59,30 @@ class Cut:
     """Where to cut: exactly one of a share of the rows, a number of rows, episodes, or a value.
 
     Attributes:
-        share: in (0, 1], exact, so that 10 % of 30 rows is 3 and not 4 by rounding.
+        share: in (0, 1], exact, so that 10 % of 30 rows is 3 and not 4 by rounding: a float is what it is
+            written as, 0.1 a tenth.
         rows: at least 1.
-        episodes: a share of the episodes, or a number of them, each kept or dropped as a whole.
+        episodes: a share of the episodes (no whole number), or a number of them; each is kept or dropped as a
+            whole.
         threshold: lowest value that is kept; with ``worst`` the highest.
         worst: keep from the other end.
         budget: no more rows than this are kept, the best of those that would be.
     """
 
-    share: Fraction | None = None
+    share: Fraction | float | None = None
     rows: int | None = None
-    episodes: Fraction | int | None = None
+    episodes: Fraction | float | int | None = None
     threshold: float | None = None
     worst: bool = False
     budget: int | None = None
 
     def __post_init__(self) -> None:
         option = "--bottom" if self.worst else "--top"
+        for name in ("share", "episodes"):
+            if isinstance(value := getattr(self, name), float):
+                if not math.isfinite(value):
+                    raise SettingsError(f"{option} {value} is no share")
+                object.__setattr__(self, name, Fraction(repr(value)))
         if sum(value is not None for value in (self.share, self.rows, self.episodes, self.threshold)) != 1:
             raise SettingsError("a cut is one of a share, a number of rows, episodes, or a threshold")
         amount, unit = self._amount
@@ -93,8 +100,8 @@ class Cut:
     def _amount(self) -> tuple[Fraction | int | None, str]:
         """How much is kept, and of what."""
         if self.episodes is not None:
-            return self.episodes, "episode"
-        return (self.rows if self.share is None else self.share), "row"
+            return cast(Fraction | int, self.episodes), "episode"
+        return (self.rows if self.share is None else cast(Fraction, self.share)), "row"
 
     def level_of(self, asked: Level) -> Level:
         """The level that is meant: a cut of episodes is of whole ones.

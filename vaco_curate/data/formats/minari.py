@@ -17,7 +17,7 @@ import pyarrow as pa
 from vaco_curate.core.transitions import Array, Transitions
 from vaco_curate.data.episodes import Columns
 from vaco_curate.data.formats.options import ReadOptions
-from vaco_curate.data.formats.others import NUMBERS, plain_values, table_of
+from vaco_curate.data.formats.others import NUMBERS, stored_values, table_of
 from vaco_curate.data.formats.parts import joined, kept_parts, leaves, recorded_parts
 from vaco_curate.data.formats.recording import Recording
 from vaco_curate.data.formats.writing import Target
@@ -308,7 +308,7 @@ class MinariWriter:
         _refuse_parts(piece, chosen)
         position = np.cumsum(chosen) - 1
         infos = {"index": piece.first_row + rows}
-        infos |= {name.removeprefix(INFOS): plain_values(name, values) for name, values in extra.items()}
+        infos |= {name.removeprefix(INFOS): stored_values(name, values) for name, values in extra.items()}
         buffers: list[Any] = []
         written = 0
         for steps, last_observation in _series(piece):
