@@ -20,7 +20,7 @@ demo: $(VENV)/installed
 	$(BIN)/vaco-curate demo --force
 
 test: check
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
 
 test-long: $(VENV)/installed-dev
 	$(BIN)/pytest tests/reliability tests/test_engines.py --flips 400 --kills 1000

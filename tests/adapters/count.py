@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 
-UNIT, DRAWS, BATCH = 4096, 100_000, 1000
+UNIT, DRAWS, BATCH = 4096, 50_000, 1000
 
 
 def of_corl(made):
@@ -33,7 +33,7 @@ def of_d3rlpy(made):
 
 
 def of_datasets(made):
-    for _ in range(8):
+    for _ in range(4):
         for batch in made["loader"]:
             names = ("observation", "action", "reward", "next_observation", "terminated")
             yield tuple(batch[name].numpy() for name in names)

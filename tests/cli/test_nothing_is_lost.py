@@ -204,7 +204,9 @@ def limit_file_size():
 def test_a_full_disk_is_refused_and_loses_nothing(start, scored):
     """A limit on file size stands for the disk: writes fail in the same calls, with EFBIG for ENOSPC."""
     before = {path: path.read_bytes() for path in scored.rglob("*") if path.is_file()}
-    for command in (["filter", "pendulum.vaco", "--top", "90%"], ["score", "pendulum.hdf5", "--out", "new"]):
+    (scored / "tiny.json").write_text(CONFIG)
+    score = ["score", "pendulum.hdf5", "--config", "tiny.json", "--out", "new"]
+    for command in (["filter", "pendulum.vaco", "--top", "90%"], score):
         process = start(*command, cwd=scored, preexec_fn=limit_file_size)
         _, stderr = process.communicate(timeout=120)
         assert process.returncode == 1, stderr

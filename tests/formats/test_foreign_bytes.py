@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -188,6 +189,17 @@ def test_a_changed_byte_is_read_or_refused(tmp_path, at, change):
     content[at % len(content)] ^= change
     (tmp_path / "changed.hdf5").write_bytes(content)
     read_or_refuse(tmp_path / "changed.hdf5")
+
+
+@pytest.mark.parametrize(
+    "found", sorted((Path(__file__).parent / "found").iterdir()), ids=lambda path: path.stem
+)
+def test_what_fuzzing_found_is_refused_at_once(found):
+    """In a process of its own, for HDF5 may end or hang it."""
+    code = "import sys; from vaco_curate import read_dataset; read_dataset(sys.argv[1])"
+    done = subprocess.run([sys.executable, "-c", code, str(found)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "vaco_curate.errors.DatasetError" in done.stderr
 
 
 @pytest.mark.parametrize("left", [1, 4])

@@ -155,17 +155,17 @@ def _refuse_chunks_without_checksum(item: Any, name: str) -> None:
 def array_names(file: Any) -> Iterator[str]:
     """Names of all arrays of a file, also of those in groups; a group with several names is looked into once.
 
-    Not by h5py's ``visititems``: where a group is damaged, that may go on for ever.
+    Not by h5py's ``visititems`` and ``h5o.get_info``: where a group is damaged, they may go on for ever.
     """
     import h5py  # deferred: the training core runs without it
 
     seen = set()
 
     def look(group: Any, path: str) -> Iterator[str]:
-        place = h5py.h5o.get_info(group.id)
-        if (place.fileno, place.addr) in seen:
+        found = h5py.h5g.get_objinfo(group.id)
+        if (found.fileno, found.objno) in seen:
             return
-        seen.add((place.fileno, place.addr))
+        seen.add((found.fileno, found.objno))
         for name in group:
             item = group.get(name)
             if isinstance(item, h5py.Dataset):
