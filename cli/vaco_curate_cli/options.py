@@ -211,7 +211,7 @@ class Amount(TypedDict, total=False):
 class Top(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
     """``50%`` as an exact fraction, ``20000`` as a number of rows; with ``ep`` at the end, of episodes."""
 
-    name = "SHARE%|ROWS|SHARE%ep|EPISODESep"
+    name = "amount"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Amount:
         """Parse; ranges are checked by ``Cut``."""

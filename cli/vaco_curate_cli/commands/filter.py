@@ -27,6 +27,8 @@ from vaco_curate_cli.options import (
     run_argument,
 )
 
+AMOUNTS = "50%|20000|80%ep|64ep"
+
 
 class LevelText(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
     """``transition``, ``episode`` or ``window:N``."""
@@ -67,12 +69,14 @@ def cut_options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option(
                 "--top",
                 type=Top(),
+                metavar=AMOUNTS,
                 help="Keep the best rows: this share (50%) or this many (20000). "
                 "Of whole episodes: 80%ep, 64ep.",
             ),
             click.option(
                 "--bottom",
                 type=Top(),
+                metavar=AMOUNTS,
                 help="Keep the worst rows instead, for inspection or as negative examples.",
             ),
             click.option(
@@ -158,7 +162,8 @@ def choice_options(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @format_option(
     FILTER_FORMATS,
-    "minari needs whole episodes. robomimic writes a filter key and a link to the source file, "
+    "npz is one file of arrays. minari needs whole episodes. robomimic writes a filter key and a link to "
+    "the source file, "
     "lerobot flags of frames, as RLinf reads them.",
 )
 @columns_option
@@ -193,6 +198,7 @@ def filter_command(
     \b
     Examples:
       vaco-curate filter --top 50%
+      vaco-curate filter --top 80%ep
       vaco-curate filter hopper.vaco --top 10% --level episode --out best
       vaco-curate filter --top 25% --per task_index --min-episode-length 20
       vaco-curate filter --threshold 0 --budget 100000 --selection-only
