@@ -8,7 +8,6 @@ import subprocess
 import sys
 from fractions import Fraction
 
-import h5py
 import minari
 import numpy as np
 import polars as pl
@@ -28,11 +27,13 @@ from vaco_curate import (
     filter_dataset,
     inspect_dataset,
     load_scores,
+    open_dataset,
     read_dataset,
     score_dataset,
     score_stream,
 )
-from vaco_curate.errors import CurateError, DatasetError, RunError, SettingsError
+from vaco_curate.data.formats.in_memory import on_disk
+from vaco_curate.errors import CurateError, DatasetError, SettingsError
 
 DATA = make_transitions(episodes=6)
 D4RL = {
@@ -141,30 +142,72 @@ def test_a_run_on_a_dict_is_that_of_its_file_and_can_be_filtered(tmp_path):
     assert np.array_equal(streamed["score"], result.scores["score"])
 
 
-def test_nothing_of_others_is_replaced_by_the_file_of_a_run(tmp_path):
+def test_the_file_of_a_run_replaces_no_other(tmp_path):
     def score(data, **options):
         return score_dataset(data, out=tmp_path / "x.vaco", settings=tiny_settings(), device="cpu", **options)
 
-    (tmp_path / "x.hdf5").write_bytes(b"mine")
-    for options in ({}, {"force": True}):
-        with pytest.raises(RunError, match=r"x\.hdf5 exists already"):
-            score(D4RL, **options)
-    assert (tmp_path / "x.hdf5").read_bytes() == b"mine"
-    (tmp_path / "x.hdf5").unlink()
-    score(D4RL)
-    score(D4RL, force=True)
-    other = D4RL | {"rewards": DATA.reward + 1}
+    first = score(D4RL)
+    (before,) = tmp_path.glob("x-*.hdf5")
     with pytest.raises(CurateError, match="exists already"):
-        score(other)
-    score(other, force=True)
-    with h5py.File(tmp_path / "x.hdf5") as file:
-        assert np.array_equal(file["rewards"], other["rewards"])
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.hdf5", "x.vaco"]
+        score(D4RL | {"rewards": DATA.reward + 1})
+    broken = D4RL | {"rewards": np.full(120, np.nan)}
+    with pytest.raises(DatasetError, match="the dataset in memory: reward is NaN"):
+        score(broken, force=True)
+    filter_dataset(first.run, Cut(rows=30), out=tmp_path / "best")
+    assert before.exists()
+    score(D4RL | {"rewards": DATA.reward + 1}, force=True)
+    assert score(D4RL, force=True).rows == 120, "the same data, the same file"
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert [name.partition("-")[0] for name in names] == ["best", "x", "x", "x.vaco"]
+
+
+def test_a_run_may_lie_where_no_folder_is_yet(tmp_path):
+    out = tmp_path / "runs" / "today" / "x.vaco"
+    assert score_dataset(D4RL, out=out, settings=tiny_settings(), device="cpu").run == out
+    with pytest.raises(SettingsError, match="is scored on this machine"):
+        score_dataset(D4RL, out="s3://bucket/x.vaco")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"terminals": torch.zeros(120, dtype=torch.bfloat16)},
+        {"rewards": torch.ones(120, requires_grad=True)},
+        {"infos/task": np.array(["pl\u00e2ce", "b"] * 60)},
+        {"infos/task": np.array(["pl\u00e2ce", "b"] * 60, dtype=object)},
+    ],
+)
+def test_tensors_of_any_kind_and_words_are_taken(change):
+    assert len(read_dataset(D4RL | change)) == 120
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"infos/task": np.array([None, "b"] * 60)},
+        {"infos/when": np.array(["2026-01-01"] * 120, "M8[s]")},
+        {"infos/huge": [10**30] * 120},
+        {"infos/a": np.zeros(120), "infos/a/b": np.zeros(120)},
+        {"rewards": [[1.0], [1.0, 2.0]] * 60},
+    ],
+)
+def test_what_no_file_can_hold_is_refused_by_name(change, tmp_path):
+    with pytest.raises(DatasetError, match="the dataset in memory"):
+        score_dataset(D4RL | change, out=tmp_path / "x.vaco")
+    assert not list(tmp_path.iterdir())
+
+
+def test_polars_own_types_are_taken():
+    frame = pl.DataFrame(OURS).with_columns(
+        word=pl.lit("a"), kind=pl.Series(["x", "y"] * 60, dtype=pl.Categorical), level=pl.Series([None, 1] * 60)
+    )
+    with on_disk(frame) as address:
+        assert set(open_dataset(address).further) == {"word", "kind", "level"}
 
 
 def test_what_is_no_dataset_is_refused_with_what_is_one(tmp_path):
     for wrong in ([1, 2], None, object(), 7):
-        with pytest.raises(DatasetError, match="is no dataset that is known"):
+        with pytest.raises(DatasetError, match="cannot be written to a file"):
             read_dataset(wrong)
     for wrong in (
         {"observation": np.zeros((3, 2)), "action": np.zeros((2, 1))},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shlex
+import shutil
 from fractions import Fraction
 
 import numpy as np
@@ -188,6 +189,7 @@ def test_a_filter_of_episodes_says_how_lerobot_deletes_the_others(recorded, tmp_
     assert options["--operation.type"] == "delete_episodes"
     dropped = json.loads(options["--operation.episode_indices"])
     kept = kept_episodes(out)
+    assert json.loads((out / "_episodes.json").read_text()) == kept
     assert sorted(kept + dropped) == list(range(80))
     assert set(read_dataset(str(out)).episode_id.tolist()) == set(kept)
     assert options["--new_repo_id"] == str(tmp_path / "kept.lerobot"), "an absolute path, beside the folder"
@@ -213,6 +215,18 @@ def test_lerobot_gets_weights_and_rlinf_flags_of_frames(recorded, tmp_path, vaco
         assert flags[name].to_pylist() == frames[name].to_pylist()
     assert np.array_equal(flags["advantage"].to_numpy(), load_weights(tmp_path / "flags") == 1)
     assert vaco("verify", tmp_path / "flags").code == 0
+
+
+def test_frames_that_are_not_counted_from_0_get_no_file_of_lerobots(recorded, tmp_path):
+    """LeRobot looks weights up by the column index."""
+    folder = tmp_path / "robot"
+    shutil.copytree(recorded, folder)
+    file = folder / "data" / "chunk-000" / "file-000.parquet"
+    table = pq.read_table(file)
+    pq.write_table(table.append_column("index", pa.array(np.arange(len(table)) + 4)), file)
+    episode_scores(folder, tmp_path / "run", success="next.success")
+    with pytest.raises(SettingsError, match="does not count its frames from 0"):
+        reweight_dataset(tmp_path / "run", out=tmp_path / "weights", file_format="lerobot")
 
 
 def load_scores_weights(run):

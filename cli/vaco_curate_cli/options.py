@@ -122,7 +122,9 @@ def columns_option(command: Command) -> Command:
     return click.option(
         "--columns",
         "carried",
-        callback=lambda context, option, value: value if value is None else [n for n in value.split(",") if n],
+        callback=lambda context, option, value: (
+            value if value is None else [n.strip() for n in value.split(",") if n.strip()]
+        ),
         metavar="NAME,...",
         help="Other columns of the source to write with the rows. The default is all, '' none.",
     )(command)
@@ -217,6 +219,7 @@ class Top(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 
         """Parse; ranges are checked by ``Cut``."""
         if isinstance(value, dict):
             return cast(Amount, value)
+        value = value.lower()
         text = value.removesuffix("ep")
         try:
             amount = Fraction(text[:-1]) / 100 if text.endswith("%") else int(text)

@@ -11,7 +11,9 @@ import numpy as np
 import torch
 
 rows = datasets.load_dataset(sys.argv[1], split="train")
-rows = rows.filter(lambda row: row["has_successor"] or row["terminated"]).with_format("torch")
+rows = rows.filter(lambda row: row["has_successor"] or row["terminated"])
+names = ["observation", "action", "reward", "next_observation", "terminated", "weight"]
+rows = rows.with_format("torch", columns=names)
 share = np.array(rows.with_format("numpy")["weight"], dtype=np.float64)
 sums = np.cumsum(share)
 

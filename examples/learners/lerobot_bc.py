@@ -18,7 +18,7 @@ from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from torch.utils.data import DataLoader, WeightedRandomSampler
 
 source, folder = sys.argv[1:]
-data = LeRobotDataset("local/recorded", root=source)  # episodes=kept_episodes(FOLDER) reads some of them
+data = LeRobotDataset("local/recorded", root=source)  # a filter's _episodes.json is a list for episodes=
 weights = pd.read_parquet(f"{folder}/weights.parquet").set_index("index")["weight"]
 of_frames = weights.loc[[int(index) for index in data.hf_dataset["index"]]].to_numpy()
 sampler = WeightedRandomSampler(of_frames, 50 * 64)

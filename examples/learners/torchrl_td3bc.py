@@ -24,7 +24,9 @@ class WeightedSampler(RandomSampler):  # it has no priorities, so no learner can
         return torch.searchsorted(self.sums, at, right=True), {}
 
 
-data = {name: torch.from_numpy(array) for name, array in np.load(sys.argv[1]).items()}
+file = np.load(sys.argv[1])
+names = ("observations", "actions", "rewards", "terminals", "next_observations", "weights")
+data = {name: torch.from_numpy(file[name]) for name in names}
 rows, states, actions = len(data["weights"]), data["observations"].shape[1], data["actions"].shape[1]
 end, reward = data["terminals"][:, None], data["rewards"][:, None]
 after = {"observation": data["next_observations"], "reward": reward, "terminated": end, "done": end}

@@ -18,8 +18,8 @@ from vaco_curate.curation import ORDERS
         (["--top", "12.5%"], "pendulum.top12.5pct", 500),
         (["--top", "7"], "pendulum.top7", 7),
         (["--top", "450", "--level", "episode"], "pendulum.top450-episodes", 400),
-        (["--top", "25%ep"], "pendulum.top25pct-of-episodes", 1000),
-        (["--bottom", "3ep"], "pendulum.bottom3-episodes", 600),
+        (["--top", "25%ep"], "pendulum.top25pctep", 1000),
+        (["--bottom", "3ep"], "pendulum.bottom3ep", 600),
         (["--threshold", "-100"], "pendulum.above-100", 4000),
     ],
 )
@@ -32,7 +32,7 @@ def test_filter_keeps_what_it_is_told(vaco, scored, arguments, folder, rows):
     assert len(table) == rows
     assert table.column_names == [
         "observation", "action", "reward", "next_observation", "has_successor", "terminated", "truncated",
-        "index", "episode_id", "step_index", "score", "rank", "infos/behavior",
+        "index", "episode_id", "step_index", "score", "rank", "weight", "infos/behavior",
     ]  # fmt: skip
 
 

@@ -82,7 +82,9 @@ def test_rows_are_divided_among_groups_by_the_largest_remainders():
 def test_a_float_is_the_share_that_it_is_written_as():
     assert Cut(share=0.1) == Cut(share=Fraction(1, 10))
     assert Cut(episodes=0.8) == Cut(episodes=Fraction(4, 5))
-    for wrong in (math.nan, math.inf):
+    assert Cut(share=np.float64(0.5)) == Cut(share=Fraction(1, 2))
+    assert Cut(share=1) == Cut(share=Fraction(1))
+    for wrong in (math.nan, math.inf, "50%"):
         with pytest.raises(SettingsError):
             Cut(share=wrong)
 

@@ -7,13 +7,23 @@ import datetime
 import h5py
 import minari
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from helpers import CONFIG, make_transitions, tiny_settings, write_d4rl
 from minari.data_collector import EpisodeBuffer
 
-from vaco_curate import convert_dataset, load_curated, reweight_dataset, score_dataset
+from vaco_curate import (
+    Cut,
+    convert_dataset,
+    filter_dataset,
+    load_curated,
+    load_scores,
+    reweight_dataset,
+    score_dataset,
+)
+from vaco_curate.data.formats import dataset as dataset_module
 from vaco_curate.data.formats import open_dataset
 from vaco_curate.errors import DatasetError
 
@@ -149,9 +159,13 @@ def test_formats_that_hold_numbers_get_the_same(file_format, tmp_path):
 
 def test_what_a_format_cannot_hold_is_refused_by_name(tmp_path):
     path, _ = parquet_file(tmp_path)
-    for name in ("time", "grade"):
-        with pytest.raises(DatasetError, match=f"column {name} cannot be written"):
-            convert_dataset(path, tmp_path / "out", file_format="d4rl", columns=[name])
+    for file_format in ("d4rl", "npz", "minari"):
+        with pytest.raises(DatasetError, match=r"time: it holds timestamp\[us\], which this format cannot"):
+            convert_dataset(path, tmp_path / "out", file_format=file_format, columns=["time"])
+        with pytest.raises(DatasetError, match="column grade cannot be an array: it holds int64 and nulls"):
+            convert_dataset(path, tmp_path / "out", file_format=file_format, columns=["grade"])
+        result = convert_dataset(path, tmp_path / file_format, file_format=file_format)
+        assert "columns that are not written: qpos, time, grade, picture" in result.notes
     with h5py.File(tmp_path / "rows.hdf5", "r+") as file:
         file["infos/text"] = ["x" * 300] * ROWS
     with pytest.raises(DatasetError, match="words of more than 256 bytes"):
@@ -172,8 +186,110 @@ def test_files_with_other_columns_share_those_that_all_have(tmp_path):
     assert pq.read_table(tmp_path / "out" / "data")["infos/both"].to_pylist()[::ROWS] == [0, 1000]
     assert "columns that are not written: infos/only0, infos/only1" in result.notes
     write_d4rl(tmp_path / "logs" / "1.hdf5", make_transitions(seed=1), **{"infos/both": POSITION})
-    with pytest.raises(DatasetError, match="further columns differ between its files"):
-        convert_dataset(tmp_path / "logs", tmp_path / "other")
+    result = convert_dataset(tmp_path / "logs", tmp_path / "other")
+    assert "columns that are not written: infos/both, infos/only0" in result.notes
+
+
+def logs(folder, *columns):
+    """Files of 120 rows with a column x each; of no rows, where it is None."""
+    (folder / "logs").mkdir()
+    for number, values in enumerate(columns):
+        data = make_transitions(seed=number)
+        if values is None:
+            none = {name: np.zeros((0, 4), "f4") for name in ("observations", "actions")}
+            write_d4rl(folder / "logs" / f"{number}.hdf5", data, **none, rewards=[], terminals=[], timeouts=[])
+        else:
+            write_d4rl(folder / "logs" / f"{number}.hdf5", data, x=values)
+    return folder / "logs"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        (NUMBERS.astype("f4") / 3, NUMBERS / 3, "float64"),
+        (NUMBERS, NUMBERS / 3, "float64"),
+        (NUMBERS.astype("i4"), NUMBERS, "int64"),
+        (NUMBERS > 5, NUMBERS, None),
+        (NUMBERS, np.array(WORDS, "S"), None),
+    ],
+)
+def test_a_column_has_one_type_that_loses_nothing_in_whatever_order(one, other, expected, tmp_path):
+    for place, columns in (("a", (one, other)), ("b", (other, one)), ("c", (None, one, other))):
+        (tmp_path / place).mkdir()
+        source = logs(tmp_path / place, *columns)
+        result = convert_dataset(source, tmp_path / place / "out")
+        table = pq.read_table(tmp_path / place / "out" / "data")
+        if expected is None:
+            assert "x" not in table.column_names
+            assert "columns that are not written: x" in result.notes
+        else:
+            assert open_dataset(str(source)).further["x"] == pa.from_numpy_dtype(np.dtype(expected))
+            values = np.concatenate([values for values in columns if values is not None])
+            assert np.array_equal(table["x"].to_numpy(), values.astype(expected))
+
+
+def test_what_a_unit_writes_does_not_depend_on_the_files_beside(tmp_path, monkeypatch):
+    source = logs(tmp_path, NUMBERS.astype("f4"), NUMBERS / 3, NUMBERS / 7)
+    run = score_dataset(source, out=tmp_path / "run.vaco", settings=tiny_settings(), device="cpu").run
+    reweight_dataset(run, out=tmp_path / "together")
+    monkeypatch.setattr(dataset_module, "UNIT_ROWS", 1)
+    reweight_dataset(run, out=tmp_path / "alone")
+    for number in range(3):
+        files = [
+            (tmp_path / folder / "data" / f"{number}.parquet").read_bytes() for folder in ("together", "alone")
+        ]
+        assert files[0] == files[1]
+
+
+@pytest.mark.parametrize("file_format", ["parquet", "d4rl", "npz", "minari"])
+def test_odd_columns_are_written_or_left_with_a_note(file_format, tmp_path):
+    contact = NUMBERS[:, None] % [2, 3, 5] == 0
+    extra = {"contact": contact, "none": np.zeros((ROWS, 0)), "cube": np.zeros((ROWS, 2, 2)), "few": [1, 2]}
+    source = write_d4rl(tmp_path / "rows.hdf5", make_transitions(), **extra)
+    result = convert_dataset(source, tmp_path / "out", file_format=file_format)
+    assert "columns that are not written: cube, none" in result.notes
+    dataset = open_dataset(str(tmp_path / "out"))
+    rows = dataset.label("index" if "index" in dataset.labels else "infos/index")
+    name = "contact" if file_format == "parquet" else "infos/contact"
+    found = np.array(dataset.others([name]).read(len(rows)).column(name).to_pylist())
+    assert np.array_equal(found, contact[rows])
+
+
+def test_robomimics_odd_arrays_do_not_end_the_process(tmp_path):
+    path, _ = robomimic_file(tmp_path)
+    with h5py.File(path, "r+") as file:
+        for number in range(11):
+            demo = file[f"data/demo_{number}"]
+            length = len(demo["actions"])
+            demo["width"], demo["nothing"] = np.zeros((length, 1 + number % 2)), h5py.Empty("f4")
+            demo["zero"] = np.zeros((length, 0))
+    result = convert_dataset(path, tmp_path / "out")
+    assert "columns that are not written: width, zero" in result.notes
+
+
+@pytest.mark.parametrize("file_format", ["parquet", "d4rl", "npz"])
+def test_a_first_piece_without_kept_rows_changes_nothing(file_format, tmp_path, monkeypatch):
+    source = write_d4rl(tmp_path / "rows.hdf5", make_transitions(), **{"infos/qpos": POSITION})
+    run = score_dataset(source, out=tmp_path / "run.vaco", settings=tiny_settings(), device="cpu").run
+    monkeypatch.setattr(dataset_module, "PIECE_ROWS", 20)
+    best = load_scores(run).top_k(5, by="score")["index"]
+    lowest = load_scores(run).filter(pl.col("index") >= 60).top_k(5, by="score")["score"].min()
+    cut = Cut(threshold=lowest) if best.min() >= 60 else Cut(rows=5)
+    filter_dataset(run, cut, out=tmp_path / "out", file_format=file_format)
+    curated = load_curated(tmp_path / "out")
+    assert np.array_equal(curated.column("infos/qpos"), POSITION[curated.index])
+
+
+def test_a_column_called_weights_is_not_taken_for_ours(tmp_path):
+    source = write_d4rl(tmp_path / "rows.hdf5", make_transitions(), weights=NUMBERS + 700.0)
+    run = score_dataset(source, out=tmp_path / "run.vaco", settings=tiny_settings(), device="cpu").run
+    for file_format in ("parquet", "d4rl", "npz"):
+        filter_dataset(run, Cut(rows=50), out=tmp_path / f"kept-{file_format}", file_format=file_format)
+        assert (load_curated(tmp_path / f"kept-{file_format}").weight == 1).all()
+        reweight_dataset(run, out=tmp_path / file_format, file_format=file_format)
+        curated = load_curated(tmp_path / file_format)
+        assert curated.weight.max() < 120
+        assert np.array_equal(curated.column("source_weights"), curated.index + 700.0)
 
 
 def test_a_filter_carries_the_columns_that_are_asked_for(vaco, here):

@@ -9,6 +9,7 @@ import pytest
 from formats.test_robomimic import LENGTHS, write_robomimic
 from helpers import CONFIG, make_transitions, write_d4rl
 
+from vaco_curate import load_curated
 from vaco_curate.data.formats import WRITERS, Target, open_dataset, read_dataset, robomimic
 from vaco_curate.errors import DatasetError
 
@@ -152,6 +153,14 @@ def test_a_filter_key_names_whole_demonstrations_beside_a_link_to_the_data(tmp_p
     other = open_dataset(str(write_d4rl(tmp_path / "d.hdf5", make_transitions())))
     with pytest.raises(DatasetError, match="this is d4rl"):
         robomimic.write_masks(tmp_path / "out", other, keep, "best")
+
+
+@pytest.mark.parametrize("name", ["best.minari", "my best", "x.top50pctep"])
+def test_minari_opens_what_is_written_under_any_name(vaco, scored, name):
+    made = vaco("filter", "--top", "50%ep", "--format", "minari", "--out", name)
+    assert made.code == 0, made.stderr
+    assert minari.MinariDataset(scored / name / "data").total_episodes == 10
+    assert load_curated(scored / name).weight.mean() == 1
 
 
 def test_minari_lists_and_loads_what_is_written_into_its_store(vaco, scored, monkeypatch):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from vaco_curate.core.scorer import RowScores
 from vaco_curate.reporting.facts import report_facts
-from vaco_curate.reporting.outcomes import area_under_curve
+from vaco_curate.reporting.outcomes import area_under_curve, outcome_warnings
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(-3, 3)), min_size=1, max_size=40))
@@ -28,11 +28,13 @@ def facts_of(tmp_path):
     def found(reward, by_episode):
         data = make_transitions(episodes=30, columns={"reward": np.asarray(reward, np.float32)})
         score = np.repeat(by_episode, 20).astype(np.float32)
-        table = write_scores(
-            tmp_path / "scores.parquet", data, RowScores(score, *[np.zeros(600, np.float32)] * 4)
+        tables.append(
+            write_scores(tmp_path / "scores.parquet", data, RowScores(score, *[np.zeros(600, np.float32)] * 4))
         )
-        return report_facts(table, {"warnings": []}, None, {})
+        return report_facts(tables[-1], {"warnings": []}, None, {})
 
+    tables = []
+    found.table = lambda: tables[-1]
     return found
 
 
@@ -51,8 +53,14 @@ def test_a_reward_that_an_episode_earns_once_or_never_is_an_outcome(facts_of, op
 
 
 def test_successes_that_do_not_stand_out_are_warned_of(facts_of):
-    (warning,) = facts_of(rewards(10), np.arange(30.0)).warnings
+    table = facts_of.table
+    facts_of(rewards(10), np.arange(30.0))
+    (warning,) = outcome_warnings(table())
     assert "a success scores higher than a failure in 0% of the pairs" in warning
+    facts_of(rewards(10), np.arange(30.0)[::-1])
+    assert outcome_warnings(table()) == []
+    facts_of(np.random.default_rng(0).random(600), np.arange(30.0))
+    assert outcome_warnings(table()) == []
 
 
 def test_without_failures_there_is_nothing_to_tell_apart(facts_of):
@@ -64,8 +72,14 @@ def test_without_failures_there_is_nothing_to_tell_apart(facts_of):
 
 @pytest.mark.parametrize(
     "reward",
-    [np.random.default_rng(0).random(600), np.tile([0, 1], 300), np.ones(600), np.tile([0, 1, 2], 200)],
-    ids=["dense", "half of the rows", "equal", "of three values"],
+    [
+        np.random.default_rng(0).random(600),
+        np.tile([0, 1], 300),
+        np.ones(600),
+        np.tile([0, 1, 2], 200),
+        1 - rewards(10),
+    ],
+    ids=["dense", "half of the rows", "equal", "of three values", "a penalty at the end"],
 )
 def test_other_rewards_are_no_outcomes(facts_of, reward):
     facts = facts_of(reward, np.arange(30.0))

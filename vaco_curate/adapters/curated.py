@@ -18,7 +18,7 @@ from vaco_curate.data.formats import Dataset as RowsOnDisk
 from vaco_curate.data.formats import open_dataset, opened_once
 from vaco_curate.data.formats.cache import loaded
 from vaco_curate.data.formats.others import plain_values
-from vaco_curate.errors import CurateError, RunError
+from vaco_curate.errors import CurateError, DatasetError, RunError
 from vaco_curate.store.files import place
 from vaco_curate.store.folders import CURATED
 from vaco_curate.store.manifest import read_manifest
@@ -78,8 +78,11 @@ class CuratedDataset(Dataset[dict[str, torch.Tensor]]):
         Raises:
             DatasetError: there is none of this name, or it holds more than numbers and words.
         """
-        self.rows.carried([name])
-        return plain_values(name, self.rows.others([name]).read(len(self)).column(name).combine_chunks())
+        known = self.rows.further
+        own = name if name in known else f"infos/{name}"
+        if own not in known:
+            raise DatasetError(f"{self.rows.source}: no column {name}", details=(f"found: {', '.join(known)}",))
+        return plain_values(name, self.rows.others([own]).read(len(self)).column(own).combine_chunks())
 
     @cached_property
     def learnable(self) -> Array:
@@ -220,7 +223,8 @@ def load_curated(path: str | Path) -> CuratedDataset:
             fix="name the folder of kept rows; for the dropped ones, vaco_curate.read_dataset(FOLDER)",
         )
     dataset = open_dataset(str(folder))
-    labels = {name.removeprefix("infos/"): name for name in dataset.labels}
+    labels = {name.removeprefix("infos/"): name for name in reversed(dataset.labels)}
+    labels |= {name: name for name in dataset.labels}
     if "index" not in labels:
         raise RunError(
             f"{folder}: holds {dataset.format}, which does not say which rows of the source it is made of",

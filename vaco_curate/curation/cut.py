@@ -6,6 +6,7 @@ import dataclasses
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from numbers import Rational, Real
 from typing import Any, cast
 
 import numpy as np
@@ -79,10 +80,13 @@ class Cut:
     def __post_init__(self) -> None:
         option = "--bottom" if self.worst else "--top"
         for name in ("share", "episodes"):
-            if isinstance(value := getattr(self, name), float):
-                if not math.isfinite(value):
-                    raise SettingsError(f"{option} {value} is no share")
-                object.__setattr__(self, name, Fraction(repr(value)))
+            value = getattr(self, name)
+            if value is None or (name == "episodes" and isinstance(value, Rational)):
+                continue
+            if not isinstance(value, Real) or not math.isfinite(value):
+                raise SettingsError(f"{option} {value} is no share: give a number in (0, 1]")
+            exact = Fraction(value) if isinstance(value, Rational) else Fraction(repr(float(value)))
+            object.__setattr__(self, name, exact)
         if sum(value is not None for value in (self.share, self.rows, self.episodes, self.threshold)) != 1:
             raise SettingsError("a cut is one of a share, a number of rows, episodes, or a threshold")
         amount, unit = self._amount

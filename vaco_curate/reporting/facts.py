@@ -33,7 +33,6 @@ from vaco_curate.reporting.uncertainty import Uncertainty, uncertainty
 SHARES = (10, 25, 50)
 FEW_EPISODES = 20
 WEAK_CORRELATION = 0.3
-WEAK_AUC = 0.7
 
 
 @dataclass(frozen=True)
@@ -168,12 +167,8 @@ def _warnings(candidates: Candidates, outcomes: Outcomes | None, correlation: Co
     if episodes < FEW_EPISODES:
         warnings.append(f"only {episodes} episodes: too few for a reliable correlation with the return")
     if outcomes is not None:
-        if correlation.auc is not None and correlation.auc < WEAK_AUC:
-            warnings.append(
-                f"a success scores higher than a failure in {correlation.auc:.0%} of the pairs, where chance "
-                "gives 50%: these scores do not tell them apart"
-            )
-    elif correlation.spearman is None:
+        return warnings  # the run has those on outcomes
+    if correlation.spearman is None:
         warnings.append(
             "all episodes have the same return or the same mean score: their correlation is undefined"
         )

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from vaco_curate.core.transitions import Array, blocks
-from vaco_curate.curation import Candidates
+from vaco_curate.core.transitions import Array
+from vaco_curate.curation import Candidates, episode_means
 from vaco_curate.data.scores import ScoreTable
+
+WEAK_AUC = 0.7
 
 
 @dataclass(frozen=True)
@@ -29,28 +31,52 @@ class Outcomes:
 def outcomes_of(candidates: Candidates, scores: ScoreTable, episode_score: Array) -> Outcomes | None:
     """The outcomes of episodes; None where rewards say more than success.
 
-    They say no more where all rows have one of two rewards, and the less common one is on one row of an episode
-    at most.
+    They say no more where all rows have one of two rewards, and the higher is the less common, on one row of an
+    episode at most.
 
     Args:
         episode_score: (episodes,) mean scores.
     """
-    reward = scores.column("reward")
-    counts: dict[float, int] = {}
-    for rows in blocks(len(reward)):
-        values, found = np.unique(reward[rows], return_counts=True)
-        for value, count in zip(values.tolist(), found.tolist(), strict=True):
-            counts[value] = counts.get(value, 0) + count
-        if len(counts) > 2:
-            return None
-    if len(counts) < 2:
+    counts = _counts(scores)
+    if len(counts) != 2:
         return None
-    rare = min(counts, key=lambda value: counts[value])
+    rare, common = sorted(counts, key=lambda value: counts[value])
+    if rare < common:
+        return None
+    reward = scores.column("reward")
     successes = np.add.reduceat(reward == rare, candidates.episode_start, dtype=np.int64)
     if successes.max() > 1:
         return None
     succeeded = successes == 1
     return Outcomes(succeeded, _spearman(episode_score[succeeded], candidates.episode_length[succeeded]))
+
+
+def _counts(scores: ScoreTable) -> dict[float, int]:
+    """How many rows have each reward; of more than two, some of them."""
+    counts: dict[float, int] = {}
+    for batch in scores.batches(["reward"]):
+        values, found = np.unique(batch.column(0).to_numpy(), return_counts=True)
+        for value, count in zip(values.tolist(), found.tolist(), strict=True):
+            counts[value] = counts.get(value, 0) + count
+        if len(counts) > 2:
+            break
+    return counts
+
+
+def outcome_warnings(scores: ScoreTable) -> list[str]:
+    """A warning where episodes succeed or fail, and the scores do not tell which."""
+    if len(_counts(scores)) != 2:
+        return []
+    candidates = Candidates.scored(scores)
+    mean = episode_means(candidates, candidates.value)
+    outcomes = outcomes_of(candidates, scores, mean)
+    auc = None if outcomes is None else area_under_curve(outcomes.succeeded, mean)
+    if auc is None or auc >= WEAK_AUC:
+        return []
+    return [
+        f"a success scores higher than a failure in {auc:.0%} of the pairs, where chance gives 50%: these "
+        "scores do not tell them apart, so do not filter by them"
+    ]
 
 
 def area_under_curve(positive: Array, value: Array) -> float | None:

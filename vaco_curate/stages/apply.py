@@ -12,7 +12,7 @@ from vaco_curate.data.formats import ReadOptions, opened_once
 from vaco_curate.data.formats.in_memory import Source
 from vaco_curate.stages.runs import SCORER_FOLDER, open_run
 from vaco_curate.stages.scoring import ScoreResult, finish_run, new_manifest, open_scorable, score_into
-from vaco_curate.stages.sources import named
+from vaco_curate.stages.sources import settled
 from vaco_curate.store.engines import Engine, check_engine
 from vaco_curate.store.files import place
 from vaco_curate.store.folders import RUN, refuse_overlap, work_folder
@@ -42,7 +42,7 @@ def apply_scorer(
     """
     if engine == "local":
         chosen_device(device)  # or a refusal, before anything is read
-    address, out = named(source, out, force=force)
+    address, out = settled(source, out, read_options)
     trained = open_run(place(scorer_run), parts=(SCORER_FOLDER,))
     refuse_overlap(out, {"the run of the scorer": trained.folder})
     check_engine(engine, device)

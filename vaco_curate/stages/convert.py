@@ -95,7 +95,7 @@ def _converted(
         raise SettingsError(f"--rows-per-shard {rows_per_shard} must be at least 1")
     dataset = open_dataset(source, read_options)
     refuse_overlap(out, {f"the dataset's {path.name}": path for path in dataset.files})
-    carried = dataset.carried(columns)
+    carried, notes_on_columns = dataset.carried(columns, form)
     facts = dataset_facts(dataset, read_options)
     request = {"format": file_format, "rows_per_shard": rows_per_shard, "dataset": facts}
     lengths, return_range, consecutive, findings = _episodes(dataset)
@@ -107,7 +107,7 @@ def _converted(
         (folder / DATA_FOLDER).mkdir(exist_ok=True)
         writer = form.writer(Target(folder / DATA_FOLDER, names, shards, about))
         others = dataset.others(list(carried))
-        for piece in dataset.pieces():
+        for piece in dataset.pieces(dataset.rows_beside(list(carried))):
             fingerprint.add(piece)
             rows = np.arange(len(piece))
             table = others.read(len(piece)) if carried else pa.table({})
@@ -127,7 +127,7 @@ def _converted(
                 "versions": versions(),
             },
         )
-    notes = (*dataset.facts["notes"], *findings.notes(), *dataset.notes_on(carried), *writer.notes)
+    notes = (*dataset.facts["notes"], *findings.notes(), *notes_on_columns, *writer.notes)
     return ConvertResult(out, len(dataset), len(lengths), [file["name"] for file in found], notes)
 
 

@@ -13,6 +13,7 @@ from vaco_curate.core.scaling import constant_columns, mean_and_deviation
 from vaco_curate.core.transitions import Array, Transitions, blocks
 from vaco_curate.data.formats import ReadOptions, open_dataset, opened_once
 from vaco_curate.data.formats.cache import loaded
+from vaco_curate.data.formats.dataset import SOURCE_FILE
 from vaco_curate.data.formats.in_memory import Source, on_disk
 
 
@@ -32,7 +33,7 @@ class Inspection:
 
     Attributes:
         files: a name for each file or folder that is a unit of its own, in order.
-        labels: further columns with a number or a word for every row.
+        labels: further columns, with a value for every row.
         observation_parts: (name, size), where an observation concatenates several.
         rows_without_successor: rows whose next observation is unknown.
         rows_without_target: of those, rows that are no true end either; left out of TD updates.
@@ -85,7 +86,7 @@ def _inspected(source: str, read_options: ReadOptions | None) -> Inspection:
         source=source,
         format=data.format,
         files=list(dataset.file_names),
-        labels=list(dataset.labels),
+        labels=[*dataset.further, SOURCE_FILE],
         env_id=data.env_id,
         rows=len(data),
         episodes=len(data.episode_start),

@@ -31,6 +31,7 @@ from vaco_curate.data.formats.tables import ShardedWriter
 from vaco_curate.data.scores import ScoreTable, score_batch
 from vaco_curate.data.successors import Findings
 from vaco_curate.errors import DatasetError
+from vaco_curate.reporting.outcomes import outcome_warnings
 from vaco_curate.stages.runs import SCORES_FOLDER, load_scores
 from vaco_curate.stages.shards import write_units
 from vaco_curate.store.engines import Engine, JobResult
@@ -51,6 +52,7 @@ class ScoreResult:
         seconds: wall time by part.
         notes: what was assumed.
         warnings: signs that the scores are not worth trusting.
+        source_format: of the dataset.
     """
 
     run: Path
@@ -62,6 +64,7 @@ class ScoreResult:
     seconds: dict[str, float]
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
+    source_format: str
 
     @property
     def scores(self) -> pl.DataFrame:
@@ -287,7 +290,9 @@ def finish_run(
                 effective_episodes=effective,
                 episodes=episodes,
             ),
+            *outcome_warnings(scored.scores),
         ),
+        source_format=manifest["dataset"]["format"],
     )
     outcome = {
         "finished": now(),

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
+
 from vaco_curate.core.transitions import Array
 from vaco_curate.curation import (
     TRANSITION,
@@ -202,6 +204,8 @@ def reweight_dataset(
             f"--format lerobot goes with a LeRobot dataset, and {scored_format} was scored",
             fix="give weights, which is a table of index and weight",
         )
+    if file_format == "lerobot":
+        _refuse_other_numbers(run, dataset)
     part = "weighted" if file_format in WRITERS else "weights"
     _check_engine(engine, part == "weighted")
     if part == "weights":
@@ -246,15 +250,15 @@ def default_out(run_folder: Path, cut: Cut, choice: Choice) -> Path:
     elif cut.rows is not None:
         name = f"{end}{cut.rows}"
     elif isinstance(cut.episodes, Fraction):
-        name = f"{end}{float(100 * cut.episodes):g}pct-of"
+        name = f"{end}{float(100 * cut.episodes):g}pctep"
     elif cut.episodes is not None:
-        name = f"{end}{cut.episodes}"
+        name = f"{end}{cut.episodes}ep"
     else:
         name = f"{'below' if cut.worst else 'above'}{cut.threshold!r}".removesuffix(".0")
     parts = [name]
     if choice.by != "score":
         parts.append(f"by-{choice.by}")
-    if choice.level != TRANSITION:
+    if choice.level != TRANSITION and cut.episodes is None:
         parts.append("episodes" if choice.level.window is None else f"windows{choice.level.window}")
     if choice.per is not None:
         parts.append(f"per-{choice.per}".replace("/", "-"))
@@ -314,6 +318,16 @@ def _check_engine(engine: Engine, writes_rows: bool) -> None:
     if engine != "local" and not writes_rows:
         raise SettingsError(
             f"--engine {engine} is for writing rows, and none are to be written", fix="leave it out"
+        )
+
+
+def _refuse_other_numbers(run: Run, moved_to: str | None) -> None:
+    """Refuse a LeRobot dataset whose frames have other numbers than their rows, for LeRobot goes by them."""
+    source = run.opened(moved_to)
+    if "index" in source.further and (source.label("index") != np.arange(len(source))).any():
+        raise SettingsError(
+            f"--format lerobot: the column index of {source.source} does not count its frames from 0",
+            fix="remove episodes by lerobot-edit-dataset, which counts them anew, and score the result",
         )
 
 

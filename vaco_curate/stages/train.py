@@ -42,7 +42,7 @@ from vaco_curate.stages.scoring import (
     open_scorable,
     score_into,
 )
-from vaco_curate.stages.sources import named
+from vaco_curate.stages.sources import settled
 from vaco_curate.store.files import hidden, is_local, remove
 from vaco_curate.store.folders import (
     CHECKPOINT_FILE,
@@ -101,7 +101,7 @@ def score_dataset(
     Raises:
         CurateError: unusable data, settings out of range, or a folder in the way.
     """
-    address, out = named(source, out, force=force)
+    address, out = settled(source, out, read_options)
     if not is_local(out):
         raise SettingsError(f"--out {out}: training needs a folder of this machine; copy it afterwards")
     with alone(out):
@@ -340,6 +340,7 @@ def _recorded_result(out: Path, manifest: dict[str, Any]) -> ScoreResult:
         seconds=manifest["seconds"],
         notes=tuple(manifest["notes"]),
         warnings=tuple(manifest["warnings"]),
+        source_format=manifest["dataset"]["format"],
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ from vaco_curate.store.files import place
 from vaco_curate.store.folders import CURATED, work_folder
 from vaco_curate.store.manifest import hash_folder, now, versions, write_manifest
 
-LEROBOT_FILE, SHOWN_EPISODES = "_lerobot.txt", 20
+LEROBOT_FILE, EPISODES_FILE, SHOWN_EPISODES = "_lerobot.txt", "_episodes.json", 20
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,11 @@ def _lerobot_command(run: Run, selection: Selection, work: Path, folder: Path) -
     kept, touched = (reduce.reduceat(selection.keep, start) for reduce in (np.logical_and, np.logical_or))
     if (kept != touched).any():  # of some episodes a part is kept
         return ()
-    source, dropped = place(facts["address"]), episode[start][~kept].tolist()
+    ids = episode[start]
+    (work / EPISODES_FILE).write_text(f"{json.dumps(ids[kept].tolist())}\n")
+    source, dropped = place(facts["address"]), ids[~kept].tolist()
+    if not dropped:
+        return ()
     copy = folder.resolve().with_name(f"{folder.resolve().name}.lerobot")
     command = (
         f"lerobot-edit-dataset --root {shlex.quote(str(source))} --repo_id {shlex.quote(source.name)} "
@@ -156,9 +161,11 @@ def _lerobot_command(run: Run, selection: Selection, work: Path, folder: Path) -
     )
     (work / LEROBOT_FILE).write_text(f"{command}\n")
     shown = f": {command}" if len(dropped) <= SHOWN_EPISODES else ""
+    exists = f". Remove {copy} first: it is of an earlier cut" if copy.exists() else ""
     return (
         f"{folder / LEROBOT_FILE} makes a copy without the {len(dropped)} dropped episodes, {copy.name}, by "
-        f"LeRobot's own tool (which reads version 3 alone){shown}",
+        f"LeRobot's own tool, in LeRobot's environment{shown}{exists}",
+        f"{folder / EPISODES_FILE} has the numbers of the kept episodes, for LeRobotDataset(..., episodes=)",
     )
 
 
@@ -175,12 +182,10 @@ def _write_rows(
     Returns:
         Notes on what was found in the source, and on what the format could not hold.
     """
-    columns, selection = ["score", "rank"], decision.selection
-    if selection.weight is not None:
-        columns.append("weight")
-    elif (selection.reason[selection.keep] != KEPT).any():
+    columns, selection = ["score", "rank", "weight"], decision.selection
+    if selection.weight is None and (selection.reason[selection.keep] != KEPT).any():
         columns.append("reason")
-    carried = dataset.carried(output.columns)
+    carried, notes_on_columns = dataset.carried(output.columns, WRITERS[output.file_format])
     units = dataset.units()
     if WRITERS[output.file_format].one_file:
         names = (output.folder.resolve().name,) * len(dataset.recordings)
@@ -209,7 +214,7 @@ def _write_rows(
         findings.add(Findings(**facts["findings"]))
         notes |= dict.fromkeys(facts["notes"])
     run.scores.check_dataset(dataset.source, fingerprint.hexdigest())
-    return (*findings.notes(), *notes, *dataset.notes_on(carried))
+    return (*findings.notes(), *notes, *notes_on_columns)
 
 
 @dataclass(frozen=True)
@@ -250,7 +255,8 @@ class WriteShards:
         decision = _SelectionRows(self.selection, ["keep", *sorted(names)])
         findings = Findings()
         others = unit.others(list(self.carried))
-        for piece in read_ahead(fingerprint.over(read_ahead(unit.pieces(findings=findings)))):
+        pieces = unit.pieces(unit.rows_beside(list(self.carried)), findings)
+        for piece in read_ahead(fingerprint.over(read_ahead(pieces))):
             decided = decision.read(piece.first_row, len(piece))
             carried = others.read(len(piece)) if self.carried else pa.table({})
             keeps = decided.column("keep").to_numpy()

@@ -169,4 +169,5 @@ def _show(result: ScoreResult, display: Display) -> None:
     facts.add_row("effective episodes", f"{result.effective_episodes:.1f} of {result.episodes:,}")
     facts.add_row("time", ", ".join(f"{part} {seconds:.0f} s" for part, seconds in result.seconds.items()))
     display.show(facts)
-    display.note("next: vaco-curate filter --top 10%    vaco-curate report")
+    cut = "80%ep" if result.source_format == "lerobot" else "10%"
+    display.note(f"next: vaco-curate report    vaco-curate filter --top {cut}")

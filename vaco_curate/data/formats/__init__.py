@@ -72,7 +72,7 @@ FORMATS: Mapping[str, Format] = {
 """In the order in which a source is tried."""
 
 WRITERS: Mapping[str, Writable] = {
-    "parquet": Writable(parquet.ParquetWriter, in_stores=True),
+    "parquet": Writable(parquet.ParquetWriter, in_stores=True, plain=False),
     "d4rl": Writable(d4rl.D4RLWriter),
     "minari": Writable(minari.MinariWriter, one_file=True),
     "npz": Writable(qlearning.QlearningWriter, one_file=True),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,12 @@ import pyarrow.parquet as pq
 from vaco_curate.core.transitions import Array
 from vaco_curate.errors import DatasetError
 from vaco_curate.store.files import is_local
+
+BATCH_ROWS, BATCH_BYTES = 65_536, 1 << 26
+"""Of columns that are read some rows at a time: so many rows, or fewer wide ones."""
+
+LIST_BYTES, WORD_BYTES = 4_096, 64
+"""Taken for a list of any length, and for a word."""
 
 READ_BYTES = 1 << 20
 """Read at a time: as a whole, a file's buffers or a large row group would stay in memory."""
@@ -176,21 +182,37 @@ def parquet_file(path: Path, **options: Any) -> pq.ParquetFile:
     )
 
 
-def is_label(field: pa.Field) -> bool:
+def is_label(kind: pa.DataType) -> bool:
     """Whether a column holds a number, a flag or a word for every row."""
-    kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
     tests = (pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating, pa.types.is_string)
     return any(test(kind) for test in (*tests, pa.types.is_large_string))
 
 
-def further_fields(schema: pa.Schema, free: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
-    """(labels, others that can be copied, the rest) of some columns, by name."""
-    labels, wide, rest = list[str](), list[str](), list[str]()
+def further_fields(schema: pa.Schema, free: Sequence[str]) -> tuple[dict[str, pa.DataType], list[str]]:
+    """Types by name of the columns that can be copied among some, and names of the rest."""
+    types, rest = dict[str, pa.DataType](), list[str]()
     for field in (field for field in schema if field.name in free):
-        several = is_list(field.type) and _is_flag_or_number(field.type.value_type)
-        found = labels if is_label(field) else wide if several or pa.types.is_temporal(field.type) else rest
-        found.append(field.name)
-    return labels, wide, rest
+        kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        several = is_list(kind) and _is_flag_or_number(kind.value_type)
+        empty = pa.types.is_fixed_size_list(kind) and not kind.list_size
+        if (is_label(kind) or several or pa.types.is_temporal(kind)) and not empty:
+            types[field.name] = kind
+        else:
+            rest.append(field.name)
+    return types, rest
+
+
+def row_bytes(types: Iterable[pa.DataType]) -> int:
+    """Bytes that a row takes, of words and lists of any length about; at least 1."""
+    return max(1, sum(map(_bytes_of, types)))
+
+
+def _bytes_of(kind: pa.DataType) -> int:
+    if pa.types.is_fixed_size_list(kind):
+        return int(kind.list_size) * _bytes_of(kind.value_type)
+    if pa.types.is_primitive(kind):
+        return max(1, int(kind.bit_width) // 8)
+    return LIST_BYTES if is_list(kind) else WORD_BYTES
 
 
 def further_tables(path: Path, names: Sequence[str]) -> Iterator[pa.Table]:
@@ -201,7 +223,8 @@ def further_tables(path: Path, names: Sequence[str]) -> Iterator[pa.Table]:
     """
     try:
         with parquet_file(path, pre_buffer=False, buffer_size=READ_BYTES) as file:
-            for batch in file.iter_batches(columns=list(names)):
+            rows = BATCH_BYTES // row_bytes(file.schema_arrow.field(name).type for name in names)
+            for batch in file.iter_batches(max(1, min(BATCH_ROWS, rows)), columns=list(names)):
                 yield pa.Table.from_batches([batch]).select(list(names))
     except (pa.ArrowException, OSError) as error:
         raise unreadable(path, error) from error

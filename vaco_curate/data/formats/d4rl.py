@@ -87,11 +87,17 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
         used = {name for group in names.values() for name in group}
         used |= set(OWN_KEYS) if OURS in file.attrs else set()
         free = [name for name in _all_names(file) if name not in used and not name.startswith(ABOUT)]
-        labels, wide = further_arrays(file, free, rows)
+        further, unread = further_arrays(file, free, rows)
         ids = None
         if OURS in file.attrs:
             ids = EpisodeIds.of(
-                [{name: file[key][()] for key, name in OWN_KEYS.items() if name != "has_successor"}]
+                [
+                    {
+                        name: _array(file, key, source)[()]
+                        for key, name in OWN_KEYS.items()
+                        if name != "has_successor"
+                    }
+                ]
             )
         left_out = notes_on_left_out(file) if isinstance(file, NpzArrays) else ()
     low, high = action_bounds(env_id)
@@ -101,8 +107,8 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
             format="d4rl",
             rows=rows,
             batches=partial(_batches, path, source, names, trajectories),
-            labels=tuple(labels),
-            wide=tuple(wide),
+            further=further,
+            unread=tuple(unread),
             others=partial(_others, path, rows),
             facts={"env_id": env_id, "action_low": low, "action_high": high},
             episodes=ids,
@@ -233,7 +239,7 @@ def _batches(
             part = slice(start, min(start + rows, count))
             columns = {name: arrays[name][part] for name in names}
             if is_ours:
-                columns |= {name: file[key][part] for key, name in OWN_KEYS.items()}
+                columns |= {name: _array(file, key, source)[part] for key, name in OWN_KEYS.items()}
             if trajectories.ends is not None:
                 row = np.arange(part.start, part.stop)
                 columns["episode_id"] = np.searchsorted(trajectories.ends, row)

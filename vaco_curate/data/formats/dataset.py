@@ -26,9 +26,10 @@ from vaco_curate.data.episodes import (
     shifts_of,
     whole_episodes,
 )
-from vaco_curate.data.formats.arrow import words_or_numbers
-from vaco_curate.data.formats.others import RowsInOrder, of_one_schema, written_names
+from vaco_curate.data.formats.arrow import is_label, row_bytes, words_or_numbers
+from vaco_curate.data.formats.others import RowsInOrder, is_plain, of_types, unified, written_names
 from vaco_curate.data.formats.recording import Recording
+from vaco_curate.data.formats.writing import Writable
 from vaco_curate.data.successors import SAMPLE_ROWS, Findings
 from vaco_curate.errors import DatasetError
 from vaco_curate.store.files import stamp
@@ -41,6 +42,8 @@ UNIT_ROWS = PIECE_ROWS
 
 PIECE_BYTES = 1 << 26
 """Bytes that are read at a time, if such rows are wide."""
+
+MAY_HOLD_NULLS = ("parquet", "lerobot")
 
 SOURCE_FILE = "source_file"
 """The label that every dataset has: the file or folder that a row was read from."""
@@ -80,6 +83,7 @@ class Dataset:
         shifts: added to the episode numbers of each recording; None to find what makes them unique.
         names: of what is written of each recording, without suffix; None to find what makes them unique.
         hashes: SHA-256 of files that were read for them when the dataset was opened, by absolute path.
+        settled: types of the further columns; None to find them. A unit has those of the whole.
     """
 
     source: str
@@ -91,6 +95,7 @@ class Dataset:
     shifts: tuple[int, ...] | None = None
     names: tuple[str, ...] | None = None
     hashes: Mapping[Path, str] = field(default_factory=dict)
+    settled: Mapping[str, pa.DataType] | None = None
 
     def __len__(self) -> int:
         return int(sum(recording.rows for recording in self.recordings))
@@ -122,9 +127,8 @@ class Dataset:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Names that ``label`` knows: of columns that every recording has, and ``source_file``."""
-        common = [n for n in self.recordings[0].labels if all(n in r.labels for r in self.recordings)]
-        return (*common, SOURCE_FILE)
+        """Names that ``label`` knows: of columns with one value a row, and ``source_file``."""
+        return (*(name for name, kind in self.further.items() if is_label(kind)), SOURCE_FILE)
 
     def label(self, name: str) -> Array:
         """A column beyond those of ``Transitions``, a number or a word for every row, (n,).
@@ -140,54 +144,77 @@ class Dataset:
         if name == SOURCE_FILE:
             names = np.array(self.file_names, dtype=object)
             return np.repeat(names, [recording.rows for recording in self.recordings])
-        column = pa.concat_tables(self._others([name])).column(name)
-        return words_or_numbers(self.source, column, name)
+        table = pa.concat_tables(self._others([name]))
+        return words_or_numbers(self.source, table.column(name), name)
 
-    @property
-    def further(self) -> tuple[str, ...]:
-        """Names of columns beyond those of ``Transitions`` that every recording has and that can be copied."""
-        found = [{*recording.labels, *recording.wide} for recording in self.recordings]
-        first = self.recordings[0]
-        return tuple(name for name in (*first.labels, *first.wide) if all(name in names for names in found))
+    @cached_property
+    def further(self) -> Mapping[str, pa.DataType]:
+        """Types by name of the columns beyond those of ``Transitions`` that can be copied with all rows.
 
-    @property
-    def not_further(self) -> tuple[str, ...]:
-        """Names of columns that cannot be copied, or that some recordings lack."""
-        held = [(*one.labels, *one.wide, *one.unread) for one in self.recordings]
-        further = set(self.further)
-        return tuple(name for name in dict.fromkeys(chain(*held)) if name not in further)
+        Where recordings hold other types, it is one that holds the values of all.
+        """
+        if self.settled is not None:
+            return self.settled
+        several = [one.further for one in self.recordings if one.rows] or [self.recordings[0].further]
+        shared = [name for name in several[0] if all(name in types for types in several)]
+        found = {name: unified([types[name] for types in several]) for name in shared}
+        return {name: kind for name, kind in found.items() if kind is not None}
 
-    def carried(self, asked: Sequence[str] | None) -> dict[str, str]:
-        """The names that further columns get in an output, by their own.
+    def carried(self, asked: Sequence[str] | None, form: Writable) -> tuple[dict[str, str], tuple[str, ...]]:
+        """The names that further columns get in an output, by their own; and notes on them.
 
         Args:
-            asked: which; None for all.
+            asked: which; None for all that the format holds.
+            form: of the output.
 
         Raises:
-            DatasetError: there is no such column.
+            DatasetError: one that is asked for is not there, or the format cannot hold it.
         """
-        unknown = [name for name in asked or () if name not in self.further]
-        if unknown:
-            raise DatasetError(
-                f"{self.source}: --columns {unknown[0]}: no such column beyond those of transitions",
-                details=(f"found: {', '.join(self.further) or 'none'}",),
-            )
-        return written_names(self.further if asked is None else asked)
-
-    def notes_on(self, carried: Mapping[str, str]) -> tuple[str, ...]:
-        """What is to be said of further columns that get these names in an output."""
+        for name in dict.fromkeys(asked or ()):
+            if name not in self.further:
+                raise DatasetError(
+                    f"{self.source}: --columns {name}: no such column beyond those of transitions",
+                    details=(f"found: {', '.join(self.further) or 'none'}",),
+                )
+            if form.plain and not is_plain(self.further[name]):
+                raise DatasetError(
+                    f"{self.source}: --columns {name}: it holds {self.further[name]}, which this format cannot",
+                    fix="choose --format parquet",
+                )
+        if asked is not None:
+            names = list(dict.fromkeys(asked))
+            left: list[str] = []
+        else:
+            names = [name for name, kind in self.further.items() if not form.plain or is_plain(kind)]
+            if form.plain:
+                holes = self._with_nulls(names)
+                names = [name for name in names if name not in holes]
+            held = dict.fromkeys(chain.from_iterable((*one.further, *one.unread) for one in self.recordings))
+            left = [name for name in held if name not in names]
+        carried = written_names(names)
         renamed = [f"{own} as {written}" for own, written in carried.items() if own != written]
         notes = [f"columns that are written under other names: {', '.join(renamed)}"] if renamed else []
-        left = self.not_further
-        return (*notes, *([f"columns that are not written: {', '.join(left)}"] if left else []))
+        return carried, (*notes, *([f"columns that are not written: {', '.join(left)}"] if left else []))
+
+    def _with_nulls(self, names: Sequence[str]) -> set[str]:
+        found: set[str] = set()
+        if names and self.format in MAY_HOLD_NULLS:
+            for table in self._others(names):
+                found |= {name for name in names if table.column(name).null_count}
+        return found
+
+    def rows_beside(self, names: Sequence[str]) -> int:
+        """Rows of a piece, where these further columns are held beside it."""
+        types = [self.further[name] for name in names]
+        return max(1, min(self._piece_rows, PIECE_BYTES // row_bytes(types)))
 
     def others(self, names: Sequence[str]) -> RowsInOrder:
         """Some of the further columns, row by row in the order of the dataset."""
         return RowsInOrder(self.source, self._others(names))
 
     def _others(self, names: Sequence[str]) -> Iterator[pa.Table]:
-        read = chain.from_iterable(recording.others(names) for recording in self.recordings)
-        return of_one_schema(self.source, read)
+        read = chain.from_iterable(one.others(names) for one in self.recordings if one.rows)
+        return of_types(self.source, read, {name: self.further[name] for name in names})
 
     def groups(self, name: str) -> Array:
         """(n,) int32: the number of each row's value among the different values of a label.
@@ -258,23 +285,26 @@ class Dataset:
 
         Their rows, episodes and names are those of the whole.
         """
-        units, row, start = [], 0, 0
+        units, row, start, rows = [], 0, 0, 0
         for number, recording in enumerate(self.recordings):
-            following = self.recordings[number + 1 :][:1]
-            part = slice(start, number + 1)
-            rows = sum(found.rows for found in self.recordings[part])
-            if following and (rows < UNIT_ROWS or self._goes_on(recording, following[0])):
-                continue
+            following = self.recordings[number + 1 : number + 2]
+            rows += recording.rows
+            if following:
+                small = rows < UNIT_ROWS and _same(following[0].facts, self.recordings[start].facts)
+                if small or self._goes_on(recording, following[0]):
+                    continue
             if rows:
+                part = slice(start, number + 1)
                 unit = dataclasses.replace(
                     self,
                     recordings=self.recordings[part],
                     first_row=row,
                     shifts=self._shifts[part],
                     names=self.shard_names[part],
+                    settled=self.further,
                 )
                 units.append(unit)
-            row, start = row + rows, number + 1
+            row, start, rows = row + rows, number + 1, 0
         return units
 
     def _goes_on(self, recording: Recording, other: Recording) -> bool:
@@ -420,6 +450,13 @@ class Dataset:
                     notes.append(f"the recordings differ in {name}: not used")
                     del facts[name]
         return facts | {"notes": tuple(dict.fromkeys(notes))}
+
+
+def _same(facts: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
+    return facts.keys() == others.keys() and all(
+        np.array_equal(np.asarray(facts[name], dtype=object), np.asarray(others[name], dtype=object))
+        for name in facts
+    )
 
 
 def _counted(batches: Iterable[Columns], source: str, rows: int) -> Iterator[Columns]:

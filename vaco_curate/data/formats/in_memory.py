@@ -7,7 +7,7 @@ find the rows.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
@@ -17,10 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vaco_curate.core.transitions import Transitions
-from vaco_curate.data.formats.others import table_of
+from vaco_curate.data.formats.others import chosen_rows, table_of, written_names
 from vaco_curate.data.formats.parquet import ParquetWriter
 from vaco_curate.data.formats.writing import Target
-from vaco_curate.errors import DatasetError
+from vaco_curate.errors import CurateError, DatasetError
 
 Source: TypeAlias = Any
 """The address of a dataset, or one in memory: a dict of arrays by D4RL's names or ours; a table of polars,
@@ -43,7 +43,19 @@ def on_disk(source: Source) -> Iterator[str]:
         yield str(source)
         return
     with TemporaryDirectory(prefix="vaco-curate-") as folder:
-        yield str(written(source, Path(folder) / "rows"))
+        path = written(source, Path(folder) / "rows")
+        with named_in_memory(path):
+            yield str(path)
+
+
+@contextlib.contextmanager
+def named_in_memory(path: Path) -> Iterator[None]:
+    """Let refusals of a file speak of the dataset in memory that was written to it."""
+    try:
+        yield
+    except DatasetError as error:
+        problem = error.problem.replace(str(path), "the dataset in memory")
+        raise DatasetError(problem, details=error.details, fix=error.fix) from error
 
 
 def written(source: Source, stem: Path) -> Path:
@@ -56,12 +68,28 @@ def written(source: Source, stem: Path) -> Path:
         The file; or for a whole Minari dataset its folder, where it lies already.
 
     Raises:
-        DatasetError: it is none of ``Source``.
+        DatasetError: it is none of ``Source``, or holds what no file can.
     """
+    try:
+        return _written(source, stem)
+    except CurateError:
+        raise
+    except Exception as error:  # each library has errors of its own for what it cannot convert
+        kind = f"{type(source).__module__}.{type(source).__name__}"
+        reason = str(error).strip().splitlines()
+        raise DatasetError(
+            f"the dataset in memory, a {kind}, cannot be written to a file",
+            details=(f"{type(error).__name__}: {reason[0] if reason else 'no reason given'}",),
+            fix="give a path, a dict of arrays of numbers, a table of polars, pandas, pyarrow or datasets, a "
+            "Minari dataset, or a d3rlpy replay buffer",
+        ) from error
+
+
+def _written(source: Source, stem: Path) -> Path:
     if hasattr(source, "iterate_episodes") and hasattr(source, "storage"):
         return _minari(source, stem)
     if isinstance(source, Transitions):
-        return _transitions(source, stem, lambda episodes: np.ones(len(episodes), bool))
+        return _rows(stem, [(source, np.arange(len(source)), {})])
     if hasattr(source, "dump") and hasattr(source, "transition_count"):
         path = stem.with_name(f"{stem.name}.h5")
         with path.open("w+b") as file:
@@ -73,20 +101,33 @@ def written(source: Source, stem: Path) -> Path:
 
 
 def _minari(dataset: Any, stem: Path) -> Path:
-    from vaco_curate.data.formats import read_dataset  # which reads what is in memory through this module
+    from vaco_curate.data.formats import open_dataset  # which reads what is in memory through this module
 
     folder, chosen = Path(dataset.storage.data_path), dataset.episode_indices
     if chosen is None or len(chosen) == dataset.storage.total_episodes:
         return folder
-    return _transitions(read_dataset(folder), stem, lambda episodes: np.isin(episodes, chosen))
+    whole = open_dataset(str(folder))
+    names = written_names(whole.further)
+    others = whole.others(list(names))
+
+    def pieces() -> Iterator[tuple[Transitions, Any, dict[str, pa.Array]]]:
+        for piece in whole.pieces():
+            table = others.read(len(piece)) if names else pa.table({})
+            rows = np.flatnonzero(np.isin(piece.episode_id, chosen))
+            yield piece, rows, chosen_rows(table, rows, names)
+
+    return _rows(stem, pieces())
 
 
-def _transitions(data: Transitions, stem: Path, choose: Callable[[Any], Any]) -> Path:
-    """The rows of some episodes."""
-    rows = np.flatnonzero(choose(data.episode_id))
-    writer = ParquetWriter(Target(stem.parent, [stem.name], [len(data)], {}))
-    writer.write(data, rows, {})
-    writer.close()
+def _rows(stem: Path, pieces: Iterable[tuple[Transitions, Any, Mapping[str, Any]]]) -> Path:
+    """(piece, rows of it, further columns) as a file."""
+    writer = None
+    for piece, rows, further in pieces:
+        if writer is None:
+            writer = ParquetWriter(Target(stem.parent, [stem.name], [1 << 62], {}, piece.first_row))
+        writer.write(piece, rows, further)
+    if writer is not None:
+        writer.close()
     return stem.with_name(f"{stem.name}.parquet")
 
 
@@ -95,7 +136,19 @@ def _flat(arrays: Mapping[str, Any], folder: str = "") -> Iterator[tuple[str, An
         if isinstance(value, Mapping):
             yield from _flat(value, f"{folder}{name}/")
         else:
-            yield f"{folder}{name}", np.asarray(value)
+            if hasattr(value, "detach"):  # a tensor: of any device and type, and with its gradient
+                value = value.detach().cpu()
+                value = value.float() if "bfloat16" in str(value.dtype) else value
+            yield f"{folder}{name}", _plain(np.asarray(value), f"{folder}{name}")
+
+
+def _plain(values: Any, name: str) -> Any:
+    """Numbers or words; objects that are all words become such."""
+    if values.dtype.kind == "O" and all(isinstance(value, str) for value in values.reshape(-1)):
+        values = values.astype(str)
+    if values.dtype.kind not in "fiubSU":
+        raise DatasetError(f"the dataset in memory: {name} holds {values.dtype}, not numbers or words")
+    return values
 
 
 def _arrays(arrays: Mapping[str, Any], stem: Path) -> Path:
@@ -106,7 +159,7 @@ def _arrays(arrays: Mapping[str, Any], stem: Path) -> Path:
         path = stem.with_name(f"{stem.name}.hdf5")
         with h5py.File(path, "w") as file:
             for name, values in arrays.items():
-                file[name] = values.astype("S") if values.dtype.kind == "U" else values
+                file[name] = np.char.encode(values, "utf-8") if values.dtype.kind == "U" else values
         return path
     lengths = {name: values.shape[:1] for name, values in arrays.items()}
     if len(set(lengths.values())) != 1 or any(values.ndim not in (1, 2) for values in arrays.values()):
@@ -120,15 +173,19 @@ def _arrays(arrays: Mapping[str, Any], stem: Path) -> Path:
 
 def _table(source: Any, stem: Path) -> Path:
     path = stem.with_name(f"{stem.name}.parquet")
-    try:
-        if hasattr(source, "with_format"):  # of datasets: with the rows that were selected, in their order
-            source = source.with_format("arrow")[:]
-        pq.write_table(pa.table(source), path)
-    except (TypeError, ValueError, pa.ArrowException) as error:
-        raise DatasetError(
-            f"a {type(source).__module__}.{type(source).__name__} is no dataset that is known",
-            details=(str(error).splitlines()[0],),
-            fix="give a path, a dict of arrays, a table of polars, pandas, pyarrow or datasets, a Minari "
-            "dataset, or a d3rlpy replay buffer",
-        ) from error
+    if hasattr(source, "with_format"):  # of datasets: with the rows that were selected, in their order
+        source = source.with_format("arrow")[:]
+    elif hasattr(source, "to_arrow"):  # of polars, which has types of its own for words
+        source = source.to_arrow()
+    table = pa.table(source)
+    for number, field in enumerate(table.schema):
+        if pa.types.is_dictionary(field.type):
+            words = table.column(number).cast(field.type.value_type)
+            table = table.set_column(number, field.name, words)
+    table = table.cast(pa.schema([(field.name, _stored(field.type)) for field in table.schema]))
+    pq.write_table(table, path)
     return path
+
+
+def _stored(kind: pa.DataType) -> pa.DataType:
+    return pa.large_string() if kind == pa.string_view() else kind

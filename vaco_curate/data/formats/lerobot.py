@@ -216,14 +216,13 @@ def _recording(
     except (pa.ArrowException, OSError) as error:
         raise unreadable(path, error) from error
     has_rewards = "reward" in names or of_episodes is not None
-    labels, wide, unread = further_fields(schema, [name for name in schema.names if name not in needed])
+    further, unread = further_fields(schema, [name for name in schema.names if name not in needed])
     return Recording(
         path=path,
         format="lerobot",
         rows=rows,
         batches=partial(_batches, path, names, kept, of_episodes),
-        labels=tuple(labels),
-        wide=tuple(wide),
+        further=further,
         unread=tuple(unread),
         others=partial(further_tables, path),
         episodes=EpisodeIds.of(scalar_batches(path, {"episode_id": EPISODE, "step_index": STEP})),

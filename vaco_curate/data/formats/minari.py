@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import re
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,12 +18,15 @@ import pyarrow as pa
 from vaco_curate.core.transitions import Array, Transitions
 from vaco_curate.data.episodes import Columns
 from vaco_curate.data.formats.options import ReadOptions
-from vaco_curate.data.formats.others import NUMBERS, stored_values, table_of
+from vaco_curate.data.formats.others import array_type, stored_values, table_of
 from vaco_curate.data.formats.parts import joined, kept_parts, leaves, recorded_parts
 from vaco_curate.data.formats.recording import Recording
 from vaco_curate.data.formats.writing import Target
 from vaco_curate.errors import DatasetError
 from vaco_curate.store.files import require_space
+
+QUIET = threading.RLock()
+"""Held while the output is redirected, which is one for all threads: rows and infos are read by two."""
 
 PREFIX = "minari:"
 INFOS = "infos/"
@@ -56,7 +60,6 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
     _check_action_space(source, space)
     references = metadata.get("ref_min_score"), metadata.get("ref_max_score")
     kept = kept_parts(source, _shapes(source, dataset), options.drop_columns)
-    labels, wide = _infos(source, dataset)
     names = ", ".join(kept)
     return (
         Recording(
@@ -64,8 +67,7 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
             format="minari",
             rows=int(dataset.total_steps),
             batches=partial(_batches, source, dataset, kept),
-            labels=labels,
-            wide=wide,
+            further=_infos(source, dataset),
             others=partial(_others, source, dataset),
             facts={
                 **_environment_facts(dataset.env_spec),
@@ -213,25 +215,24 @@ def _raw_episodes(source: str, dataset: Any) -> Iterator[Any]:
     """One episode after the other; Minari's own printing is held back while it reads one, and only then."""
     episodes = iter(dataset.iterate_episodes())
     while True:
-        with _damage_refused(source), contextlib.redirect_stdout(io.StringIO()):
+        with QUIET, _damage_refused(source), contextlib.redirect_stdout(io.StringIO()):
             episode = next(episodes, None)
         if episode is None:
             return
         yield episode
 
 
-def _infos(source: str, dataset: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(labels, wide) of the numbers that the first episode's infos hold for each step."""
+def _infos(source: str, dataset: Any) -> dict[str, pa.DataType]:
+    """Types by name of the values that the first episode's infos hold for each step."""
     episode = next(_raw_episodes(source, dataset))
     steps = len(episode.rewards)
     arrays = {name: np.asarray(leaf) for name, leaf in leaves(episode.infos or {})}
-    found = {
-        f"{INFOS}{name}": array
+    types = {
+        f"{INFOS}{name}": array_type(array.dtype, array.shape)
         for name, array in arrays.items()
-        if array.dtype.kind in NUMBERS and array.ndim in (1, 2) and len(array) in (steps, steps + 1)
+        if array.ndim and len(array) in (steps, steps + 1)
     }
-    labels = tuple(name for name, array in found.items() if array.shape[1:] in ((), (1,)))
-    return labels, tuple(name for name in found if name not in labels)
+    return {name: kind for name, kind in types.items() if kind is not None}
 
 
 def _others(source: str, dataset: Any, names: Sequence[str]) -> Iterator[pa.Table]:
@@ -377,7 +378,13 @@ def _id_of(folder: Path) -> str:
 
     store = get_dataset_path("").resolve()
     if not folder.is_relative_to(store):
-        return folder.name if VERSIONED.search(folder.name) else f"{folder.name}-v0"
+        plain = re.sub(r"[^\w-]+", "-", folder.name, flags=re.ASCII)
+        return plain if VERSIONED.search(plain) else f"{plain}-v0"
+    if re.search(r"[^\w-]", folder.name, flags=re.ASCII):
+        raise DatasetError(
+            f"{folder}: in Minari's local store, names are of letters, digits, - and _",
+            fix="choose another --out",
+        )
     if not VERSIONED.search(folder.name):
         raise DatasetError(
             f"{folder}: in Minari's local store, a name ends in a version",

@@ -69,7 +69,7 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
         check_same_length(source, **{USUAL[name]: np.empty(len(array)) for name, array in columns.items()})
         rows = len(columns["terminals"])
         used = {name for group in names.values() for name in group}
-        labels, wide = further_arrays(arrays, [name for name in arrays if name not in used], rows)
+        further, unread = further_arrays(arrays, [name for name in arrays if name not in used], rows)
         left_out = notes_on_left_out(arrays)
     stored = "next_observation" in names
     return (
@@ -78,8 +78,8 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
             format="ogbench",
             rows=rows,
             batches=partial(_batches, path, names),
-            labels=tuple(labels),
-            wide=tuple(wide),
+            further=further,
+            unread=tuple(unread),
             others=partial(_others, path, rows),
             has_rewards="reward" in names,
             notes=(

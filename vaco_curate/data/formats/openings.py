@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
@@ -51,19 +52,22 @@ class _Kept:
     def __init__(self) -> None:
         self._files: dict[Path, Any] = {}
         self._readers: Counter[Path] = Counter()
+        self._lock = threading.Lock()  # rows, and columns beside them, are read by two threads
 
     @contextlib.contextmanager
     def read(self, path: Path, opener: Callable[[Path], Any]) -> Iterator[Any]:
-        file = self._files.pop(path, None)
-        self._files[path] = opener(path) if file is None else file
-        self._readers[path] += 1
+        with self._lock:
+            file = self._files.pop(path, None)
+            file = self._files[path] = opener(path) if file is None else file
+            self._readers[path] += 1
         try:
-            yield self._files[path]
+            yield file
         finally:
-            self._readers[path] -= 1
-            idle = [other for other in self._files if not self._readers[other]]
-            for other in idle[: max(0, len(self._files) - MOST_OPEN)]:
-                self._files.pop(other).close()
+            with self._lock:
+                self._readers[path] -= 1
+                idle = [other for other in self._files if not self._readers[other]]
+                for other in idle[: max(0, len(self._files) - MOST_OPEN)]:
+                    self._files.pop(other).close()
 
     def close(self) -> None:
         """Close all, which nobody reads any more."""

@@ -9,22 +9,16 @@ import numpy as np
 import pyarrow as pa
 
 from vaco_curate.core.transitions import Array
-from vaco_curate.data.formats.arrow import is_list, scalars, vectors, words
+from vaco_curate.data.formats.arrow import BATCH_BYTES, BATCH_ROWS, holds_words, is_label, row_bytes
 from vaco_curate.errors import DatasetError
 
-OTHER_ROWS = 65_536
-"""Rows that are read at a time."""
-
-NUMBERS, WORDS = "fiub", "SUO"
-"""Kinds of numpy types."""
-
-OURS = frozenset(
+OWN_NAMES = frozenset(
     (
         *("observation", "action", "reward", "next_observation", "has_successor", "terminated", "truncated"),
-        *("index", "episode_id", "step_index", "score", "rank", "weight", "reason"),
+        *("index", "episode_id", "step_index", "score", "rank", "weight", "weights", "reason"),
     )
 )
-"""Columns that we write; one of these names in a source gets another one beside them."""
+"""Names of columns that we write; a column of a source that has one of them gets another beside them."""
 
 
 def written_names(names: Iterable[str]) -> dict[str, str]:
@@ -34,7 +28,7 @@ def written_names(names: Iterable[str]) -> dict[str, str]:
     part of a name here.
     """
     found: dict[str, str] = {}
-    taken = set(OURS)
+    taken = set(OWN_NAMES)
     for name in names:
         folder = "infos/" if name.startswith("infos/") else ""
         plain = name.removeprefix(folder)
@@ -45,22 +39,52 @@ def written_names(names: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def further_arrays(arrays: Mapping[str, Any], names: Iterable[str], rows: int) -> tuple[list[str], list[str]]:
-    """(labels, wide) of the arrays with an entry for every row: those of one value, and those of several."""
-    labels, wide = list[str](), list[str]()
+def array_type(dtype: Any, shape: tuple[int, ...]) -> pa.DataType | None:
+    """The type of a column that holds an array with an entry for every row; None if it cannot be one."""
+    if dtype.kind in "SUO":
+        return pa.string() if shape[1:] in ((), (1,)) and _holds_words(dtype) else None
+    if dtype.kind not in "fiub" or len(shape) > 2 or shape[1:] == (0,):
+        return None
+    kind = pa.from_numpy_dtype(dtype.newbyteorder("="))
+    return kind if shape[1:] in ((), (1,)) else _vector_type(kind, shape[1])
+
+
+def _holds_words(dtype: Any) -> bool:
+    """Whether a type is one of words; objects are so in HDF5 alone, where references are objects, too."""
+    if dtype.kind != "O":
+        return True
+    import h5py  # deferred: the training core runs without it
+
+    return h5py.check_string_dtype(dtype) is not None
+
+
+def _vector_type(kind: pa.DataType, size: int) -> pa.DataType:
+    return pa.list_(pa.field("element", kind, nullable=False), size)
+
+
+def further_arrays(
+    arrays: Mapping[str, Any], names: Iterable[str], rows: int
+) -> tuple[dict[str, pa.DataType], list[str]]:
+    """Types by name of the arrays that can be copied with the rows, and names of others with an entry a row."""
+    types, unread = dict[str, pa.DataType](), list[str]()
     for name in names:
         array = arrays[name]
-        if array.shape in ((rows,), (rows, 1)) and array.dtype.kind in NUMBERS + WORDS:
-            labels.append(name)
-        elif array.shape is not None and len(array.shape) == 2 and array.dtype.kind in NUMBERS:
-            wide += [name] if len(array) == rows and array.shape[1] else []
-    return labels, wide
+        if not array.shape or array.shape[0] != rows:
+            continue
+        kind = array_type(array.dtype, array.shape)
+        if kind is None:
+            unread.append(name)
+        else:
+            types[name] = kind
+    return types, unread
 
 
 def array_tables(arrays: Mapping[str, Any], rows: int) -> Iterator[pa.Table]:
     """Arrays with an entry for every row as tables, some rows at a time."""
-    for start in range(0, rows, OTHER_ROWS):
-        part = slice(start, min(start + OTHER_ROWS, rows))
+    types = (array_type(array.dtype, array.shape) for array in arrays.values())
+    step = max(1, min(BATCH_ROWS, BATCH_BYTES // row_bytes(kind for kind in types if kind is not None)))
+    for start in range(0, rows, step):
+        part = slice(start, min(start + step, rows))
         yield table_of({name: np.asarray(array[part]) for name, array in arrays.items()})
 
 
@@ -81,34 +105,37 @@ def _arrow(values: Array) -> pa.Array:
 def vector_column(values: Array) -> pa.FixedSizeListArray:
     """(n, k) numbers as lists of fixed size."""
     flat = pa.array(np.ascontiguousarray(values).reshape(-1))
-    kind = pa.list_(pa.field("element", flat.type, nullable=False), values.shape[1])
-    return pa.FixedSizeListArray.from_arrays(flat, type=kind)
+    return pa.FixedSizeListArray.from_arrays(flat, type=_vector_type(flat.type, values.shape[1]))
+
+
+def is_plain(kind: pa.DataType) -> bool:
+    """Whether formats of arrays can hold a column: a number, a flag or a word a row, or so many numbers."""
+    inner = kind.value_type if pa.types.is_fixed_size_list(kind) else kind
+    return is_label(inner) and (inner is kind or not holds_words(inner))
 
 
 def plain_values(name: str, column: Array | pa.Array) -> Array:
-    """A column as an array of numbers or of words, (n,) or (n, k), for formats that hold nothing else.
+    """A column as an array of numbers or of words, (n,) or (n, k).
 
     Raises:
-        DatasetError: it holds nulls, lists of different lengths, or times.
+        DatasetError: it holds nulls, or is not plain.
     """
     if isinstance(column, np.ndarray):
         return column
-    several = pa.chunked_array([column])
-    try:
-        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-            return np.asarray(words("", several, name).to_numpy(), dtype=str)
-        if is_list(column.type):
-            return vectors("", several, name)[0]
-        return scalars("", several, name)
-    except DatasetError as error:
+    several = pa.types.is_fixed_size_list(column.type)
+    flat = column.flatten() if several else column
+    if not is_plain(column.type) or column.null_count or flat.null_count:
         raise DatasetError(
-            f"column {name} cannot be written as plain numbers or words",
-            details=(error.args[0].partition(": ")[2],),
-            fix="name those to carry along with --columns, or choose --format parquet",
-        ) from error
+            f"column {name} cannot be an array: it holds {column.type}{' and nulls' * bool(column.null_count)}",
+            fix="Parquet holds it; for other formats name the columns to write with --columns",
+        )
+    values = flat.to_numpy(zero_copy_only=False)
+    if holds_words(column.type):
+        return np.asarray(values, dtype=str)
+    return np.asarray(values.reshape(len(column), column.type.list_size) if several else values)
 
 
-WORD_BYTES = 256
+LONGEST_WORD = 256
 
 
 def stored_values(name: str, column: Array | pa.Array) -> Array:
@@ -121,12 +148,12 @@ def stored_values(name: str, column: Array | pa.Array) -> Array:
     if values.dtype.kind != "U":
         return values
     encoded = np.char.encode(values, "utf-8")
-    if encoded.dtype.itemsize > WORD_BYTES:
+    if encoded.dtype.itemsize > LONGEST_WORD:
         raise DatasetError(
-            f"column {name} has words of more than {WORD_BYTES} bytes, which this format does not hold",
+            f"column {name} has words of more than {LONGEST_WORD} bytes, which this format does not hold",
             fix="name the columns to carry along with --columns, or choose --format parquet",
         )
-    return encoded.astype(f"S{WORD_BYTES}")
+    return encoded.astype(f"S{LONGEST_WORD}")
 
 
 def chosen_rows(table: pa.Table, rows: Array, names: Mapping[str, str]) -> dict[str, pa.Array]:
@@ -162,25 +189,28 @@ class RowsInOrder:
         return together.slice(0, rows).combine_chunks()
 
 
-def of_one_schema(source: str, tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    """The tables with the types of the first, and without what programs note in schemas.
+def of_types(source: str, tables: Iterator[pa.Table], types: Mapping[str, pa.DataType]) -> Iterator[pa.Table]:
+    """The tables with columns of these types, and without what programs note in schemas.
 
     Raises:
-        DatasetError: a later file has a column of a type that does not fit.
+        DatasetError: a value does not fit.
     """
-    schema: pa.Schema | None = None
+    schema = pa.schema(list(types.items()))
     for table in tables:
-        if schema is None:
-            schema = pa.schema([(field.name, _value_type(field.type)) for field in table.schema])
         try:
             yield table.cast(schema)
         except (pa.ArrowException, ValueError) as error:
             raise DatasetError(
-                f"{source}: further columns differ between its files",
+                f"{source}: a further column changes its type on the way",
                 details=(str(error).splitlines()[0],),
-                fix="name those to carry along with --columns",
+                fix="name the columns to write with --columns",
             ) from error
 
 
-def _value_type(kind: pa.DataType) -> pa.DataType:
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
+def unified(kinds: Iterable[pa.DataType]) -> pa.DataType | None:
+    """A type that holds the values of several; None if there is none."""
+    try:
+        schemas = [pa.schema([("column", kind)]) for kind in kinds]
+        return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
+    except (pa.ArrowException, ValueError):
+        return None

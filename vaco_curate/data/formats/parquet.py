@@ -41,7 +41,7 @@ from vaco_curate.data.formats.arrow import (
 from vaco_curate.data.formats.environment import action_bounds
 from vaco_curate.data.formats.names import check_asked, named, note_on_ends, refuse_one_of_several
 from vaco_curate.data.formats.options import ReadOptions
-from vaco_curate.data.formats.others import OURS, vector_column
+from vaco_curate.data.formats.others import OWN_NAMES, vector_column
 from vaco_curate.data.formats.parts import joined, kept_parts, recorded_parts
 from vaco_curate.data.formats.recording import Recording, natural_order
 from vaco_curate.data.formats.tables import ShardedWriter
@@ -113,15 +113,14 @@ def _recording(path: Path, options: ReadOptions) -> Recording:
     named_episodes = _named_episodes(path, columns, schema) if "episode_id" in columns else ()
     used = {top_column(name, schema) for group in columns.values() for name in group}
     free = [name for name in dict.fromkeys(schema.names) if name not in used]
-    labels, wide, unread = further_fields(schema, [name for name in free if schema.names.count(name) == 1])
+    further, unread = further_fields(schema, [name for name in free if schema.names.count(name) == 1])
     recorded = tuple((name, size) for name, size in facts.get("observation_parts", ()))
     return Recording(
         path=path,
         format="parquet",
         rows=rows,
         batches=partial(_batches, path, columns, named_episodes),
-        labels=tuple(labels),
-        wide=tuple(wide),
+        further=further,
         unread=tuple(unread),
         others=partial(further_tables, path),
         has_rewards=facts.get("has_rewards", True),
@@ -371,7 +370,7 @@ def _table(data: Transitions, rows: Array, extra: Mapping[str, Array | pa.Array]
             name: column if isinstance(column, pa.Array) else pa.array(column) for name, column in extra.items()
         },
     }
-    fields = [pa.field(name, array.type, nullable=name not in OURS) for name, array in columns.items()]
+    fields = [pa.field(name, array.type, nullable=name not in OWN_NAMES) for name, array in columns.items()]
     return pa.table(list(columns.values()), schema=pa.schema(fields))
 
 

@@ -13,8 +13,9 @@ import pyarrow as pa
 
 from vaco_curate.core.transitions import Array, Transitions
 from vaco_curate.data.formats.d4rl import flat_columns
-from vaco_curate.data.formats.others import OURS, stored_values
+from vaco_curate.data.formats.others import OWN_NAMES, stored_values
 from vaco_curate.data.formats.writing import Target
+from vaco_curate.errors import DatasetError
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """Of every file in the archive, so that its bytes depend on its rows alone."""
@@ -61,7 +62,16 @@ class QlearningWriter:
         return (f"{self._left_out} row(s) are left out: no true end, and their successor is not known",)
 
     def close(self) -> None:
-        """As the protocol."""
+        """As the protocol.
+
+        Raises:
+            DatasetError: no row has a target.
+        """
+        if not self._arrays or not self._arrays["rewards"].rows:
+            raise DatasetError(
+                "none of these rows has a Bellman target: no true end, and no successor that is known",
+                fix="choose another --format, such as parquet",
+            )
         with zipfile.ZipFile(self._path, "w", allowZip64=True) as archive:
             for name, array in self._arrays.items():
                 with archive.open(zipfile.ZipInfo(f"{name}.npy", EPOCH), "w", force_zip64=True) as member:
@@ -73,22 +83,23 @@ class QlearningWriter:
 
 def _name(name: str) -> str:
     """Of our columns as they are; of the source's in a folder, where no name of D4RL's can be hidden."""
-    return name if name in OURS or name.startswith("infos/") else f"infos/{name}"
+    return name if name in OWN_NAMES or name.startswith("infos/") else f"infos/{name}"
 
 
 class _GrowingArray:
     """Rows that are appended one after the other in a file without a name."""
 
     def __init__(self, folder: Path, first: Array) -> None:
-        self._shape, self._type, self._rows = first.shape[1:], first.dtype, 0
+        self._shape, self._type, self.rows = first.shape[1:], first.dtype, 0
         self._file: IO[Any] = TemporaryFile(dir=folder)  # noqa: SIM115 (closed when it has been copied)
 
     def append(self, values: Array) -> None:
-        self._rows += len(values)
+        assert values.shape[1:] == self._shape, "types are settled before the first row"
+        self.rows += len(values)
         self._file.write(np.ascontiguousarray(values, self._type).tobytes())
 
     def copy_to(self, member: IO[bytes]) -> None:
-        header = {"descr": self._type.str, "fortran_order": False, "shape": (self._rows, *self._shape)}
+        header = {"descr": self._type.str, "fortran_order": False, "shape": (self.rows, *self._shape)}
         np.lib.format.write_array_header_1_0(member, header)
         self._file.seek(0)
         while block := self._file.read(COPY_BYTES):

@@ -33,10 +33,9 @@ class Recording:
         rows: how many there are.
         batches: the rows in order, about so many at a time: columns of ``Transitions`` by name, of which
             ``observation``, ``action`` and ``reward`` must be there (``columns.transitions_from_columns``).
-        labels: names of further columns, with a number, a flag or a word for every row.
-        wide: names of further columns that are no labels, but can be copied: several numbers a row, or times.
-        unread: names of what it holds beside, and what is not read: images, nested values.
-        others: of labels and wide columns those that are named, in the order of the rows, some at a time.
+        further: types of further columns by name: with a value for every row that can be copied.
+        unread: names of what it holds for every row beside, and what cannot be copied: images, nested values.
+        others: of the further columns those that are named, in the order of the rows, some at a time.
         episodes: what the column ``episode_id`` holds; None where there is none, or it counts from 0.
         named_episodes: rows of each episode by its name, in order, where the format names them.
         has_rewards: false where the format has none, and all are read as zero.
@@ -49,8 +48,7 @@ class Recording:
     format: str
     rows: int
     batches: Callable[[int], Iterator[Columns]]
-    labels: tuple[str, ...] = ()
-    wide: tuple[str, ...] = ()
+    further: Mapping[str, pa.DataType] = field(default_factory=dict)
     unread: tuple[str, ...] = ()
     others: Callable[[Sequence[str]], Iterator[pa.Table]] = no_others
     episodes: EpisodeIds | None = None

@@ -19,7 +19,7 @@ from vaco_curate.data.formats.dataset import Dataset
 from vaco_curate.data.formats.hdf5 import StoredArray, opened, root_keys, text
 from vaco_curate.data.formats.names import check_asked
 from vaco_curate.data.formats.options import ReadOptions
-from vaco_curate.data.formats.others import NUMBERS, table_of
+from vaco_curate.data.formats.others import array_type, table_of
 from vaco_curate.data.formats.parts import joined, kept_parts, recorded_parts
 from vaco_curate.data.formats.recording import Recording, natural_order
 from vaco_curate.errors import DatasetError
@@ -79,7 +79,8 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
         part = next(iter(kept))
         longer = [d for d in demos if len(_parts(file, d, names["observation"], source)[part]) > lengths[d]]
         masks = tuple(f"mask/{key}" for key in file.get("mask", ()))
-        wide = tuple(_further(file, lengths, set(names.values())))
+        further, unread = _further(file, lengths, set(names.values()))
+        further |= dict.fromkeys(masks, pa.bool_())
         groups = set(_groups(file["data"]))
         beside = [name for name in file["data"] if name not in groups]
         env_id, env_notes = _environment(file["data"].attrs)
@@ -106,8 +107,8 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
             format="robomimic",
             rows=sum(lengths.values()),
             batches=partial(_batches, path, source, lengths, names, kept, some_next or bool(longer)),
-            labels=masks,
-            wide=wide,
+            further=further,
+            unread=tuple(unread),
             others=partial(_others, path, source, lengths),
             named_episodes=lengths,
             has_rewards="reward" in present,
@@ -345,26 +346,36 @@ def _kept_demos(lengths: Mapping[str, int], keep: Array, row: int) -> tuple[list
     return kept, row
 
 
-def _further(file: Any, lengths: Mapping[str, int], used: Collection[str]) -> Iterator[str]:
-    """Names of arrays beside the columns, with an entry for each step of every demonstration."""
+def _further(
+    file: Any, lengths: Mapping[str, int], used: Collection[str]
+) -> tuple[dict[str, pa.DataType], list[str]]:
+    """Types by name of arrays beside the columns, with an entry for each step, and names of others with one."""
     import h5py  # deferred: the training core runs without it
 
-    demos = {demo: file["data"][demo] for demo in lengths}
-    for name in next(iter(demos.values())):
-        found = [group.get(name) for group in demos.values()]
-        arrays = all(isinstance(one, h5py.Dataset) and one.dtype.kind in NUMBERS for one in found)
-        if name not in used and arrays:
-            shapes = [one.shape for one in found]
-            widths = {shape[1:] for shape in shapes}
-            steps = [shape[:1] == (length,) for shape, length in zip(shapes, lengths.values(), strict=True)]
-            if all(steps) and len(widths) == 1 and len(widths.pop()) <= 1:
-                yield name
+    groups = {demo: file["data"][demo] for demo in lengths}
+    types, unread = dict[str, pa.DataType](), list[str]()
+    for name in (name for name in next(iter(groups.values())) if name not in used):
+        arrays = [group.get(name) for group in groups.values()]
+        if not all(isinstance(array, h5py.Dataset) and array.shape for array in arrays):
+            continue
+        if [array.shape[0] for array in arrays] == list(lengths.values()):
+            kinds = {array_type(array.dtype, array.shape) for array in arrays}
+            kind = kinds.pop() if len(kinds) == 1 else None
+            if kind is None:
+                unread.append(name)
+            else:
+                types[name] = kind
+    return types, unread
 
 
 def _others(path: Path, source: str, lengths: dict[str, int], names: Sequence[str]) -> Iterator[pa.Table]:
     """Of each demonstration, whether it is under a filter key, and arrays of it."""
     with opened(path) as file:
-        members = {key: {text(demo) for demo in file[key][()]} for key in names if key.startswith("mask/")}
+        members = {
+            key: {text(demo) for demo in StoredArray(file, key, source)[()]}
+            for key in names
+            if key.startswith("mask/")
+        }
         for demo, length in lengths.items():
             yield table_of(
                 {

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vaco_curate.core.transitions import Array
+from vaco_curate.data.formats.arrow import row_bytes
 from vaco_curate.store.files import is_local
 
 ROWS_PER_GROUP = 131_072
@@ -28,9 +29,7 @@ class TableWriter:
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         floats = [leaf for field in schema for leaf in _float_leaves(field)]
         self._held, self._rows = list[pa.Table](), 0
-        self._group = max(
-            1, min(ROWS_PER_GROUP, BYTES_PER_GROUP // sum(_width(field.type) for field in schema))
-        )
+        self._group = max(1, min(ROWS_PER_GROUP, BYTES_PER_GROUP // row_bytes(field.type for field in schema)))
         self._thread: ThreadPoolExecutor | None = None
         self._written: Future[None] | None = None
         self._sink = None if is_local(path) else path.open("wb")
@@ -130,15 +129,9 @@ class ShardedWriter:
         self._file = TableWriter(self._paths[self._shard], self._schema)
 
 
-def _width(kind: pa.DataType) -> int:
-    """Bytes of a value, of words about."""
-    if pa.types.is_fixed_size_list(kind):
-        return int(kind.list_size) * _width(kind.value_type)
-    return max(1, kind.bit_width // 8) if pa.types.is_primitive(kind) else 8
-
-
 def _float_leaves(field: pa.Field) -> Iterator[str]:
     if pa.types.is_fixed_size_list(field.type):
-        yield f"{field.name}.list.element"
+        if pa.types.is_floating(field.type.value_type):
+            yield f"{field.name}.list.element"
     elif pa.types.is_floating(field.type):
         yield field.name

@@ -61,8 +61,10 @@ class Writable:
         writer: makes a writer.
         one_file: all rows go into one dataset, whatever files they come from.
         in_stores: it can be written to an object store; the others need files that can be changed in place.
+        plain: further columns are arrays of numbers or words, without nulls.
     """
 
     writer: Callable[[Target], RowsWriter]
     one_file: bool = False
     in_stores: bool = False
+    plain: bool = True
