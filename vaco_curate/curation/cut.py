@@ -83,9 +83,12 @@ class Cut:
             value = getattr(self, name)
             if value is None or (name == "episodes" and isinstance(value, Rational)):
                 continue
-            if not isinstance(value, Real) or not math.isfinite(value):
+            if isinstance(value, Rational):
+                exact = Fraction(value)
+            elif isinstance(value, Real) and math.isfinite(value):
+                exact = Fraction(repr(float(value)))
+            else:
                 raise SettingsError(f"{option} {value} is no share: give a number in (0, 1]")
-            exact = Fraction(value) if isinstance(value, Rational) else Fraction(repr(float(value)))
             object.__setattr__(self, name, exact)
         if sum(value is not None for value in (self.share, self.rows, self.episodes, self.threshold)) != 1:
             raise SettingsError("a cut is one of a share, a number of rows, episodes, or a threshold")
