@@ -94,6 +94,7 @@ class StoredArray:
         _refuse_outside(item, self.name)
         _refuse_empty_space(item, self.name)
         _refuse_chunks_without_checksum(item, self.name)
+        _refuse_short(item, self.name)
         self._item, self.shape, self.ndim, self.dtype = item, item.shape, item.ndim, item.dtype
 
     def __len__(self) -> int:
@@ -138,6 +139,15 @@ def _refuse_empty_space(item: Any, name: str) -> None:
         raise DatasetError(
             f"{name}: declares {size:,} bytes, of which {stored:,} are stored",
             fix="the file is damaged, or was never written to the end: export it again",
+        )
+
+
+def _refuse_short(item: Any, name: str) -> None:
+    """Refuse an array in one part that is shorter than its type says: HDF5 would read behind its end."""
+    stored, declared = item.id.get_storage_size(), item.size * item.id.get_type().get_size()
+    if item.chunks is None and not item.is_virtual and 0 < stored < declared:
+        raise DatasetError(
+            f"{name}: {stored:,} of {declared:,} bytes are stored", fix="the file is damaged: export it again"
         )
 
 
