@@ -167,7 +167,7 @@ def filter_dataset(
         decision.after,
         rows_by_reason(selection),
         (*notes, *_advice(run, cut, choice)),
-        warnings=_warnings(decision),
+        warnings=tuple(dict.fromkeys([*_of_run(run, choice.by), *_warnings(decision)])),
     )
 
 
@@ -228,7 +228,7 @@ def reweight_dataset(
         {},
         notes,
         share_before,
-        _warnings(decision),
+        tuple(dict.fromkeys([*_of_run(run, "score"), *_warnings(decision)])),
     )
 
 
@@ -236,6 +236,11 @@ def _advice(run: Run, cut: Cut, choice: Choice) -> list[str]:
     """What the board says of filters by score on such data."""
     kind = run.manifest["persists_over"]
     return [] if kind is None or choice.by != "score" or cut.worst else [advice(kind)]
+
+
+def _of_run(run: Run, by: By) -> list[str]:
+    """What was said of the scores when they were made, where they decide."""
+    return run.manifest["warnings"] if by == "score" else []
 
 
 def _warnings(decision: Decision) -> tuple[str, ...]:

@@ -74,7 +74,10 @@ class QlearningWriter:
             )
         with zipfile.ZipFile(self._path, "w", allowZip64=True) as archive:
             for name, array in self._arrays.items():
-                with archive.open(zipfile.ZipInfo(f"{name}.npy", EPOCH), "w", force_zip64=True) as member:
+                info = zipfile.ZipInfo(f"{name}.npy", EPOCH)
+                if array.holds_words:  # of one length, so mostly zeros
+                    info.compress_type = zipfile.ZIP_DEFLATED
+                with archive.open(info, "w", force_zip64=True) as member:
                     array.copy_to(member)
             if self._returns.size:
                 with archive.open(zipfile.ZipInfo("return_range.npy", EPOCH), "w") as member:
@@ -92,6 +95,11 @@ class _GrowingArray:
     def __init__(self, folder: Path, first: Array) -> None:
         self._shape, self._type, self.rows = first.shape[1:], first.dtype, 0
         self._file: IO[Any] = TemporaryFile(dir=folder)  # noqa: SIM115 (closed when it has been copied)
+
+    @property
+    def holds_words(self) -> bool:
+        """Whether it is one of bytes."""
+        return self._type.kind == "S"
 
     def append(self, values: Array) -> None:
         assert values.shape[1:] == self._shape, "types are settled before the first row"
