@@ -172,6 +172,20 @@ def test_what_a_format_cannot_hold_is_refused_by_name(tmp_path):
         convert_dataset(tmp_path / "rows.hdf5", tmp_path / "out", file_format="d4rl")
 
 
+@pytest.mark.parametrize("names", [("a", "a/b"), ("a/b", "a"), ("",), ("a//b",)])
+def test_names_that_hdf5_has_none_for_are_refused(names, tmp_path):
+    path, _ = parquet_file(tmp_path)
+    table = pq.read_table(path)
+    for name in names:
+        table = table.append_column(name, pa.array(NUMBERS))
+    pq.write_table(table, path)
+    with pytest.raises(DatasetError, match="cannot have this name in HDF5"):
+        convert_dataset(path, tmp_path / "out", file_format="d4rl")
+    assert not (tmp_path / "out").exists()
+    convert_dataset(path, tmp_path / "out")
+    assert np.array_equal(pq.read_table(tmp_path / "out" / "data")[names[-1]].to_numpy(), NUMBERS)
+
+
 def test_pictures_stay_behind_with_a_note(tmp_path):
     result = convert_dataset(parquet_file(tmp_path)[0], tmp_path / "out")
     assert "columns that are not written: picture" in result.notes

@@ -348,6 +348,7 @@ class D4RLWriter:
         file = h5py.File(path, "w")
         for key, values in self._empty.items():
             shape = values.shape[1:]
+            _refuse_taken(file, key)
             file.create_dataset(
                 key,
                 shape=(0, *shape),
@@ -363,6 +364,19 @@ class D4RLWriter:
             file.attrs["env_id"] = self._env_id
         file.attrs[OURS] = np.bytes_(json.dumps(self._facts))
         return file
+
+
+def _refuse_taken(file: Any, key: str) -> None:
+    """Refuse names that are no names here: of nothing, or ``a`` beside ``a/b``, which makes ``a`` a folder."""
+    import h5py  # deferred: the training core runs without it
+
+    parts = key.split("/")
+    folders = ["/".join(parts[:n]) for n in range(1, len(parts))]
+    if "" in parts or key in file or any(isinstance(file.get(folder), h5py.Dataset) for folder in folders):
+        raise DatasetError(
+            f"column {key.removeprefix('infos/')!r} cannot have this name in HDF5, beside the others",
+            fix="name the columns to write with --columns, or choose --format parquet",
+        )
 
 
 CHUNK_ROWS = 8_192
