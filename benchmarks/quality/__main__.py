@@ -91,8 +91,8 @@ def on_gpu(todo: list[Cell], setup: Setup, results: Results, pool: ProcessPoolEx
     failed, running = 0, dict[Future[list[Row]], Cell]()
     for cell in (cell for cell in todo if not cell.learner):
         results.add(cell, score(cell, setup))
-    learning = sorted((cell for cell in todo if cell.learner), key=lambda cell: (cell.learner, cell.dataset))
-    for _, group in groupby(learning, key=lambda cell: (cell.learner, cell.dataset)):
+    learning = sorted((cell for cell in todo if cell.learner), key=lambda cell: cell.together)
+    for _, group in groupby(learning, key=lambda cell: cell.together):
         together = list(group)
         for cell, policy in zip(together, policies(together, setup), strict=True):
             policy.network.cpu()

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from columns import COLUMNS, NEED_SCORES, Scored, columns_of
+from columns import COLUMNS, NEED_SCORES, POLICY_ALONE, Scored, measured_of
 from datasets import Labelled, load
 from figures import figures, rank_correlation
 from learners import learn
@@ -104,6 +104,11 @@ class Cell:
     def __str__(self) -> str:
         return " | ".join(str(value) for value in dataclasses.astuple(self) if value != "")
 
+    @property
+    def together(self) -> tuple[str, str, bool]:
+        """What policies share that can be learned side by side."""
+        return self.learner, self.dataset, self.column == POLICY_ALONE
+
     def key(self, setup: Setup) -> str:
         """Its name in the table of results, with a digest of what its result depends on."""
         return f"{self} | {setup.digest(self.learner, self.column)}"
@@ -115,7 +120,7 @@ def cells(datasets: list[str], learners: list[str], seeds: int) -> Iterator[Cell
         yield from (Cell(dataset, seed) for dataset in datasets)
         for learner in learners:
             for dataset in datasets:
-                yield from (Cell(dataset, seed, learner, column) for column in columns_of(learner))
+                yield from (Cell(dataset, seed, learner, column) for column in measured_of(learner))
 
 
 @lru_cache(maxsize=1)
@@ -162,7 +167,7 @@ def _scores(dataset: str, seed: int, setup: Setup) -> tuple[RowScores, float]:
 
 
 def policies(group: list[Cell], setup: Setup) -> list[TrainedPolicy]:
-    """Learn the policies of cells that share a dataset and a learner, side by side."""
+    """Learn the policies of cells of one ``Cell.together``, side by side."""
     torch.set_num_threads(1)
     first = group[0]
     labelled = labelled_data(first.dataset, setup)
@@ -179,6 +184,7 @@ def policies(group: list[Cell], setup: Setup) -> list[TrainedPolicy]:
         setup.updates(first.learner),
         seeds=[cell.seed for cell in group],
         device=setup.device,
+        policy_alone=first.column == POLICY_ALONE,
     )
 
 

@@ -95,6 +95,7 @@ COLUMNS: dict[str, Callable[[Scored], Array]] = {
     "AW, our temperature": _by_our_rule,
     "AWR": _awr,
     "VACO": lambda scored: weights_from_scores(scored.scores.vaco_score, 1.0),
+    "weights, policy alone": lambda scored: weights_from_scores(scored.scores.score, 1.0),
 }
 """(n,) weights of the rows, by the name of what gives them."""
 
@@ -104,10 +105,17 @@ LEADING = OURS[:2]
 WITH_VALUES = ("all rows", *OURS, "return, top 10 %", "AW")
 """What learners of values get: their policies take ten times as long, so that of the baselines there are the
 one that ours is to beat on whole episodes, and AW."""
-NEED_SCORES = (*OURS, "AWR", "VACO")
+POLICY_ALONE = "weights, policy alone"
+"""What learners of values are given besides the board: policies draw by weight, critics draw all rows alike."""
+NEED_SCORES = (*OURS, POLICY_ALONE, "AWR", "VACO")
 """Columns that differ from seed to seed of the scorer."""
 
 
 def columns_of(learner: str) -> tuple[str, ...]:
-    """What a learner is given."""
-    return tuple(COLUMNS) if learner == "BC" else WITH_VALUES
+    """What a learner is given on the board."""
+    return tuple(name for name in COLUMNS if name != POLICY_ALONE) if learner == "BC" else WITH_VALUES
+
+
+def measured_of(learner: str) -> tuple[str, ...]:
+    """The board's columns of a learner and what is measured besides them."""
+    return columns_of(learner) if learner == "BC" else (*columns_of(learner), POLICY_ALONE)

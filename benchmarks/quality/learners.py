@@ -26,7 +26,7 @@ from vaco_curate.core.policy import TrainedPolicy
 from vaco_curate.core.scaling import Scaling
 from vaco_curate.core.training import ValueSettings
 from vaco_curate.core.training.arithmetic import training_arithmetic
-from vaco_curate.core.training.draws import Draws, cumulative_shares
+from vaco_curate.core.training.draws import DRAWN_UPDATES, Draws, cumulative_shares
 from vaco_curate.core.training.loop import Updates
 from vaco_curate.core.training.optim import Adam
 from vaco_curate.core.training.trainer import network_rows
@@ -52,22 +52,32 @@ class Problem:
         learnable: numbers of the rows that values can be learned from.
         shares: (K, learnable) of ``Draws``.
         seeds: one for each policy.
+        policy_alone: whether ``shares`` are those of the policies' minibatches only, and critics get others,
+            of rows drawn alike.
     """
 
     rows: Rows
     learnable: Tensor
     shares: Tensor
     seeds: Sequence[int]
+    policy_alone: bool = False
 
     def draws(self, noise_width: int = 0, deviation: float = 0.0) -> Draws:
-        """Minibatches of all policies."""
+        """Minibatches of all critics, which are the policies', too, unless the shares are for these alone."""
+        return self._draws(0, None if self.policy_alone else self.shares, noise_width, deviation)
+
+    def policy_draws(self) -> Draws | None:
+        """Minibatches of all policies; None where they are the critics'."""
+        return self._draws(1, self.shares, 0, 0.0) if self.policy_alone else None
+
+    def _draws(self, phase: int, shares: Tensor | None, noise_width: int, deviation: float) -> Draws:
         return Draws(
             self.rows,
             self.seeds,
-            0,
+            phase,
             self.learnable,
             BATCH,
-            shares=self.shares,
+            shares=shares,
             noise_width=noise_width,
             deviation=lambda update: deviation,
         )
@@ -100,27 +110,51 @@ def seeded(seed: int, make: Callable[..., nn.Module], *arguments: object) -> nn.
     return make(*arguments)
 
 
-class IQL(Updates):
+class Learner(Updates):
+    """Critics and policies that learn from the same minibatches, or from two draws of the same dataset."""
+
+    def __init__(self, critic_draws: Draws, policy_draws: Draws | None) -> None:
+        super().__init__(critic_draws)
+        self.policy_draws = policy_draws
+
+    def before(self, update: int) -> None:
+        if self.policy_draws is not None:
+            self.policy_draws.fill(update // DRAWN_UPDATES)
+
+
+class IQL(Learner):
     """IQL with its settings for locomotion; the actor's rate falls to 0, as in the paper's appendix B."""
 
     def __init__(self, problem: Problem, updates: int) -> None:
-        super().__init__(problem.draws())
+        super().__init__(problem.draws(), problem.policy_draws())
         settings = ValueSettings(batch_size=BATCH, learning_rate=RATE, hidden=HIDDEN)
         self.updates, self.policies = updates, problem.policies()
         self.optimizer = Adam([self.policies], RATE)
-        self.value_step = value_update(
-            create_value_state(problem.values(), problem.critics(), settings), settings
-        )
+        state = create_value_state(problem.values(), problem.critics(), settings)
+        self.value_step = value_update(state, settings)
+        self.target_q, self.value = forward_only(state.target_critic, BATCH), forward_only(state.value, BATCH)
         self.clone = cloning_update(self.policies, self.optimizer, BATCH)
 
     def before(self, update: int) -> None:
+        super().before(update)
         self.optimizer.learning_rate.fill_(falling_rate(RATE, update, self.updates))
 
     def update(self, number: int, measure: bool) -> dict[str, Tensor]:
         batch = self.draws.batches[number]
-        metrics = self.value_step(batch, measure=measure)
-        self.clone(batch.observation, batch.action, advantage_weight(self.value_step.advantage))
+        if self.policy_draws is None:
+            metrics = self.value_step(batch, measure=measure)
+            advantage = self.value_step.advantage
+        else:
+            cloned = self.policy_draws.batches[number]
+            advantage = self._advantage(cloned)  # before the value step, as where there is one minibatch
+            metrics = self.value_step(batch, measure=measure)
+            batch = cloned
+        self.clone(batch.observation, batch.action, advantage_weight(advantage))
         return metrics
+
+    def _advantage(self, batch: Rows) -> Tensor:
+        q_value = torch.minimum(*self.target_q.forward(batch.pair)[..., 0].chunk(2))
+        return q_value - self.value.forward(batch.observation)[..., 0]
 
 
 def iql(problem: Problem, updates: int) -> StackedMLP:
@@ -148,8 +182,8 @@ class TD3BCUpdate:
         self.pairs = critics.flat.new_zeros(policies.members, BATCH, critics.sizes[0])
         self.turn = 0
 
-    def __call__(self, batch: Rows, noise: Tensor) -> Tensor:
-        """Update, and return the critics' loss, (K,)."""
+    def __call__(self, batch: Rows, noise: Tensor, cloned: Rows | None = None) -> Tensor:
+        """Update, and return the critics' loss, (K,); the policies from ``cloned``, where it is given."""
         next_action = torch.tanh(self.target_act.forward(batch.next_observation))
         next_action = (next_action + noise.clamp(-NOISE_CLIP, NOISE_CLIP)).clamp(-1.0, 1.0)
         torch.cat([batch.next_observation, next_action], dim=-1, out=self.pairs)
@@ -163,7 +197,7 @@ class TD3BCUpdate:
 
         self.turn += 1
         if self.turn % POLICY_EVERY == 0:
-            self._policy_step(batch)
+            self._policy_step(batch if cloned is None else cloned)
         return error.square().sum(dim=0).mean(dim=-1)
 
     def _policy_step(self, batch: Rows) -> None:
@@ -184,15 +218,16 @@ class TD3BCUpdate:
         self.target_critics.flat.lerp_(self.critics.flat, POLYAK)
 
 
-class TD3BC(Updates):
+class TD3BC(Learner):
     """TD3+BC with its settings."""
 
     def __init__(self, problem: Problem) -> None:
-        super().__init__(problem.draws(problem.rows.action_size, POLICY_NOISE))
+        super().__init__(problem.draws(problem.rows.action_size, POLICY_NOISE), problem.policy_draws())
         self.step = TD3BCUpdate(problem.policies(), problem.critics())
 
     def update(self, number: int, measure: bool) -> dict[str, Tensor]:
-        loss = self.step(self.draws.batches[number], self.draws.noise[number])
+        cloned = None if self.policy_draws is None else self.policy_draws.batches[number]
+        loss = self.step(self.draws.batches[number], self.draws.noise[number], cloned)
         return {"critic_loss": loss} if measure else {}
 
 
@@ -215,8 +250,13 @@ def learn(
     *,
     seeds: Sequence[int],
     device: torch.device | str,
+    policy_alone: bool = False,
 ) -> list[TrainedPolicy]:
-    """K policies, each from the rows of a dataset drawn in proportion to its weights, (K, n)."""
+    """K policies, each from the rows of a dataset drawn in proportion to its weights, (K, n).
+
+    Args:
+        policy_alone: whether critics draw all rows alike. BC has none.
+    """
     if learner == "BC":
         settings = CloningSettings(updates, BATCH, RATE, HIDDEN)
         return clone_policies(data, weights, scaling, settings, seeds=seeds, device=device)
@@ -225,7 +265,11 @@ def learn(
     shares = cumulative_shares(torch.from_numpy(np.asarray(weights)[:, learnable]).to(device))
     with training_arithmetic():
         problem = Problem(
-            network_rows(data, scaling, device), torch.from_numpy(learnable).to(device), shares, seeds
+            network_rows(data, scaling, device),
+            torch.from_numpy(learnable).to(device),
+            shares,
+            seeds,
+            policy_alone,
         )
         policies = {"IQL": iql, "TD3+BC": td3_bc}[learner](problem, updates)
     return [trained_policy(policies, member, scaling, HIDDEN) for member in range(len(seeds))]
