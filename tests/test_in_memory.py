@@ -202,7 +202,7 @@ def test_polars_own_types_are_taken():
         word=pl.lit("a"), kind=pl.Series(["x", "y"] * 60, dtype=pl.Categorical), level=pl.Series([None, 1] * 60)
     )
     with on_disk(frame) as address:
-        assert set(open_dataset(address).further) == {"word", "kind", "level"}
+        assert set(open_dataset(address).further.types) == {"word", "kind", "level"}
 
 
 def test_what_is_no_dataset_is_refused_with_what_is_one(tmp_path):

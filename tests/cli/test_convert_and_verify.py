@@ -173,7 +173,7 @@ def test_a_filter_key_is_not_written_for_another_dataset(vaco, here):
         "best",
     )
     assert vaco(*arguments).code == 0
-    assert "mask/best" in open_dataset(str(here / "best")).labels
+    assert "mask/best" in open_dataset(str(here / "best")).further.labels
     assert vaco("verify", "best").code == 0
     with h5py.File(source, "r+") as file:
         file["data/demo_4/actions"][0] += 1

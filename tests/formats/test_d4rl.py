@@ -133,7 +133,7 @@ def test_kitchen_infos_are_an_array_and_not_a_group(tmp_path):
     data = make_transitions()
     dataset = open_dataset(str(write_d4rl(tmp_path / "d.hdf5", data, infos=np.arange(120))))
     assert dataset.read().fingerprint == data.fingerprint
-    assert dataset.label("infos").tolist() == list(range(120))
+    assert dataset.further.label("infos").tolist() == list(range(120))
 
 
 def test_flags_of_any_number_type_and_columns_of_one_are_read(tmp_path):

@@ -95,7 +95,7 @@ def test_a_pattern_or_a_folder_of_files_is_one_dataset_in_the_order_of_their_num
     assert (data.observation == np.concatenate([part.observation for part in parts])).all()
     assert data.episode_length.tolist() == [20] * 12
     assert len(np.unique(data.episode_id)) == 12
-    files = dataset.label("source_file")
+    files = dataset.further.label("source_file")
     assert files.tolist() == ["log-0.hdf5"] * 80 + ["log-5.hdf5"] * 80 + ["log-10.hdf5"] * 80
 
 
@@ -207,10 +207,10 @@ def test_labels_must_be_in_every_file(tmp_path):
     write_d4rl(tmp_path / "0.hdf5", data, **{"infos/behavior": np.arange(120), "infos/x": np.arange(120)})
     write_d4rl(tmp_path / "1.hdf5", data, **{"infos/behavior": np.arange(120)[:, None]})
     dataset = open_dataset(str(tmp_path))
-    assert dataset.labels == ("infos/behavior", "source_file")
-    assert dataset.label("infos/behavior").tolist() == [*range(120), *range(120)]
+    assert dataset.further.labels == ("infos/behavior", "source_file")
+    assert dataset.further.label("infos/behavior").tolist() == [*range(120), *range(120)]
     with pytest.raises(DatasetError, match=r"no column infos/x(.|\n)*infos/behavior"):
-        dataset.label("infos/x")
+        dataset.further.label("infos/x")
 
 
 def test_numbers_need_no_order_to_be_told_apart(tmp_path):
@@ -276,11 +276,11 @@ def test_a_label_without_a_value_is_refused_and_words_are_told_apart(tmp_path):
     table = pa.table({name: np.zeros(3) for name in ("observation", "action", "reward")})
     words = pa.array(["x", "y", "x"]).dictionary_encode()
     pq.write_table(table.append_column("task", words), tmp_path / "words.parquet")
-    assert open_dataset(str(tmp_path / "words.parquet")).groups("task").tolist() == [0, 1, 0]
+    assert open_dataset(str(tmp_path / "words.parquet")).further.groups("task").tolist() == [0, 1, 0]
     holes = pa.array(["x", None, "y"]).dictionary_encode()
     pq.write_table(table.append_column("task", holes), tmp_path / "holes.parquet")
     with pytest.raises(DatasetError, match=r"task is null, first in row 1"):
-        open_dataset(str(tmp_path / "holes.parquet")).groups("task")
+        open_dataset(str(tmp_path / "holes.parquet")).further.groups("task")
 
 
 def test_wide_rows_are_read_fewer_at_a_time(tmp_path, monkeypatch):

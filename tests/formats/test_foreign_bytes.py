@@ -266,7 +266,7 @@ def test_groups_that_hold_each_other_are_looked_into_once(tmp_path):
     with h5py.File(path, "r+") as file:
         file["infos/again"] = file["infos"]
         file["infos/all"] = file["/"]
-    assert open_dataset(str(path)).labels == ("infos/goal", "source_file")
+    assert open_dataset(str(path)).further.labels == ("infos/goal", "source_file")
 
 
 def test_an_array_that_is_declared_and_not_stored_is_refused(tmp_path):

@@ -148,13 +148,13 @@ def test_formats_that_hold_numbers_get_the_same(file_format, tmp_path):
     columns = ["infos/qpos", "score"] + ["infos/operator"] * (file_format == "d4rl")
     convert_dataset(path, tmp_path / "out", file_format=file_format, columns=columns)
     dataset = open_dataset(str(tmp_path / "out"))
-    rows = dataset.label("infos/index")
+    rows = dataset.further.label("infos/index")
     assert len(rows) == {"d4rl": ROWS, "minari": ROWS - 3}[file_format], "three have no successor"
-    assert dataset.label("infos/source_score").tolist() == rows.tolist()
-    table = dataset.others(["infos/qpos"]).read(len(rows))
+    assert dataset.further.label("infos/source_score").tolist() == rows.tolist()
+    table = dataset.further.rows(["infos/qpos"]).read(len(rows))
     assert np.array_equal(np.array(table.column(0).to_pylist()), POSITION[rows])
     if file_format == "d4rl":
-        assert dataset.label("infos/operator").tolist() == expected["infos/operator"]
+        assert dataset.further.label("infos/operator").tolist() == expected["infos/operator"]
 
 
 def test_what_a_format_cannot_hold_is_refused_by_name(tmp_path):
@@ -237,7 +237,7 @@ def test_a_column_has_one_type_that_loses_nothing_in_whatever_order(one, other, 
             assert "x" not in table.column_names
             assert "columns that are not written: x" in result.notes
         else:
-            assert open_dataset(str(source)).further["x"] == pa.from_numpy_dtype(np.dtype(expected))
+            assert open_dataset(str(source)).further.types["x"] == pa.from_numpy_dtype(np.dtype(expected))
             values = np.concatenate([values for values in columns if values is not None])
             assert np.array_equal(table["x"].to_numpy(), values.astype(expected))
 
@@ -263,9 +263,9 @@ def test_odd_columns_are_written_or_left_with_a_note(file_format, tmp_path):
     result = convert_dataset(source, tmp_path / "out", file_format=file_format)
     assert "columns that are not written: cube, none" in result.notes
     dataset = open_dataset(str(tmp_path / "out"))
-    rows = dataset.label("index" if "index" in dataset.labels else "infos/index")
+    rows = dataset.further.label("index" if "index" in dataset.further.labels else "infos/index")
     name = "contact" if file_format == "parquet" else "infos/contact"
-    found = np.array(dataset.others([name]).read(len(rows)).column(name).to_pylist())
+    found = np.array(dataset.further.rows([name]).read(len(rows)).column(name).to_pylist())
     assert np.array_equal(found, contact[rows])
 
 

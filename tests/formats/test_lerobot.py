@@ -76,9 +76,9 @@ def test_both_layouts_are_read_with_named_parts(tmp_path, version):
 
 def test_tasks_and_source_files_are_labels(tmp_path):
     dataset = open_dataset(write_lerobot(tmp_path / "robot")[0])
-    assert "task_index" in dataset.labels
-    assert dataset.label("task_index").tolist() == np.repeat([0, 1, 0, 1], LENGTHS).tolist()
-    assert dataset.label("source_file").tolist() == ["file-000.parquet"] * 10 + ["file-001.parquet"] * 8
+    assert "task_index" in dataset.further.labels
+    assert dataset.further.label("task_index").tolist() == np.repeat([0, 1, 0, 1], LENGTHS).tolist()
+    assert dataset.further.label("source_file").tolist() == ["file-000.parquet"] * 10 + ["file-001.parquet"] * 8
 
 
 def test_cameras_are_left_out_with_a_note(tmp_path):

@@ -66,7 +66,7 @@ def test_an_archive_is_read_in_pieces(tmp_path, monkeypatch):
     pieces = list(dataset.pieces())
     assert [len(piece) for piece in pieces] == [5, 5, 5, 5]
     assert dataset.read().fingerprint == whole.fingerprint
-    assert (dataset.label("button") == arrays["button"]).all()
+    assert (dataset.further.label("button") == arrays["button"]).all()
 
 
 def test_pictures_and_what_is_no_archive_are_refused(tmp_path):

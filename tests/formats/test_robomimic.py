@@ -76,8 +76,8 @@ def test_images_are_refused_unless_they_are_dropped(tmp_path):
 
 def test_filter_keys_are_labels_of_the_rows(tmp_path):
     dataset = open_dataset(write_robomimic(tmp_path / "demo.hdf5"))
-    assert dataset.labels == ("mask/train", "source_file")
-    label = dataset.label("mask/train")
+    assert dataset.further.labels == ("mask/train", "source_file")
+    label = dataset.further.label("mask/train")
     assert np.flatnonzero(label).tolist() == [0, 1, 2, *range(sum(LENGTHS) - 6, sum(LENGTHS))]
 
 

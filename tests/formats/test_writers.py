@@ -145,7 +145,7 @@ def test_a_filter_key_names_whole_demonstrations_beside_a_link_to_the_data(tmp_p
         assert file["data"].attrs["total"] == sum(LENGTHS)
         assert len(file["data/demo_10/obs/eef_pos"]) == LENGTHS[10]
     linked = open_dataset(str(tmp_path / "out" / "demo.filtered.hdf5"))
-    assert (linked.label("mask/best") == keep).all()
+    assert (linked.further.label("mask/best") == keep).all()
     part = keep.copy()
     part[0] = True
     with pytest.raises(DatasetError, match="of demo_0 1 of 3 rows are kept"):

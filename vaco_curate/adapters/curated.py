@@ -78,11 +78,11 @@ class CuratedDataset(Dataset[dict[str, torch.Tensor]]):
         Raises:
             DatasetError: there is none of this name, or it holds more than numbers and words.
         """
-        known = self.rows.further
+        known = self.rows.further.types
         own = name if name in known else f"infos/{name}"
         if own not in known:
             raise DatasetError(f"{self.rows.source}: no column {name}", details=(f"found: {', '.join(known)}",))
-        return plain_values(name, self.rows.others([own]).read(len(self)).column(own).combine_chunks())
+        return plain_values(name, self.rows.further.rows([own]).read(len(self)).column(own).combine_chunks())
 
     @cached_property
     def learnable(self) -> Array:
@@ -223,8 +223,8 @@ def load_curated(path: str | Path) -> CuratedDataset:
             fix="name the folder of kept rows; for the dropped ones, vaco_curate.read_dataset(FOLDER)",
         )
     dataset = open_dataset(str(folder))
-    labels = {name.removeprefix("infos/"): name for name in reversed(dataset.labels)}
-    labels |= {name: name for name in dataset.labels}
+    labels = {name.removeprefix("infos/"): name for name in reversed(dataset.further.labels)}
+    labels |= {name: name for name in dataset.further.labels}
     if "index" not in labels:
         raise RunError(
             f"{folder}: holds {dataset.format}, which does not say which rows of the source it is made of",
@@ -234,10 +234,10 @@ def load_curated(path: str | Path) -> CuratedDataset:
     transitions, _ = loaded(dataset)
     return CuratedDataset(
         transitions=transitions,
-        weight=np.ones(len(dataset), np.float32) if weight is None else dataset.label(weight),
-        index=dataset.label(labels["index"]),
-        score=dataset.label(labels["score"]),
-        rank=dataset.label(labels["rank"]),
+        weight=np.ones(len(dataset), np.float32) if weight is None else dataset.further.label(weight),
+        index=dataset.further.label(labels["index"]),
+        score=dataset.further.label(labels["score"]),
+        rank=dataset.further.label(labels["rank"]),
         return_range=tuple(manifest["return_range"]),
         rows=dataset,
     )

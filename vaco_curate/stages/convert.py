@@ -95,7 +95,7 @@ def _converted(
         raise SettingsError(f"--rows-per-shard {rows_per_shard} must be at least 1")
     dataset = open_dataset(source, read_options)
     refuse_overlap(out, {f"the dataset's {path.name}": path for path in dataset.files})
-    carried, notes_on_columns = dataset.carried(columns, form)
+    carried, notes_on_columns = dataset.further.written(columns, form)
     facts = dataset_facts(dataset, read_options)
     request = {"format": file_format, "rows_per_shard": rows_per_shard, "dataset": facts}
     lengths, return_range, consecutive, findings = _episodes(dataset)
@@ -106,8 +106,8 @@ def _converted(
     with work_folder(out, CONVERTED, request, force=force, keep=False) as folder:
         (folder / DATA_FOLDER).mkdir(exist_ok=True)
         writer = form.writer(Target(folder / DATA_FOLDER, names, shards, about))
-        others = dataset.others(list(carried))
-        for piece in dataset.pieces(dataset.rows_beside(list(carried))):
+        others = dataset.further.rows(list(carried))
+        for piece in dataset.pieces(beside=list(carried)):
             fingerprint.add(piece)
             rows = np.arange(len(piece))
             table = others.read(len(piece)) if carried else pa.table({})

@@ -13,7 +13,7 @@ from vaco_curate.core.scaling import constant_columns, mean_and_deviation
 from vaco_curate.core.transitions import Array, Transitions, blocks
 from vaco_curate.data.formats import ReadOptions, open_dataset, opened_once
 from vaco_curate.data.formats.cache import loaded
-from vaco_curate.data.formats.dataset import SOURCE_FILE
+from vaco_curate.data.formats.further import SOURCE_FILE
 from vaco_curate.data.formats.in_memory import Source, on_disk
 
 
@@ -86,7 +86,7 @@ def _inspected(source: str, read_options: ReadOptions | None) -> Inspection:
         source=source,
         format=data.format,
         files=list(dataset.file_names),
-        labels=[*dataset.further, SOURCE_FILE],
+        labels=[*dataset.further.types, SOURCE_FILE],
         env_id=data.env_id,
         rows=len(data),
         episodes=len(data.episode_start),

@@ -299,7 +299,7 @@ def _groups(run: Run, name: str, moved_to: str | None) -> Array:
     """(n,) numbers of the groups that a column of the dataset makes."""
     dataset = run.opened(moved_to)
     run.scores.check_rows(dataset.source, len(dataset))
-    return dataset.groups(name)
+    return dataset.further.groups(name)
 
 
 def _check_outputs(
@@ -329,7 +329,7 @@ def _check_engine(engine: Engine, writes_rows: bool) -> None:
 def _refuse_other_numbers(run: Run, moved_to: str | None) -> None:
     """Refuse a LeRobot dataset whose frames have other numbers than their rows, for LeRobot goes by them."""
     source = run.opened(moved_to)
-    if "index" in source.further and (source.label("index") != np.arange(len(source))).any():
+    if "index" in source.further.types and (source.further.label("index") != np.arange(len(source))).any():
         raise SettingsError(
             f"--format lerobot: the column index of {source.source} does not count its frames from 0",
             fix="remove episodes by lerobot-edit-dataset, which counts them anew, and score the result",

@@ -185,7 +185,7 @@ def _write_rows(
     columns, selection = ["score", "rank", "weight"], decision.selection
     if selection.weight is None and (selection.reason[selection.keep] != KEPT).any():
         columns.append("reason")
-    carried, notes_on_columns = dataset.carried(output.columns, WRITERS[output.file_format])
+    carried, notes_on_columns = dataset.further.written(output.columns, WRITERS[output.file_format])
     units = dataset.units()
     if WRITERS[output.file_format].one_file:
         names = (output.folder.resolve().name,) * len(dataset.recordings)
@@ -254,8 +254,8 @@ class WriteShards:
         names = {name for keep in writers for name in columns[keep]}
         decision = _SelectionRows(self.selection, ["keep", *sorted(names)])
         findings = Findings()
-        others = unit.others(list(self.carried))
-        pieces = unit.pieces(unit.rows_beside(list(self.carried)), findings)
+        others = unit.further.rows(list(self.carried))
+        pieces = unit.pieces(findings=findings, beside=list(self.carried))
         for piece in read_ahead(fingerprint.over(read_ahead(pieces))):
             decided = decision.read(piece.first_row, len(piece))
             carried = others.read(len(piece)) if self.carried else pa.table({})

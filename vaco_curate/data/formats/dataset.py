@@ -26,10 +26,8 @@ from vaco_curate.data.episodes import (
     shifts_of,
     whole_episodes,
 )
-from vaco_curate.data.formats.arrow import is_label, row_bytes, words_or_numbers
-from vaco_curate.data.formats.others import RowsInOrder, is_plain, of_types, unified, written_names
+from vaco_curate.data.formats.further import FurtherColumns
 from vaco_curate.data.formats.recording import Recording
-from vaco_curate.data.formats.writing import Writable
 from vaco_curate.data.successors import SAMPLE_ROWS, Findings
 from vaco_curate.errors import DatasetError
 from vaco_curate.store.files import stamp
@@ -42,11 +40,6 @@ UNIT_ROWS = PIECE_ROWS
 
 PIECE_BYTES = 1 << 26
 """Bytes that are read at a time, if such rows are wide."""
-
-MAY_HOLD_NULLS = ("parquet", "lerobot")
-
-SOURCE_FILE = "source_file"
-"""The label that every dataset has: the file or folder that a row was read from."""
 
 
 def read_ahead(pieces: Iterable[Transitions]) -> Iterator[Transitions]:
@@ -125,107 +118,10 @@ class Dataset:
         """Whether rewards were recorded; false where some are read as zero for want of them."""
         return all(recording.has_rewards for recording in self.recordings)
 
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """Names that ``label`` knows: of columns with one value a row, and ``source_file``."""
-        return (*(name for name, kind in self.further.items() if is_label(kind)), SOURCE_FILE)
-
-    def label(self, name: str) -> Array:
-        """A column beyond those of ``Transitions``, a number or a word for every row, (n,).
-
-        Raises:
-            DatasetError: there is no such column.
-        """
-        if name not in self.labels:
-            raise DatasetError(
-                f"{self.source}: no column {name} with a value for every row",
-                details=(f"found: {', '.join(self.labels)}",),
-            )
-        if name == SOURCE_FILE:
-            names = np.array(self.file_names, dtype=object)
-            return np.repeat(names, [recording.rows for recording in self.recordings])
-        table = pa.concat_tables(self._others([name]))
-        return words_or_numbers(self.source, table.column(name), name)
-
     @cached_property
-    def further(self) -> Mapping[str, pa.DataType]:
-        """Types by name of the columns beyond those of ``Transitions`` that can be copied with all rows.
-
-        Where recordings hold other types, it is one that holds the values of all.
-        """
-        if self.settled is not None:
-            return self.settled
-        several = [one.further for one in self.recordings if one.rows] or [self.recordings[0].further]
-        shared = [name for name in several[0] if all(name in types for types in several)]
-        found = {name: unified([types[name] for types in several]) for name in shared}
-        return {name: kind for name, kind in found.items() if kind is not None}
-
-    def carried(self, asked: Sequence[str] | None, form: Writable) -> tuple[dict[str, str], tuple[str, ...]]:
-        """The names that further columns get in an output, by their own; and notes on them.
-
-        Args:
-            asked: which; None for all that the format holds.
-            form: of the output.
-
-        Raises:
-            DatasetError: one that is asked for is not there, or the format cannot hold it.
-        """
-        for name in dict.fromkeys(asked or ()):
-            if name not in self.further:
-                raise DatasetError(
-                    f"{self.source}: --columns {name}: no such column beyond those of transitions",
-                    details=(f"found: {', '.join(self.further) or 'none'}",),
-                )
-            if form.plain and not is_plain(self.further[name]):
-                raise DatasetError(
-                    f"{self.source}: --columns {name}: it holds {self.further[name]}, which this format cannot",
-                    fix="choose --format parquet",
-                )
-        if asked is not None:
-            names = list(dict.fromkeys(asked))
-            left: list[str] = []
-        else:
-            names = [name for name, kind in self.further.items() if not form.plain or is_plain(kind)]
-            if form.plain:
-                holes = self._with_nulls(names)
-                names = [name for name in names if name not in holes]
-            held = dict.fromkeys(chain.from_iterable((*one.further, *one.unread) for one in self.recordings))
-            left = [name for name in held if name not in names]
-        carried = written_names(names)
-        renamed = [f"{own} as {written}" for own, written in carried.items() if own != written]
-        notes = [f"columns that are written under other names: {', '.join(renamed)}"] if renamed else []
-        return carried, (*notes, *([f"columns that are not written: {', '.join(left)}"] if left else []))
-
-    def _with_nulls(self, names: Sequence[str]) -> set[str]:
-        found: set[str] = set()
-        if names and self.format in MAY_HOLD_NULLS:
-            for table in self._others(names):
-                found |= {name for name in names if table.column(name).null_count}
-        return found
-
-    def rows_beside(self, names: Sequence[str]) -> int:
-        """Rows of a piece, where these further columns are held beside it."""
-        types = [self.further[name] for name in names]
-        return max(1, min(self._piece_rows, PIECE_BYTES // row_bytes(types)))
-
-    def others(self, names: Sequence[str]) -> RowsInOrder:
-        """Some of the further columns, row by row in the order of the dataset."""
-        return RowsInOrder(self.source, self._others(names))
-
-    def _others(self, names: Sequence[str]) -> Iterator[pa.Table]:
-        read = chain.from_iterable(one.others(names) for one in self.recordings if one.rows)
-        return of_types(self.source, read, {name: self.further[name] for name in names})
-
-    def groups(self, name: str) -> Array:
-        """(n,) int32: the number of each row's value among the different values of a label.
-
-        Raises:
-            DatasetError: there is no such column.
-        """
-        if name == SOURCE_FILE:
-            rows = [recording.rows for recording in self.recordings]
-            return np.repeat(np.arange(len(rows), dtype=np.int32), rows)
-        return np.unique(self.label(name), return_inverse=True)[1].astype(np.int32)
+    def further(self) -> FurtherColumns:
+        """Columns beyond those of ``Transitions``."""
+        return FurtherColumns(self.source, self.recordings, self.file_names, self.settled)
 
     @cached_property
     def file_names(self) -> tuple[str, ...]:
@@ -249,12 +145,15 @@ class Dataset:
         # Not every file system tells capitals apart.
         return next(tuple(names) for names in (stems, plain, numbered) if _are_unique(names))
 
-    def pieces(self, rows: int | None = None, findings: Findings | None = None) -> Iterator[Transitions]:
+    def pieces(
+        self, rows: int | None = None, findings: Findings | None = None, *, beside: Sequence[str] = ()
+    ) -> Iterator[Transitions]:
         """All rows in order, in pieces of whole episodes: about so many rows each, or one longer episode.
 
         Args:
             rows: None for ``PIECE_ROWS``, or fewer wide ones.
             findings: takes in what stored next observations say against the flags; complete at the end.
+            beside: further columns that are held beside a piece.
 
         Raises:
             DatasetError: a recording is damaged, or holds what ``Transitions`` refuses.
@@ -262,7 +161,7 @@ class Dataset:
         first_row, seen = self.first_row, set[int]()
         expected: dict[str, str] | None = None
         findings = Findings() if findings is None else findings
-        rows = rows or self._piece_rows
+        rows = rows or max(1, min(self._piece_rows, PIECE_BYTES // (self.further.row_bytes(beside) or 1)))
         for columns in whole_episodes(gathered(self._numbered(rows, findings), rows), self.source):
             piece = transitions_of_episodes(
                 columns, source=self.source, format_name=self.format, first_row=first_row, **self.facts
@@ -301,7 +200,7 @@ class Dataset:
                     first_row=row,
                     shifts=self._shifts[part],
                     names=self.shard_names[part],
-                    settled=self.further,
+                    settled=self.further.types,
                 )
                 units.append(unit)
             row, start, rows = row + rows, number + 1, 0

@@ -107,8 +107,8 @@ def _minari(dataset: Any, stem: Path) -> Path:
     if chosen is None or len(chosen) == dataset.storage.total_episodes:
         return folder
     whole = open_dataset(str(folder))
-    names = written_names(whole.further)
-    others = whole.others(list(names))
+    names = written_names(whole.further.types)
+    others = whole.further.rows(list(names))
 
     def pieces() -> Iterator[tuple[Transitions, Any, dict[str, pa.Array]]]:
         for piece in whole.pieces():
