@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -11,7 +11,7 @@ from typing import get_args
 import numpy as np
 import polars as pl
 from board import UPDATES, Cell, Setup, agreement, scores_file
-from columns import LEADING, OURS, columns_of
+from columns import LEADING, OURS, POLICY_ALONE, columns_of, measured_of
 from datasets import SOURCES
 from learners import LEARNERS
 
@@ -69,14 +69,20 @@ class Results:
                 name = (row["dataset"], row["learner"], row["column"], row["figure"])
                 self.rows.setdefault(name, {}).setdefault(row["seed"], []).append(row["value"])
 
-    def earned(self, dataset: str, learner: str, column: str) -> Earned | None:
-        """With the seeds that all measured columns of the row have; None where it was not measured."""
+    def earned(
+        self, dataset: str, learner: str, column: str, among: Sequence[str] | None = None
+    ) -> Earned | None:
+        """With the seeds that all measured columns of those that are compared have; None if not measured.
+
+        Args:
+            among: the columns that are compared; None for the board's.
+        """
         by_seed = self.rows.get((dataset, learner, column, "return"))
-        common = self._common_seeds(dataset, learner)
+        common = self._common_seeds(dataset, learner, among or columns_of(learner))
         return Earned.of(np.array([by_seed[seed] for seed in common])) if by_seed and common else None
 
-    def _common_seeds(self, dataset: str, learner: str) -> list[int]:
-        found = [self.rows.get((dataset, learner, column, "return"), {}) for column in columns_of(learner)]
+    def _common_seeds(self, dataset: str, learner: str, columns: Sequence[str]) -> list[int]:
+        found = [self.rows.get((dataset, learner, column, "return"), {}) for column in columns]
         measured = [set(by_seed) for by_seed in found if by_seed]
         return sorted(set.intersection(*measured)) if measured else []
 
@@ -135,6 +141,7 @@ def render(table: pl.DataFrame, datasets: list[str], setup: Setup) -> str:
         "verdict": verdict(results),
         "regrets": regrets(results),
         "boards": "\n".join(board(results, learner) for learner in LEARNERS),
+        "alone": policy_alone(results),
         "advice": markdown(("behavior persists over", "learner", "datasets", *ADVISED), by_kind(results)),
         "scores": scores(results),
         "datasets": markdown(("dataset", "what it is"), ((name, SOURCES[name].made_of) for name in datasets)),
@@ -199,6 +206,30 @@ def board(results: Results, learner: str) -> str:
         rows.append((dataset, *cells))
     return f"### {learner}\n\n" + (markdown((learner, *columns), rows) if rows else "Not measured.\n")
 
+
+def policy_alone(results: Results) -> str:
+    """Weights on everything against weights on the policy alone, where both were measured."""
+    compared, rows = ("all rows", "weights", POLICY_ALONE), []
+    gains: dict[str, list[float]] = {}
+    for learner in (learner for learner in LEARNERS if POLICY_ALONE in measured_of(learner)):
+        for dataset in results.datasets:
+            found = [results.earned(dataset, learner, column, compared) for column in compared]
+            everything, weights, alone = found
+            if everything is not None and weights is not None and alone is not None:
+                rows.append((learner, dataset, *map(str, found)))
+                gains.setdefault(learner, []).append(alone.mean - weights.mean)
+    if not rows:
+        return "Not measured.\n"
+    lines = [
+        f"- {learner}: {np.mean(gain):+.0f} on average over {len(gain)} datasets; better by more than "
+        f"{TELLING:.0f} on {sum(one > TELLING for one in gain)}, worse on {sum(one < -TELLING for one in gain)}.\n"
+        for learner, gain in gains.items()
+    ]
+    return markdown(("learner", "dataset", *compared), rows) + "\n" + "".join(lines)
+
+
+TELLING = 5.0
+"""Points of normalized return by which one mean is called better than another."""
 
 ADVISED = ("all rows", *OURS)
 

@@ -16,6 +16,7 @@ from vaco_curate.core.fast.stacked import StackedMLP
 from vaco_curate.core.losses import advantage_weight, cloning_errors
 from vaco_curate.core.networks import Policy, TwinCritic, ValueNetwork
 from vaco_curate.core.scaling import fit_scaling
+from vaco_curate.core.training.draws import Draws, cumulative_shares
 from vaco_curate.core.training.settings import ValueSettings
 
 D, K, HIDDEN = 5, 2, (16, 16)
@@ -42,7 +43,9 @@ def same(stack, number, layers):
     return all(torch.allclose(ours, theirs, rtol=0, atol=1e-11) for ours, theirs in pairs)
 
 
-def test_td3_bc_is_what_its_paper_says(float64, quality):
+@pytest.mark.parametrize("alone", [False, True])
+def test_td3_bc_is_what_its_paper_says(alone, float64, quality):
+    """Also where policies and critics get minibatches of their own."""
     learners = quality["learners"]
     members, steps = 2, 5
     policies = [Policy(D, K, HIDDEN) for _ in range(members)]
@@ -54,7 +57,8 @@ def test_td3_bc_is_what_its_paper_says(float64, quality):
     optimizers = [(adam(p, 3e-4), adam(c, 3e-4)) for p, c in zip(policies, critics, strict=True)]
     for step in range(steps):
         batch, noise = batch_of(members, learners.BATCH), 0.6 * torch.randn(members, learners.BATCH, K)
-        update(batch, noise)
+        cloned = batch_of(members, learners.BATCH) if alone else batch
+        update(batch, noise, cloned) if alone else update(batch, noise)
         for number, (policy, critic) in enumerate(zip(policies, critics, strict=True)):
             rows, (target_policy, target_critic) = member(batch, number), targets[number]
             with torch.no_grad():
@@ -64,6 +68,7 @@ def test_td3_bc_is_what_its_paper_says(float64, quality):
             first, second = critic(rows.observation, rows.action)
             descend(optimizers[number][1], mse_loss(first, goal) + mse_loss(second, goal))
             if step % 2 == 1:
+                rows = member(cloned, number)
                 action = policy(rows.observation)
                 q_value = critic(rows.observation, action)[0]
                 scale = 2.5 / q_value.abs().mean().detach()
@@ -77,7 +82,8 @@ def test_td3_bc_is_what_its_paper_says(float64, quality):
         assert same(update.target_policies, number, targets[number][0].layers)
 
 
-def test_iql_clones_by_the_advantage_of_the_value_update(float64, quality, monkeypatch):
+@pytest.mark.parametrize("alone", [False, True])
+def test_iql_clones_by_the_advantage_of_the_value_update(alone, float64, quality, monkeypatch):
     """The policy moves as weighted cloning does, by the advantage before the step; V and Q as IQL's do."""
     learners = quality["learners"]
     monkeypatch.setattr(learners, "BATCH", 16)
@@ -86,7 +92,7 @@ def test_iql_clones_by_the_advantage_of_the_value_update(float64, quality, monke
     rows = batch_of(1, 40)
     rows = Rows(rows.values[0], D, K, rows.device)
     shares = torch.linspace(0, 1, 41)[1:].expand(1, 40)
-    problem = learners.Problem(rows, torch.arange(40), shares, [3])
+    problem = learners.Problem(rows, torch.arange(40), shares, [3], policy_alone=alone)
     torch.manual_seed(3)
     policy = Policy(D, K, HIDDEN)
     torch.manual_seed(3)
@@ -97,16 +103,30 @@ def test_iql_clones_by_the_advantage_of_the_value_update(float64, quality, monke
     state = reference_value_state(value, critic, settings)
     optimizer = adam(policy, 3e-4)
     draws = problem.draws()
+    cloned_draws = problem.policy_draws() if alone else draws
     draws.fill(0)
+    cloned_draws.fill(0)
     for update in range(20):
-        batch = member(draws.batches[update], 0)
+        batch, cloned = (member(one.batches[update], 0) for one in (draws, cloned_draws))
         with torch.no_grad():
-            q_value = state.target_critic(batch.observation, batch.action).amin(dim=0)
-            weight = advantage_weight(q_value - state.value(batch.observation))
+            q_value = state.target_critic(cloned.observation, cloned.action).amin(dim=0)
+            weight = advantage_weight(q_value - state.value(cloned.observation))
         value_step(state, batch, settings)
-        descend(optimizer, (weight * cloning_errors(policy(batch.observation), batch.action)).mean())
+        descend(optimizer, (weight * cloning_errors(policy(cloned.observation), cloned.action)).mean())
     stack = learners.iql(problem, 20)
     assert same(stack, 0, policy.layers)
+
+
+def test_with_weights_on_the_policy_alone_critics_draw_all_rows_alike(quality):
+    rows = Rows(torch.zeros(100, 2 * D + K + 2), D, K, torch.device("cpu"))
+    shares = cumulative_shares((torch.arange(100) >= 60).double()[None])
+    problem = quality["learners"].Problem(rows, torch.arange(100), shares, [3], policy_alone=True)
+    drawn = []
+    for draws in (problem.draws(), problem.policy_draws()):
+        draws.fill(0)
+        drawn.append(draws.rows)
+    assert (drawn[0] < 60).float().mean().item() == pytest.approx(0.6, abs=0.02)
+    assert (drawn[1] >= 60).all()
 
 
 @pytest.mark.parametrize("learner", ["BC", "IQL", "TD3+BC"])
@@ -125,8 +145,6 @@ def test_a_policy_depends_on_its_weights_and_its_seed_alone(learner, quality):
 
 
 def test_rows_without_weight_are_never_drawn(quality):
-    from vaco_curate.core.training.draws import Draws, cumulative_shares
-
     rows = Rows(torch.zeros(100, 9), 2, 3, torch.device("cpu"))
     weight = torch.zeros(2, 100)
     weight[0, [3, 50]], weight[1, 99] = torch.tensor([1.0, 3.0]), 2.0

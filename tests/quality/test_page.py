@@ -81,3 +81,27 @@ def test_what_ours_earn_is_averaged_over_the_datasets_of_a_kind(quality, results
     assert results.kind(DATASET) == kind
     rows = quality["page"].by_kind(results)
     assert rows == ([(kind, LEARNER, "1", "10", "50", "10", "10")] if kind else [])
+
+
+def test_weights_on_the_policy_alone_are_compared_over_the_seeds_that_both_have(quality):
+    board, page = quality["board"], quality["page"]
+    setup = board.Setup(Path(), Path(), "cpu", smoke=False)
+    earned = {
+        "all rows": {0: 1.0, 1: 3.0},
+        "weights": {0: 10.0, 1: 20.0, 2: 900.0},
+        "weights, policy alone": {0: 30.0, 1: 20.0},
+    }
+    rows = [
+        board.row(board.Cell(DATASET, seed, "IQL", column), setup, figure="return", episode=0, value=value)
+        for column, by_seed in earned.items()
+        for seed, value in by_seed.items()
+    ]
+    found = page.policy_alone(page.Results(pl.DataFrame(rows, schema=board.SCHEMA), [DATASET], setup))
+    assert (
+        f"| IQL | {DATASET} | 2 (1 to 3, 2 seeds) | 15 (10 to 20, 2 seeds) | 25 (20 to 30, 2 seeds) |" in found
+    )
+    assert "IQL: +10 on average over 1 datasets; better by more than 5 on 1, worse on 0" in found
+    assert (
+        page.policy_alone(page.Results(pl.DataFrame(schema=board.SCHEMA), [DATASET], setup))
+        == "Not measured.\n"
+    )
