@@ -11,7 +11,7 @@ import pytest
 
 from vaco_curate import EPISODE, Choice, Cut, Environment, filter_dataset, read_dataset, score_dataset
 from vaco_curate.core.scorer import Scorer
-from vaco_curate.core.training import PRESETS
+from vaco_curate.core.training.presets import PRESETS
 from vaco_curate.curation import episode_means
 from vaco_curate.demo import record_pendulum
 from vaco_curate.demo.pendulum import BEHAVIORS

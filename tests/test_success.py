@@ -26,7 +26,8 @@ from vaco_curate import (
     reweight_dataset,
     score_dataset,
 )
-from vaco_curate.core.training import PRESETS, ValueSettings
+from vaco_curate.core.training.presets import PRESETS
+from vaco_curate.core.training.settings import ValueSettings
 from vaco_curate.data.formats import ReadOptions
 from vaco_curate.errors import CurateError, DatasetError, RunError, SettingsError
 from vaco_curate.stages.runs import open_run

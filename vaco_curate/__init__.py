@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from vaco_curate.adapters.decisions import kept_episodes, load_weights
     from vaco_curate.core.policy import TrainedPolicy
     from vaco_curate.core.scorer import Scorer
-    from vaco_curate.core.training import PRESETS, BilevelSettings, TrainSettings, ValueSettings
+    from vaco_curate.core.training.presets import PRESETS
+    from vaco_curate.core.training.settings import BilevelSettings, TrainSettings, ValueSettings
     from vaco_curate.core.transitions import Transitions
     from vaco_curate.curation import EPISODE, TRANSITION, Cut, Level, Selection
     from vaco_curate.data.formats import Dataset, ReadOptions, open_dataset, read_dataset
@@ -53,7 +54,8 @@ _MODULES = {
     "stages.train": ("score_dataset",),
     "stages.verify": ("verify_folder",),
     "stages.streaming": ("score_stream",),
-    "core.training": ("PRESETS", "BilevelSettings", "TrainSettings", "ValueSettings"),
+    "core.training.presets": ("PRESETS",),
+    "core.training.settings": ("BilevelSettings", "TrainSettings", "ValueSettings"),
     "core.transitions": ("Transitions",),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}

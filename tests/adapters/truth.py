@@ -10,7 +10,7 @@ import numpy as np
 from helpers import make_transitions, tiny_settings, write_d4rl
 
 from vaco_curate import ReadOptions, load_weights, read_dataset, reweight_dataset, score_dataset
-from vaco_curate.core.training import ValueSettings
+from vaco_curate.core.training.settings import ValueSettings
 from vaco_curate.core.transitions import Transitions
 
 UNIT = 4096

@@ -18,7 +18,7 @@ from vaco_curate.core.forward import values_and_td_errors
 from vaco_curate.core.networks import TwinCritic
 from vaco_curate.core.paths import LONGEST_PATH, Paths
 from vaco_curate.core.scaling import fit_scaling
-from vaco_curate.core.training import checkpoint, train
+from vaco_curate.core.training import checkpoint
 from vaco_curate.core.training.bilevel_update import noise_at
 from vaco_curate.core.training.checkpoint import load_checkpoint, save_checkpoint
 from vaco_curate.core.training.members import Members, create_states
@@ -26,7 +26,7 @@ from vaco_curate.core.training.optim import Adam
 from vaco_curate.core.training.phases import BilevelPhase, ValuePhase
 from vaco_curate.core.training.settings import BilevelSettings
 from vaco_curate.core.training.settling import GROWTH, LOOKS_TO_SETTLE, TARGET_SWEEPS
-from vaco_curate.core.training.trainer import network_rows
+from vaco_curate.core.training.trainer import network_rows, train
 from vaco_curate.errors import DatasetError, RunError
 
 
@@ -223,7 +223,7 @@ class Guard:
         if name.partition(".")[0] in FORBIDDEN:
             raise ImportError(f"the training core imported {name}")
 sys.meta_path.insert(0, Guard())
-import vaco_curate.core.training, vaco_curate.core.scorer, vaco_curate.core.policy
+import vaco_curate.core.training.trainer, vaco_curate.core.scorer, vaco_curate.core.policy
 print("fine")
 """
 

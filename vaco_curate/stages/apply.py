@@ -7,7 +7,8 @@ from functools import partial
 from pathlib import Path
 
 from vaco_curate.core.scorer import Scorer
-from vaco_curate.core.training import TrainSettings, chosen_device, settings_from_json
+from vaco_curate.core.training.arithmetic import chosen_device
+from vaco_curate.core.training.settings import TrainSettings, settings_from_json
 from vaco_curate.data.formats import ReadOptions, opened_once
 from vaco_curate.data.formats.in_memory import Source
 from vaco_curate.stages.runs import SCORER_FOLDER, open_run

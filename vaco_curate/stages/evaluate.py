@@ -12,7 +12,7 @@ import numpy as np
 
 from vaco_curate.adapters.decisions import weights_in
 from vaco_curate.core.scorer import Scorer
-from vaco_curate.core.training import chosen_device
+from vaco_curate.core.training.arithmetic import chosen_device
 from vaco_curate.core.transitions import Array, Transitions
 from vaco_curate.curation import effective_sample_share
 from vaco_curate.curation.weights import weights_from_scores

@@ -18,8 +18,8 @@ from vaco_curate.core.fast import native
 from vaco_curate.core.paths import LONGEST_PATH
 from vaco_curate.core.rewards import RewardUse, are_equal, magnitude
 from vaco_curate.core.scorer import Scorer
-from vaco_curate.core.training import TrainSettings
 from vaco_curate.core.training.arithmetic import device_name
+from vaco_curate.core.training.settings import TrainSettings
 from vaco_curate.core.transitions import Fingerprint, Transitions
 from vaco_curate.curation.advice import advice, kind_of
 from vaco_curate.curation.health import score_warnings

@@ -17,17 +17,11 @@ import torch
 from vaco_curate.core.outliers import outliers
 from vaco_curate.core.rewards import RewardUse
 from vaco_curate.core.scorer import Scorer
-from vaco_curate.core.training import (
-    PRESETS,
-    OnProgress,
-    Training,
-    TrainSettings,
-    arithmetic,
-    chosen_device,
-    device_name,
-    settings_from_json,
-    train,
-)
+from vaco_curate.core.training.arithmetic import arithmetic, chosen_device, device_name
+from vaco_curate.core.training.loop import OnProgress
+from vaco_curate.core.training.presets import PRESETS
+from vaco_curate.core.training.settings import TrainSettings, settings_from_json
+from vaco_curate.core.training.trainer import Training, train
 from vaco_curate.core.transitions import Transitions, blocks
 from vaco_curate.data.formats import Dataset, ReadOptions, opened_once
 from vaco_curate.data.formats.cache import bytes_in_memory, cache_folder, mapped

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from vaco_curate.core.training import PRESETS, TrainSettings, settings_from_json
+from vaco_curate.core.training.presets import PRESETS
+from vaco_curate.core.training.settings import TrainSettings, settings_from_json
 from vaco_curate.data.formats.options import ReadOptions
 from vaco_curate.errors import SettingsError
 from vaco_curate.stages.apply import apply_scorer
