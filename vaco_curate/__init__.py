@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from vaco_curate.stages.inspect import inspect_dataset
     from vaco_curate.stages.report import report_run
     from vaco_curate.stages.runs import load_scores
-    from vaco_curate.stages.select import Choice, filter_dataset, reweight_dataset
+    from vaco_curate.stages.select import filter_dataset, reweight_dataset
     from vaco_curate.stages.streaming import score_stream
     from vaco_curate.stages.train import score_dataset
     from vaco_curate.stages.verify import verify_folder
@@ -50,7 +50,7 @@ _MODULES = {
     "stages.inspect": ("inspect_dataset",),
     "stages.report": ("report_run",),
     "stages.runs": ("load_scores",),
-    "stages.select": ("Choice", "filter_dataset", "reweight_dataset"),
+    "stages.select": ("filter_dataset", "reweight_dataset"),
     "stages.train": ("score_dataset",),
     "stages.verify": ("verify_folder",),
     "stages.streaming": ("score_stream",),
@@ -65,7 +65,6 @@ __all__ = [
     "PRESETS",
     "TRANSITION",
     "BilevelSettings",
-    "Choice",
     "CloningSettings",
     "CurateError",
     "CuratedDataset",
@@ -102,7 +101,7 @@ __all__ = [
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return [*__all__, "__version__"]
 
 
 def __getattr__(name: str) -> Any:

@@ -82,7 +82,7 @@ def weighted(folder: Path, source: Path, file_format: str, options: ReadOptions 
 
 def _weights(folder: Path, run: Path) -> np.ndarray:
     reweight_dataset(
-        run, out=folder / f"{run.stem}-all", file_format="npy", temperature=TEMPERATURE, force=True
+        run, out=folder / f"{run.stem}-all", file_format="npy", temperature=TEMPERATURE, if_exists="replace"
     )
     return load_weights(folder / f"{run.stem}-all")
 

@@ -20,7 +20,7 @@ from vaco_curate.core.paths import LONGEST_PATH, Paths
 from vaco_curate.core.scaling import fit_scaling
 from vaco_curate.core.training import checkpoint
 from vaco_curate.core.training.bilevel_update import noise_at
-from vaco_curate.core.training.checkpoint import load_checkpoint, save_checkpoint
+from vaco_curate.core.training.checkpoint import load_checkpoint, save_checkpoint, snapshot
 from vaco_curate.core.training.members import Members, create_states
 from vaco_curate.core.training.optim import Adam
 from vaco_curate.core.training.phases import BilevelPhase, ValuePhase
@@ -162,7 +162,7 @@ def test_a_checkpoint_holds_every_field_of_a_state(tmp_path):
             for tensor in tensors_of(getattr(state, field.name)):
                 tensor.copy_(torch.rand(tensor.shape, generator=generator))
     kept["value"].update, kept["bilevel"].update = 17, 4
-    save_checkpoint(tmp_path / "c.safetensors", kept, {"note": [1, 2]})
+    save_checkpoint(tmp_path / "c.safetensors", snapshot(kept), {"note": [1, 2]})
     assert load_checkpoint(tmp_path / "c.safetensors", fresh) == {"note": [1, 2]}
     assert (fresh["value"].update, fresh["bilevel"].update) == (17, 4)
     for name, state in kept.items():
@@ -175,7 +175,7 @@ def test_a_checkpoint_of_other_parameter_vectors_is_refused(tmp_path, monkeypatc
     kept = states(5, tiny_settings())
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "LAYOUT", "1")
-        save_checkpoint(tmp_path / "c.safetensors", kept, {})
+        save_checkpoint(tmp_path / "c.safetensors", snapshot(kept), {})
     with pytest.raises(RunError, match="cannot be used") as raised:
         load_checkpoint(tmp_path / "c.safetensors", kept)
     assert "another version" in str(raised.value)

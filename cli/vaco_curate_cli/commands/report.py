@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
-from vaco_curate.stages.report import report_run
 from vaco_curate_cli.display import Display, number_text, table
+from vaco_curate_cli.group import SectionCommand
 from vaco_curate_cli.options import dataset_option, output_options, resolve_run, run_argument
 
 
-@click.command(name="report", short_help="Write an HTML report about a run.")
+@click.command(cls=SectionCommand, name="report")
 @run_argument
 @dataset_option
 @output_options
@@ -28,7 +28,10 @@ def report_command(run: Path | None, dataset: str | None, display: Display) -> N
       vaco-curate report
       vaco-curate report hopper.vaco --json
     """
-    result = report_run(resolve_run(run, display), dataset=dataset)
+    from vaco_curate.stages.report import report_run
+
+    with display.progress():
+        result = report_run(resolve_run(run, display), dataset=dataset)
     display.result(result)
     for warning in result.warnings:
         display.warn(warning)

@@ -31,6 +31,7 @@ from vaco_curate.data.formats.recording import Recording
 from vaco_curate.data.successors import SAMPLE_ROWS, Findings
 from vaco_curate.errors import DatasetError
 from vaco_curate.store.files import stamp
+from vaco_curate.store.progress import advance, task
 
 PIECE_ROWS = 65_536
 """Rows that are read at a time: enough to be fast, few enough to be nothing beside a dataset."""
@@ -257,13 +258,15 @@ class Dataset:
             DatasetError: as ``pieces``.
         """
         columns: dict[str, Array] = {}
-        for piece in self.pieces(findings=findings):
-            rows = slice(piece.first_row, piece.first_row + len(piece))
-            for name in ROW_COLUMNS:
-                values = getattr(piece, name)
-                if name not in columns:
-                    columns[name] = allocate(name, (len(self), *values.shape[1:]), values.dtype)
-                columns[name][rows] = values
+        with task("reading", len(self)):
+            for piece in self.pieces(findings=findings):
+                rows = slice(piece.first_row, piece.first_row + len(piece))
+                for name in ROW_COLUMNS:
+                    values = getattr(piece, name)
+                    if name not in columns:
+                        columns[name] = allocate(name, (len(self), *values.shape[1:]), values.dtype)
+                    columns[name][rows] = values
+                advance(len(piece))
         return columns
 
     def transitions(self, columns: Mapping[str, Array], findings: Findings) -> Transitions:
