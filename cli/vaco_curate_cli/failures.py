@@ -57,13 +57,14 @@ class Interrupted(Failure):
 
     exit_code = 130
     kind = "interrupted"
+    go_on = "to go on"
 
     def show(self, file: Any = None) -> None:
         """Print the message to stderr, below what was being shown."""
         console = PlainConsole(stderr=True, highlight=False, markup=False, soft_wrap=True)
         console.print()
-        for line in self.message.splitlines():
-            console.print(line)
+        console.print(self.error.problem)
+        console.print(f"  {self.go_on}: {self.error.fix}")
 
 
 class Ended(Interrupted):
@@ -111,7 +112,7 @@ def _stopped(error: BaseException, go_on: str | None) -> Failure:
     stopped = Ended if isinstance(error, Terminated) or isinstance(error.__cause__, Terminated) else Interrupted
     if go_on is None:
         return stopped(CurateError(f"{stopped.kind}: nothing unfinished is left", fix="give the command again"))
-    return stopped(CurateError(f"{stopped.kind}: what was trained is kept", fix=f"to go on: {go_on}"))
+    return stopped(CurateError(f"{stopped.kind}: what was trained is kept", fix=go_on))
 
 
 def _system_error(error: OSError) -> CurateError:

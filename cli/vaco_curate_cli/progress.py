@@ -12,13 +12,13 @@ from rich.progress import Progress as Bars
 from rich.progress import Task as BarTask
 from rich.text import Text
 
+from vaco_curate.stages.training_tasks import PHASES
 from vaco_curate.store.progress import Task, listening
 
 if TYPE_CHECKING:
     from vaco_curate.core.training.loop import OnProgress, Progress
     from vaco_curate_cli.display import Display
 
-PHASES = {"value": "value phase", "bilevel": "bi-level phase"}
 SHOWN_METRICS: Mapping[str, tuple[tuple[str, str], ...]] = {
     "value": (("value_loss", "V loss"), ("critic_loss", "Q loss"), ("q_value", "Q")),
     "bilevel": (("cloning_loss", "cloning"), ("policy_value", "policy Q")),
@@ -57,7 +57,8 @@ def _bars(display: Display) -> Bars:
 def shown(display: Display) -> Iterator[OnProgress]:
     """Show tasks and training within the block: bars on a terminal, lines elsewhere."""
     if display.quiet:
-        yield lambda progress: None
+        with listening(lambda task: None):
+            yield lambda progress: None
     elif not display.stderr.is_terminal:
         with listening(_WorkLines(display)):
             yield lambda progress: _training_line(display, progress)
@@ -127,7 +128,7 @@ class _WorkLines:
 
     def __call__(self, task: Task) -> None:
         now = time.monotonic()
-        begins = task.done == 0 and task.unit != "rows"
+        begins = task.done == 0 and task.unit != "rows" and not task.ended
         if now - self.since < LINES_EVERY and not begins:
             return
         self.since = now

@@ -94,11 +94,14 @@ def test_foreign_parquet_runs_through_the_pipeline_by_a_column_map(vaco, here, p
     assert vaco("filter", "--top", "10%", "--json").json["after"]["rows"] == 400
 
 
-def test_a_folder_of_shards_is_scored_from_within_beside_itself(vaco, scored, monkeypatch):
+def test_a_run_is_not_written_into_its_dataset_nor_elsewhere_unasked(vaco, scored, monkeypatch):
     vaco("filter", "--top", "100%", "--out", "shards")
     (scored / "tiny.json").write_text(CONFIG)
     monkeypatch.chdir(scored / "shards")
-    outcome = vaco("score", ".", "--config", "../tiny.json", "--json")
+    refused = vaco("score", ".", "--config", "../tiny.json")
+    assert refused.code == 1
+    (fix,) = re.findall(r"--out (\S+)", refused.stderr)
+    outcome = vaco("score", ".", "--config", "../tiny.json", "--out", fix)
     assert outcome.code == 0, outcome.stderr
     assert (scored / "shards.vaco" / "scores/pendulum.parquet").is_file()
 

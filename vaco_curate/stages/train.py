@@ -39,6 +39,7 @@ from vaco_curate.stages.scoring import (
     score_into,
 )
 from vaco_curate.stages.sources import settled
+from vaco_curate.stages.training_tasks import training_tasks
 from vaco_curate.store.files import hidden, is_local, remove
 from vaco_curate.store.folders import (
     CHECKPOINT_FILE,
@@ -73,7 +74,7 @@ def score_dataset(
     read_options: ReadOptions | None = None,
     memory_limit: int | None = None,
     cache: bool = True,
-    on_progress: OnProgress = lambda progress: None,
+    on_progress: OnProgress | None = None,
     on_note: Callable[[str], None] = lambda note: None,
 ) -> ScoreResult:
     """Train on a dataset, score its rows, and write the run folder.
@@ -96,6 +97,7 @@ def score_dataset(
         memory_limit: bytes; data that would need more is trained on from mapped files. None for half of the
             machine's memory, and of its GPU's if that trains.
         cache: keep the columns of such data in the user's cache folder, for the next time.
+        on_progress: called with the training's progress; None shows bars on a terminal and in a notebook.
         on_note: called with a remark about what is being done.
 
     Raises:
@@ -113,7 +115,8 @@ def score_dataset(
         request = _prepare(
             address, out, settings, seed, members, read_options, device, resume=resume, replace=replace
         )
-        return _score(request, memory_limit, on_progress, on_note, replace=replace, cache=cache)
+        with training_tasks() if on_progress is None else contextlib.nullcontext(on_progress) as told:
+            return _score(request, memory_limit, told, on_note, replace=replace, cache=cache)
 
 
 @opened_once()

@@ -44,11 +44,17 @@ def run_stem(run_folder: Path) -> str:
 def run_folder_for(source: str) -> Path:
     """Default run folder, in the current directory: ``hopper.hdf5`` -> ``hopper.vaco``.
 
-    Beside the current directory for ``.``: a run does not lie within its dataset.
+    Raises:
+        SettingsError: the dataset is the current directory or one above it, and a run does not lie in its
+            dataset.
     """
     path = Path(source)
     if path.name in ("", ".."):
-        return path.resolve().with_name(f"{path.resolve().name}.vaco")
+        beside = path.resolve().with_name(f"{path.resolve().name}.vaco")
+        raise SettingsError(
+            f"{source}: a run is written to the current folder, and this one is the dataset",
+            fix=f"say where the run is to lie: --out {beside}",
+        )
     stem = path.stem if path.suffix in {".hdf5", ".h5", ".parquet", ".npz"} else path.name
     if re.search(r"[*?\[]", str(path)):  # of a pattern, what its files share
         plain = itertools.takewhile(lambda part: not re.search(r"[*?\[]", part), path.parts)

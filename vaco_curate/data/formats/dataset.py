@@ -91,6 +91,10 @@ class Dataset:
     hashes: Mapping[Path, str] = field(default_factory=dict)
     settled: Mapping[str, pa.DataType] | None = None
 
+    def __repr__(self) -> str:
+        files = f"{len(self.recordings)} file{'s' * (len(self.recordings) > 1)}"
+        return f"<Dataset {self.source}: {self.format}, {len(self):,} rows in {files}>"
+
     def __len__(self) -> int:
         return int(sum(recording.rows for recording in self.recordings))
 
