@@ -62,7 +62,7 @@ def test_inspect_describes_the_dataset(vaco, scored):
 def test_inspect_names_problems(vaco, here):
     data = make_transitions(columns={"truncated": np.zeros(120, bool), "reward": np.zeros(120, np.float32)})
     write_d4rl(here / "d.hdf5", data, actions=np.zeros((120, 2), np.float32))
-    text = vaco("inspect", "d.hdf5").stdout
+    text = vaco("inspect", "d.hdf5").stderr
     assert "1 episode(s) end without a flag" in text
     assert "same return" in text
 

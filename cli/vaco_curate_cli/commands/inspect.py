@@ -68,7 +68,7 @@ def _show(found: Inspection, display: Display) -> None:
         facts.add_row(label, text)
     display.show(facts)
     for problem in found.problems:
-        display.show(f"- {problem}")
+        display.warn(problem)
 
 
 def _files_text(files: list[str]) -> str:
