@@ -182,8 +182,8 @@ def test_rows_without_trajectories_are_told(vaco, here):
     assert outcome.code == 0, outcome.stderr
     assert "100% of the rows are followed by no step" in outcome.stderr
     assert "filter --by q_value" in outcome.stderr
-    assert "behavior does not persist" in outcome.stderr
-    assert "as here" not in outcome.stderr + vaco("filter", "--top", "10%").stderr
+    assert "no behavior persists here" in outcome.stderr
+    assert "what earned most" not in outcome.stderr + vaco("filter", "--top", "10%").stderr
 
 
 def test_score_and_filter_say_over_what_behavior_persists_and_what_serves_there(vaco, here):
@@ -194,7 +194,7 @@ def test_score_and_filter_say_over_what_behavior_persists_and_what_serves_there(
     write_d4rl(here / "mixture.hdf5", data)
     (here / "settings.json").write_text(CONFIG)
     outcome = vaco("score", "mixture.hdf5", "--config", "settings.json")
-    assert "persists over whole episodes here: the rows of one share their score" in outcome.stderr
+    assert "persists over whole episodes here, so all rows of an episode have the same score" in outcome.stderr
     assert advice("whole episodes") in outcome.stderr
     assert advice("whole episodes") in vaco("filter", "--top", "10%").stderr
     assert advice("whole episodes") not in vaco("filter", "--top", "10%", "--by", "return").stderr
@@ -208,7 +208,7 @@ def test_where_actors_take_turns_the_steps_are_told(vaco, here):
     write_d4rl(here / "turns.hdf5", data)
     (here / "settings.json").write_text(CONFIG)
     outcome = vaco("score", "turns.hdf5", "--config", "settings.json")
-    assert re.search(r"persists over \d+ steps here: episodes mix good and bad rows", outcome.stderr)
+    assert re.search(r"persists over \d+ steps here: good and bad rows can lie in one episode", outcome.stderr)
     assert advice("some steps") in outcome.stderr
     assert advice("some steps") in vaco("filter", "--top", "10%").stderr
-    assert "as here" not in vaco("filter", "--bottom", "10%").stderr
+    assert "what earned most" not in vaco("filter", "--bottom", "10%").stderr

@@ -157,7 +157,7 @@ def test_a_cut_of_episodes_goes_with_groups_and_a_budget_and_not_with_windows():
     assert grouped.keep.sum() == 3 + 1
     capped = select(of_uneven_episodes(score), Cut(episodes=4, budget=50))
     assert capped.keep.sum() == 3 + 40 + 7
-    assert capped.rule == "top 4 episodes, at most 50 rows by score, episode level"
+    assert capped.rule == "top 4 episodes, at most 50 rows by score"
     with pytest.raises(SettingsError, match="leave level out"):
         select(of_uneven_episodes(score), Cut(episodes=4), Level("window", 5))
 

@@ -209,6 +209,7 @@ def scorer_networks(folder: Path) -> tuple[Path, Path]:
 
 
 def manifest(folder: Path) -> tuple[Path, Path]:
+    """Signed again after every change, as a stranger would."""
     run = _scorer(folder).parent
     return run / "_manifest.json", run
 
@@ -233,7 +234,12 @@ def read(name: str, source: Path) -> None:
         Scorer.load(source)
     elif name == "manifest":
         from vaco_curate.stages.verify import verify_folder
+        from vaco_curate.store.manifest import write_manifest
 
+        with contextlib.suppress(ValueError, TypeError, AttributeError):
+            facts = json.loads((source / "_manifest.json").read_bytes())
+            facts.pop("sha256", None)
+            write_manifest(source, facts)
         verify_folder(source)
     else:
         from vaco_curate import read_dataset
@@ -286,10 +292,12 @@ def fuzz(name: str, folder: Path, minutes: float) -> tuple[int, dict[str, Path]]
         )
         runs += sum(map(int, re.findall(r"number_of_executed_units: *(\d+)", done.stdout)))
         kept = re.findall(r"Test unit written to (\S+)", done.stdout)
-        if done.returncode == 0 or not kept:
-            if done.returncode:
-                print(done.stdout[-2_000:])
+        if done.returncode == 0:
             break
+        if not kept:  # it ended without a word on what it had read
+            lost = findings / f"lost-{len(found)}"
+            lost.write_text(done.stdout)
+            kept = [str(lost)]
         what = next(iter(re.findall(r"^ *=== Uncaught Python exception: ===\n(.*)", done.stdout, re.M)), None)
         where = re.findall(r'File "[^"]*/(vaco_curate/[^"]*)", line (\d+)', done.stdout)
         words = what or next(iter(re.findall(r"ERROR: libFuzzer: (.*)", done.stdout)), "ended")

@@ -46,10 +46,10 @@ def advice(kind: Kind) -> str:
     for learner, columns in BEST[kind].items():
         learners.setdefault(columns, []).append(learner)
     parts = [
-        f"for {' and '.join(names)} {' or '.join(COMMANDS[column] for column in columns)}"
+        f"for {' and '.join(names)}, {' or '.join(COMMANDS[column] for column in columns)}"
         for columns, names in learners.items()
     ]
     return (
-        f"best on {DATASETS[kind]} datasets where behavior persists over {kind}, as here: {', '.join(parts)} "
-        "(docs/quality.md)"
+        f"what earned most on the {DATASETS[kind]} datasets that were measured where behavior persists over "
+        f"{kind}: {'; '.join(parts)} (docs/quality.md)"
     )

@@ -48,6 +48,13 @@ class Level:
                 f"--level {text}: unknown", fix="give transition, episode, or window:50"
             ) from error
 
+    @property
+    def words(self) -> str:
+        """What stands behind a rule."""
+        if self.window is not None:
+            return f", in windows of {self.window} rows"
+        return ", in whole episodes" if self.name == "episode" else ""
+
     def __str__(self) -> str:
         return self.name if self.window is None else f"{self.name}:{self.window}"
 
@@ -155,7 +162,7 @@ class Cut:
         end = "bottom" if self.worst else "top"
         amount, unit = self._amount
         if isinstance(amount, Fraction):
-            words = f"{end} {float(100 * amount):g}%" + (" of the episodes" if unit == "episode" else "")
+            words = f"{end} {float(100 * amount):g}% of the {unit}s"
         elif amount is not None:
             words = f"{end} {amount} {unit}s"
         else:

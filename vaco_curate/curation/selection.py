@@ -17,8 +17,8 @@ from vaco_curate.errors import SettingsError
 REASONS = (
     "",
     "below the cut",
-    "mean of its unit below the cut",
-    "its unit would exceed the rows to keep",
+    "its episode or window is below the cut",
+    "its episode or window would exceed the rows to keep",
     "over the budget",
     "episode too short",
     "successor of a kept row",
@@ -126,7 +126,7 @@ def select(
     keep, reason = _decide(units, rank, cut)
     if not keep.any():
         raise SettingsError(
-            f"{cut} at {level} level keeps nothing",
+            f"{cut}{level.words} keeps nothing",
             details=(
                 f"values range from {candidates.value.min():.4g} to {candidates.value.max():.4g}",
                 f"rows: {len(candidates)}, in episodes of at least {min_episode_length}: "
@@ -142,7 +142,7 @@ def select(
         keep, reason, rank = (np.repeat(array, units.size) for array in (keep, reason, rank))
     if keep_successors:
         _keep_successors(keep, reason, candidates.goes_on, keep_successors)
-    words = f"{cut} by {candidates.by}, {level} level"
+    words = f"{cut} by {candidates.by}{level.words if cut.episodes is None else ''}"
     if candidates.group is not None:
         words += ", each group for itself"
     if min_episode_length > 1:

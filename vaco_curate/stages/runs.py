@@ -29,11 +29,6 @@ SCORES_FOLDER = "scores"
 METRICS_FILE = "metrics.parquet"
 EVALUATIONS_FILE = "evaluations.json"
 REPORT_FILE = "report.html"
-REQUIRED = (
-    *("files", "dataset", "settings", "seed", "members", "device", "arithmetic"),
-    *("scores", "reward_scale", "persists_over", "effective_sample_share", "effective_episodes"),
-    *("notes", "warnings"),
-)
 
 
 @dataclass(frozen=True)
@@ -192,9 +187,6 @@ def open_run(
     require_run(folder)
     opened_as = hash_file(folder / FILE_NAME, relative_to=folder)
     manifest = read_manifest(folder)
-    missing = [key for key in REQUIRED if key not in manifest]
-    if missing:
-        raise RunError(f"{folder}: its manifest lacks {', '.join(missing)}", fix="score the dataset again")
     check_files(folder, manifest, parts)
     dataset = manifest["dataset"]
     scores = ScoreTable(

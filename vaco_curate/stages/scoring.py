@@ -353,13 +353,13 @@ def _notes_on_persistence(members: Sequence[Persistence]) -> list[str]:
     scales = sorted({member.scale for member in members})
     names = " or ".join("whole episodes" if math.isinf(scale) else f"{scale:.0f} steps" for scale in scales)
     if kind is None and not any(member.predicted > 0.0 for member in members):
-        return ["what lies behind a row tells nothing of what lies ahead here: behavior does not persist"]
+        return ["no behavior persists here: the past of a row does not predict its future"]
     if kind is None:
         return [f"members disagree over how many steps behavior persists: {names}"]
     if kind == "whole episodes":
-        note = "behavior persists over whole episodes here: the rows of one share their score"
-        return [f"{note} (of a longer one, {LONGEST_PATH:,} steps)", advice(kind)]
-    return [f"behavior persists over {names} here: episodes mix good and bad rows", advice(kind)]
+        note = "behavior persists over whole episodes here, so all rows of an episode have the same score"
+        return [f"{note} (over at most {LONGEST_PATH:,} steps)", advice(kind)]
+    return [f"behavior persists over {names} here: good and bad rows can lie in one episode", advice(kind)]
 
 
 def _note_on_actions(scorer: Scorer) -> str:

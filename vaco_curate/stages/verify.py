@@ -62,8 +62,6 @@ def _verifiable(folder: Path) -> dict[str, Any]:
         raise RunError(f"{folder}: holds {kind!r}, of which no hashes are recorded")
     if manifest.get("complete") is not True:
         raise RunError(f"{folder}: is not finished")
-    if "files" not in manifest or "recordings" not in manifest["dataset"]:
-        raise RunError(f"{folder}: was written by an earlier version, without hashes", fix="write it again")
     return manifest
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from vaco_curate.errors import RunError
 from vaco_curate.store.files import write_atomically
+from vaco_curate.store.shapes import misshapen
 
 FILE_NAME = "_manifest.json"
 TIMES_FILE = "_times"
@@ -60,7 +61,7 @@ def read_manifest(folder: Path, *, damaged_too: bool = False) -> dict[str, Any]:
         damaged_too: also one that does not match its own hash, to say what the folder was.
 
     Raises:
-        RunError: there is none, it is damaged, or another program wrote it.
+        RunError: there is none, it is damaged, or another program or version wrote it.
     """
     path = folder / FILE_NAME
     try:
@@ -74,8 +75,17 @@ def read_manifest(folder: Path, *, damaged_too: bool = False) -> dict[str, Any]:
         raise RunError(f"{path}: not readable", details=(str(error),)) from error
     if not isinstance(facts, dict) or facts.get("made_by") != MADE_BY:
         raise RunError(f"{folder}: not a folder that vaco-curate wrote, {FILE_NAME} is another program's")
-    if facts.pop(HASH, None) != _hash_of(facts) and not damaged_too:
+    if damaged_too:
+        facts.pop(HASH, None)
+        return facts
+    if facts.pop(HASH, None) != _hash_of(facts):
         raise RunError(f"{path}: damaged, it does not match its own hash", fix=REPAIR)
+    wrong = misshapen(facts)
+    if wrong is not None:
+        raise RunError(
+            f"{path}: not as this version of vaco-curate writes it: {wrong}",
+            fix="give the command again that wrote it",
+        )
     return facts
 
 
