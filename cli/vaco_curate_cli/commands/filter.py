@@ -11,6 +11,7 @@ import click
 
 from vaco_curate.curation import ORDERS, TRANSITION, Cut, Level
 from vaco_curate.curation.cut import parse_amount
+from vaco_curate.curation.selection import REASONS, SUCCESSOR
 from vaco_curate.errors import SettingsError
 from vaco_curate.stages.outputs import FILTER_FORMATS
 from vaco_curate_cli.display import Display, number_text
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 AMOUNTS = "50%|20000|80%ep|64ep"
 LIKE_A_SHARE = 100
 """A number of rows up to this may be a share whose sign was forgotten."""
+
+SUCCESSOR_KEPT = REASONS[SUCCESSOR]
 
 how_much, how = options_of("How much to keep"), options_of("How to choose")
 
@@ -249,6 +252,7 @@ def _show(result: SelectionResult, cut: Cut, display: Display) -> None:
     for warning in result.warnings:
         display.warn(warning)
     for reason, rows in result.reasons.items():
-        display.show(f"{rows:,} rows: {reason}")
+        done = "kept" if reason == SUCCESSOR_KEPT else "dropped"
+        display.show(f"{rows:,} rows {done}: {reason}")
     done = "already there:" if result.skipped else "written to"
     display.show(f"{done} {result.out}" if result.out else "dry run: nothing written")
