@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -120,6 +121,11 @@ def courses(candidates: Candidates, mean: Array) -> list[Course]:
     return [
         _course(candidates, int(order[at])) for at in np.unique(np.concatenate([ends, spread, last - ends]))
     ]
+
+
+def most_varied(courses: Sequence[Course]) -> Course:
+    """The one along which the score varies most."""
+    return max(courses, key=lambda course: float(np.ptp(course.score)))
 
 
 def _course(candidates: Candidates, episode: int) -> Course:

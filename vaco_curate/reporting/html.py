@@ -55,10 +55,10 @@ def render_html(facts: ReportFacts, run: str) -> str:
 
 
 def number(value: float | None) -> str:
-    """A number as people read it: whole, or with one decimal from 10 on, or three."""
+    """A number as people read it: whole, with one decimal from 10 on, or three; as ``shown`` in the script."""
     if value is None:
         return "-"
-    if isinstance(value, int) or (float(value).is_integer() and abs(value) >= 10):
+    if float(value).is_integer():
         return f"{int(value):,}"
     return f"{value:,.1f}" if abs(value) >= 10 else f"{value:.3f}"
 

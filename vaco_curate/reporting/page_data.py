@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from vaco_curate.reporting.episodes import LISTED, Course, spread_over_ranking
+from vaco_curate.reporting.episodes import LISTED, Course, most_varied, spread_over_ranking
 from vaco_curate.reporting.facts import ReportFacts
 from vaco_curate.reporting.figures import Figure
 from vaco_curate.reporting.figures.base import rounded
@@ -86,6 +86,8 @@ def _episodes(facts: ReportFacts) -> dict[str, Any]:
     """The table of episodes in columns, ``first``, ``last`` and ``whole`` among them: when each is kept."""
     frame = rounded(spread_over_ranking(facts.episodes, LISTED))
     shown = {name: label for name, label in COLUMNS.items() if name in (*frame.columns, "kept")}
+    if facts.groups is not None:
+        shown["group"] = facts.groups.name
     if "success" in shown:
         frame = frame.with_columns(
             pl.when("success").then(pl.lit("yes")).otherwise(pl.lit("no")).alias("success")
@@ -104,6 +106,7 @@ def _courses(courses: Sequence[Course]) -> dict[str, Any]:
         "low": low,
         "high": high,
         "episode": [course.episode_id for course in courses],
+        "chosen": most_varied(courses).episode_id,
         "last": [int(course.step[-1]) for course in courses],
         "points": [len(course.step) for course in courses],
         "scores": base64.b64encode(values.tobytes()).decode(),

@@ -212,7 +212,7 @@
   courses.episode.forEach((episode, number) => {
     at("chosen").append(element("option", `${episode}${number === 0 ? " (best)" : number === courses.episode.length - 1 ? " (worst)" : ""}`, { value: episode }));
   });
-  state.chosen = courses.episode[Math.floor(courses.episode.length / 2)];
+  state.chosen = courses.chosen;
   at("chosen").value = state.chosen;
   at("chosen").addEventListener("change", () => choose(Number(at("chosen").value)));
   at("share").addEventListener("input", () => { state.share = Number(at("share").value); showKept(); });

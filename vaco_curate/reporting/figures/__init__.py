@@ -18,11 +18,10 @@ def figures(facts: ReportFacts) -> dict[str, Figure]:
     }
     if isinstance(facts.projection, Projection):
         found["projection"] = keeping.projection(facts, facts.projection)
-    found |= {
-        "weights": scores.weights(facts),
-        "length": relations.length(facts),
-        "order": relations.order(facts),
-    }
+    found["weights"] = scores.weights(facts)
+    if facts.outcomes is None:
+        found["length"] = relations.length(facts)
+    found["order"] = relations.order(facts)
     if facts.groups is not None:
         found["groups"] = relations.groups(facts.groups)
     if facts.uncertainty is not None:

@@ -6,7 +6,7 @@ import altair as alt
 import numpy as np
 import polars as pl
 
-from vaco_curate.reporting.episodes import Course
+from vaco_curate.reporting.episodes import Course, most_varied
 from vaco_curate.reporting.facts import ReportFacts
 from vaco_curate.reporting.figures.base import (
     BAD,
@@ -66,11 +66,11 @@ def histogram(facts: ReportFacts) -> Figure:
 
 def course(facts: ReportFacts) -> Figure:
     """Scores along the best, the worst and one other episode."""
-    shown = {BEST: facts.courses[0], CHOSEN: facts.courses[len(facts.courses) // 2], WORST: facts.courses[-1]}
+    shown = {BEST: facts.courses[0], CHOSEN: most_varied(facts.courses), WORST: facts.courses[-1]}
     data = pl.concat([_course_frame(name, course) for name, course in shown.items()])
     chart = (
         alt.Chart(rounded(data))
-        .mark_line(strokeWidth=1.8, interpolate="linear")
+        .mark_line(strokeWidth=1.8, point=alt.OverlayMarkDef(size=9))
         .encode(
             x=alt.X("step:Q", title="step of the episode", scale=alt.Scale(nice=False)),
             y=alt.Y("score:Q", title="score", scale=alt.Scale(zero=False)),
