@@ -17,7 +17,7 @@ BIN := $(VENV)/bin
 .PHONY: demo test test-long test-adapters fuzz check bench quality clean
 
 demo: $(VENV)/installed
-	$(BIN)/vaco-curate demo --force
+	$(BIN)/vaco-curate demo --if-exists replace
 
 test: check
 	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile

@@ -28,11 +28,13 @@ from scale import command, train_scorer, write_rows
 
 from vaco_curate.core.batches import Rows
 from vaco_curate.core.scaling import fit_scaling
-from vaco_curate.core.training import PRESETS, TrainSettings, train
 from vaco_curate.core.training.arithmetic import training_arithmetic
 from vaco_curate.core.training.loop import Phase, Updates
 from vaco_curate.core.training.members import Members
 from vaco_curate.core.training.phases import BilevelPhase, ValuePhase
+from vaco_curate.core.training.presets import PRESETS
+from vaco_curate.core.training.settings import TrainSettings
+from vaco_curate.core.training.trainer import train
 from vaco_curate.core.transitions import Transitions
 from vaco_curate.data.columns import transitions_from_columns
 from vaco_curate.data.formats import read_dataset

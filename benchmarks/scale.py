@@ -187,7 +187,7 @@ def writer(rows: int, folder: Path, rounds: int) -> dict[str, float]:
     ours, bare = [], []
     for _ in range(rounds):
         started = time.perf_counter()
-        filter_dataset(folder / "run.vaco", cut, out=folder / "kept", force=True)
+        filter_dataset(folder / "run.vaco", cut, out=folder / "kept", if_exists="replace")
         ours.append(time.perf_counter() - started)
         keep = pq.read_table(folder / "kept" / "_selection.pq", columns=["keep"]).column("keep")
         started = time.perf_counter()

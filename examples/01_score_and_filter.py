@@ -8,10 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from vaco_curate import (
-    EPISODE,
     BilevelSettings,
-    Choice,
-    Cut,
     TrainSettings,
     ValueSettings,
     filter_dataset,
@@ -29,7 +26,7 @@ with TemporaryDirectory() as folder:
     result = score_dataset(str(dataset), out=Path(folder) / "pendulum.vaco", settings=settings)
     print(f"scored {result.rows} rows, effective sample size {result.effective_sample_share:.0%}")
 
-    kept = filter_dataset(result.run, Cut(rows=2_000), Choice(level=EPISODE), out=Path(folder) / "best")
+    kept = filter_dataset(result, "2000", level="episode", out=Path(folder) / "best")
     print(f"mean return before {kept.before.return_mean:.0f}, after {kept.after.return_mean:.0f}")
 
     curated = load_curated(Path(folder) / "best")

@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from vaco_curate.core.scorer import RowScores
-from vaco_curate.core.training import PRESETS, BilevelSettings, TrainSettings, ValueSettings
+from vaco_curate.core.training.presets import PRESETS
+from vaco_curate.core.training.settings import BilevelSettings, TrainSettings, ValueSettings
 from vaco_curate.core.transitions import Transitions
 from vaco_curate.data.columns import transitions_from_columns
 from vaco_curate.data.formats.tables import write_table

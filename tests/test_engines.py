@@ -238,7 +238,7 @@ def test_something_else_that_was_begun_is_not_mixed_with_it(folder, monkeypatch)
     monkeypatch.setattr(
         shards, "run_jobs", lambda engine, make, count, *, device: run_jobs("local", make, count)
     )
-    filter_dataset(run, Cut(rows=50), out=out, engine="ray", force=True)
+    filter_dataset(run, Cut(rows=50), out=out, engine="ray", if_exists="replace")
     assert read_manifest(out)["rows"]["kept"] == 50
 
 
@@ -256,7 +256,7 @@ def test_shards_that_share_an_episode_are_one_unit(folder):
 
 
 def test_an_unknown_engine_and_a_changed_dataset_are_refused(folder):
-    with pytest.raises(SettingsError, match="--engine fleet"):
+    with pytest.raises(SettingsError, match="engine fleet"):
         list(run_jobs("fleet", lambda: None, 1))
     write_d4rl(folder / "data2.hdf5", make_transitions(episodes=3, length=25))
     other = str(folder / "data2.hdf5")

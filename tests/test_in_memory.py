@@ -152,11 +152,11 @@ def test_the_file_of_a_run_replaces_no_other(tmp_path):
         score(D4RL | {"rewards": DATA.reward + 1})
     broken = D4RL | {"rewards": np.full(120, np.nan)}
     with pytest.raises(DatasetError, match="the dataset in memory: reward is NaN"):
-        score(broken, force=True)
+        score(broken, if_exists="replace")
     filter_dataset(first.run, Cut(rows=30), out=tmp_path / "best")
     assert before.exists()
-    score(D4RL | {"rewards": DATA.reward + 1}, force=True)
-    assert score(D4RL, force=True).rows == 120, "the same data, the same file"
+    score(D4RL | {"rewards": DATA.reward + 1}, if_exists="replace")
+    assert score(D4RL, if_exists="replace").rows == 120, "the same data, the same file"
     names = sorted(path.name for path in tmp_path.iterdir())
     assert [name.partition("-")[0] for name in names] == ["best", "x", "x", "x.vaco"]
 

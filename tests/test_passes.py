@@ -116,7 +116,7 @@ def test_the_native_library_gives_what_torch_gives(sizes, batch, precision):
     for name, expected in theirs.items():
         scale = expected.abs().mean().item() + 1e-6
         worst = (ours[name] - expected).abs().max().item() / scale
-        assert worst < (0.02 if lower else 1e-4), (name, worst)
+        assert worst < (0.02 if lower else 3e-4), (name, worst)  # the largest of thousands, by rounding
         assert (ours[name] - expected).abs().mean().item() / scale < (1e-4 if lower else 1e-5), name
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from fractions import Fraction
 
 import h5py
 import numpy as np
 import pytest
 
-from vaco_curate import EPISODE, Choice, Cut, Environment, filter_dataset, read_dataset, score_dataset
+from vaco_curate import Environment, filter_dataset, read_dataset, score_dataset
 from vaco_curate.core.scorer import Scorer
-from vaco_curate.core.training import PRESETS
+from vaco_curate.core.training.presets import PRESETS
 from vaco_curate.curation import episode_means
 from vaco_curate.demo import record_pendulum
 from vaco_curate.demo.pendulum import BEHAVIORS
@@ -45,7 +44,7 @@ def test_episodes_of_the_good_controller_score_above_random_ones(folder):
 def test_a_policy_cloned_from_the_best_episodes_beats_one_cloned_from_all(folder):
     run = open_run(folder / "pendulum.vaco")
     data, _ = run.dataset()
-    kept = filter_dataset(run.folder, Cut(share=Fraction(1, 5)), Choice(level=EPISODE), out=folder / "best")
+    kept = filter_dataset(run.folder, "20%", level="episode", out=folder / "best")
     assert kept.after.return_mean > kept.before.return_mean + 300
     weight = np.isin(data.episode_id, read_dataset(str(folder / "best")).episode_id).astype(float)
     scaling = Scorer.load(run.folder / SCORER_FOLDER).scaling

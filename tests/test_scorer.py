@@ -23,7 +23,7 @@ from vaco_curate.core.networks import ScorerNetwork, TwinCritic, ValueNetwork
 from vaco_curate.core.paths import LONGEST_PATH, Paths
 from vaco_curate.core.scaling import Scaling, fit_scaling
 from vaco_curate.core.scorer import RowScores, Scorer
-from vaco_curate.core.training import train
+from vaco_curate.core.training.trainer import train
 from vaco_curate.core.trajectory_score import TrajectoryScore
 from vaco_curate.core.transitions import ROW_COLUMNS
 from vaco_curate.curation import Candidates, Cut, select

@@ -26,7 +26,8 @@ from vaco_curate import (
     reweight_dataset,
     score_dataset,
 )
-from vaco_curate.core.training import PRESETS, ValueSettings
+from vaco_curate.core.training.presets import PRESETS
+from vaco_curate.core.training.settings import ValueSettings
 from vaco_curate.data.formats import ReadOptions
 from vaco_curate.errors import CurateError, DatasetError, RunError, SettingsError
 from vaco_curate.stages.runs import open_run
@@ -163,17 +164,19 @@ def test_a_flag_of_episodes_is_that_of_their_last_frames(recorded):
 
 
 def test_what_is_missing_is_said_with_the_option_that_mends_it(recorded, tmp_path):
-    with pytest.raises(DatasetError, match=r"no rewards(.|\n)*--success NAME"):
+    with pytest.raises(DatasetError, match=r"no rewards(.|\n)*read_options.success NAME"):
         score_dataset(recorded, out=tmp_path / "run", device="cpu")
     assert "--success next.success" in " ".join(open_dataset(str(recorded)).facts["notes"])
     named = ReadOptions(columns={"reward": "next.success"})
-    with pytest.raises(DatasetError, match=r"no value can be learned(.|\n)*--success NAME"):
+    with pytest.raises(DatasetError, match=r"no value can be learned(.|\n)*read_options.success NAME"):
         score_dataset(recorded, out=tmp_path / "run", device="cpu", read_options=named)
     with pytest.raises(
-        CurateError, match="--success won: neither a feature of frames nor a flag of every episode"
+        CurateError, match=r"read_options\.success won: neither a feature of frames nor a flag of every episode"
     ):
         open_dataset(str(recorded), ReadOptions(success="won"))
-    with pytest.raises(SettingsError, match="makes reward and terminated, and --column names reward"):
+    with pytest.raises(
+        SettingsError, match=r"makes reward and terminated, and read_options\.columns names reward"
+    ):
         ReadOptions({"reward": "next.reward"}, success="next.success")
 
 

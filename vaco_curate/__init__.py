@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from vaco_curate.adapters.decisions import kept_episodes, load_weights
     from vaco_curate.core.policy import TrainedPolicy
     from vaco_curate.core.scorer import Scorer
-    from vaco_curate.core.training import PRESETS, BilevelSettings, TrainSettings, ValueSettings
+    from vaco_curate.core.training.presets import PRESETS
+    from vaco_curate.core.training.settings import BilevelSettings, TrainSettings, ValueSettings
     from vaco_curate.core.transitions import Transitions
     from vaco_curate.curation import EPISODE, TRANSITION, Cut, Level, Selection
     from vaco_curate.data.formats import Dataset, ReadOptions, open_dataset, read_dataset
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from vaco_curate.stages.inspect import inspect_dataset
     from vaco_curate.stages.report import report_figures, report_run
     from vaco_curate.stages.runs import load_scores
-    from vaco_curate.stages.select import Choice, filter_dataset, reweight_dataset
+    from vaco_curate.stages.select import filter_dataset, reweight_dataset
     from vaco_curate.stages.streaming import score_stream
     from vaco_curate.stages.train import score_dataset
     from vaco_curate.stages.verify import verify_folder
@@ -49,11 +50,12 @@ _MODULES = {
     "stages.inspect": ("inspect_dataset",),
     "stages.report": ("report_figures", "report_run"),
     "stages.runs": ("load_scores",),
-    "stages.select": ("Choice", "filter_dataset", "reweight_dataset"),
+    "stages.select": ("filter_dataset", "reweight_dataset"),
     "stages.train": ("score_dataset",),
     "stages.verify": ("verify_folder",),
     "stages.streaming": ("score_stream",),
-    "core.training": ("PRESETS", "BilevelSettings", "TrainSettings", "ValueSettings"),
+    "core.training.presets": ("PRESETS",),
+    "core.training.settings": ("BilevelSettings", "TrainSettings", "ValueSettings"),
     "core.transitions": ("Transitions",),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
@@ -63,7 +65,6 @@ __all__ = [
     "PRESETS",
     "TRANSITION",
     "BilevelSettings",
-    "Choice",
     "CloningSettings",
     "CurateError",
     "CuratedDataset",
@@ -101,7 +102,7 @@ __all__ = [
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return [*__all__, "__version__"]
 
 
 def __getattr__(name: str) -> Any:

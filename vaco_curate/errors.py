@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+import re
+
+OF_READ_OPTIONS = ("column", "drop-columns", "success", "step-cost", "max-episode-steps")
+IN_PYTHON = {f"--{name}": f"read_options.{name.replace('-', '_')}" for name in OF_READ_OPTIONS} | {
+    "--column": "read_options.columns",
+    "--format": "file_format",
+    "--no-cache": "cache",
+    "--env": "environment",
+}
+"""Arguments whose names in Python are not their options' with underscores."""
+
 
 class CurateError(Exception):
     """A refused request.
+
+    Messages name arguments as the command line does. As a string, for a traceback, the error names them as
+    Python does.
 
     Args:
         problem: what is wrong and where, one line.
@@ -16,7 +30,10 @@ class CurateError(Exception):
         self.problem = problem
         self.details = details
         self.fix = fix
-        super().__init__("\n".join(self.lines()))
+        super().__init__(problem)
+
+    def __str__(self) -> str:
+        return "\n".join(map(_in_python, self.lines()))
 
     def lines(self) -> list[str]:
         """The message as indented lines, ready to print below ``Error:``."""
@@ -24,6 +41,15 @@ class CurateError(Exception):
         if self.fix is not None:
             lines.append(f"  fix: {self.fix}")
         return lines
+
+
+def _in_python(line: str) -> str:
+    """With the names of arguments, unless the line holds a command to be given to a shell."""
+    if re.search(r"\b(vaco-curate|pip|lerobot-edit-dataset) ", line):
+        return line
+    return re.sub(
+        r"(?<![\w-])--[a-z][a-z-]*", lambda found: IN_PYTHON.get(found[0], found[0][2:].replace("-", "_")), line
+    )
 
 
 class DatasetError(CurateError):

@@ -39,7 +39,7 @@ from learners import LEARNERS
 from page import render
 from rich.console import Console
 
-from vaco_curate.core.training import chosen_device
+from vaco_curate.core.training.arithmetic import chosen_device
 
 HERE = Path(__file__).parent
 RESULTS, WORK, PAGE = HERE / "results.parquet", HERE / "scores", HERE.parents[1] / "docs" / "quality.md"

@@ -25,7 +25,7 @@ from vaco_curate import PRESETS, TrainSettings
 from vaco_curate.core.policy import TrainedPolicy
 from vaco_curate.core.scaling import fit_scaling
 from vaco_curate.core.scorer import RowScores
-from vaco_curate.core.training import train
+from vaco_curate.core.training.trainer import train
 from vaco_curate.core.transitions import Array
 from vaco_curate.evaluation import normalized_return, reference_returns, rollout_returns
 

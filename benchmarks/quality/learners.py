@@ -24,11 +24,11 @@ from vaco_curate.core.losses import advantage_weight, bellman_target, tanh_gradi
 from vaco_curate.core.networks import TwinCritic, ValueNetwork
 from vaco_curate.core.policy import TrainedPolicy
 from vaco_curate.core.scaling import Scaling
-from vaco_curate.core.training import ValueSettings
 from vaco_curate.core.training.arithmetic import training_arithmetic
 from vaco_curate.core.training.draws import DRAWN_UPDATES, Draws, cumulative_shares
 from vaco_curate.core.training.loop import Updates
 from vaco_curate.core.training.optim import Adam
+from vaco_curate.core.training.settings import ValueSettings
 from vaco_curate.core.training.trainer import network_rows
 from vaco_curate.core.training.updates import cloning_update, value_update
 from vaco_curate.core.training.value_update import create_value_state

@@ -17,7 +17,7 @@ from plain import (
 
 from vaco_curate.core.batches import Rows
 from vaco_curate.core.networks import Policy, ScorerNetwork, TwinCritic, ValueNetwork
-from vaco_curate.core.training import BilevelSettings, ValueSettings
+from vaco_curate.core.training.settings import BilevelSettings, ValueSettings
 
 TOLERANCE = 1e-3
 

@@ -35,11 +35,11 @@ from vaco_curate.core.networks import Policy, ScorerNetwork, TwinCritic, ValueNe
 from vaco_curate.core.paths import Paths
 from vaco_curate.core.scaling import Scaling, fit_scaling
 from vaco_curate.core.scorer import MetaScorer, Scorer
-from vaco_curate.core.training import BilevelSettings, TrainSettings, ValueSettings
 from vaco_curate.core.training.arithmetic import training_arithmetic
 from vaco_curate.core.training.loop import SideBySide
 from vaco_curate.core.training.members import Members
 from vaco_curate.core.training.phases import BilevelPhase, ValuePhase
+from vaco_curate.core.training.settings import BilevelSettings, TrainSettings, ValueSettings
 from vaco_curate.core.training.trainer import group_sizes, network_rows
 from vaco_curate.core.trajectory_score import TrajectoryScore
 from vaco_curate.data.columns import transitions_from_columns

@@ -1,132 +1,133 @@
-"""All that the user sees: results on stdout, progress and notes on stderr."""
+"""All that the user sees: results on stdout; progress, notes and warnings on stderr, and in a log."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import json
+import logging
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
-from vaco_curate.curation.summary import QUANTILES, Summary
 from vaco_curate_cli.console import PlainConsole, escaped
 
 if TYPE_CHECKING:  # commands that train nothing need no torch
-    from vaco_curate.core.training.loop import OnProgress, Progress
+    from vaco_curate.core.training.loop import OnProgress
 
-PHASES = {"value": "value phase", "bilevel": "bi-level phase"}
-SHOWN_METRICS: Mapping[str, tuple[tuple[str, str], ...]] = {
-    "value": (("value_loss", "V loss"), ("critic_loss", "Q loss"), ("q_value", "Q")),
-    "bilevel": (
-        ("cloning_loss", "cloning"),
-        ("policy_value", "policy Q"),
-        ("effective_sample_size", "ESS"),
-    ),
-}
+DISPLAY = "vaco_curate.display"
+"""Name of a command's display in the context's ``meta``."""
+
+SCHEMA_VERSION = 1
+"""Of what --json prints (docs/reference/json.md); raised when a key goes or changes its meaning."""
+
+
+def answer(command: str, facts: Mapping[str, Any]) -> None:
+    """Print one JSON document on stdout."""
+    document = {"schema_version": SCHEMA_VERSION, "command": command, **facts}
+    click.echo(json.dumps(document, indent=2))
 
 
 class Display:
     """Where a command's output goes.
 
     Args:
+        command: its name.
         as_json: results as one JSON document on stdout in place of tables.
-        quiet: no tables, notes or progress.
+        quiet: no tables, notes or progress; warnings stay.
+        log_file: gets every message with its time, too.
+
+    Attributes:
+        warnings: how many there were.
     """
 
-    def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
-        self.as_json = as_json
-        self.quiet = quiet
+    def __init__(
+        self,
+        command: str = "",
+        *,
+        as_json: bool = False,
+        quiet: bool = False,
+        log_file: Path | None = None,
+    ) -> None:
+        self.command, self.as_json, self.quiet = command, as_json, quiet
+        self.warnings, self._answered = 0, False
         # No markup: paths and names may hold square brackets.
         self.stdout = PlainConsole(highlight=False, markup=False, soft_wrap=True)
         self.stderr = PlainConsole(stderr=True, highlight=False, markup=False, soft_wrap=True)
+        self._log = _log_to(log_file)
+        self._log.info("began: vaco-curate %s", command)
 
     def note(self, text: str) -> None:
         """A remark, on stderr."""
+        self._log.info("%s", escaped(text))
         if not self.quiet:
             self.stderr.print(text, style="dim")
 
     def warn(self, text: str) -> None:
         """A warning, on stderr."""
-        if not self.quiet:
-            self.stderr.print(Text.assemble(("Warning: ", "yellow"), escaped(text)))
+        self.warnings += 1
+        self._log.warning("%s", escaped(text))
+        self.stderr.print(Text.assemble(("Warning: ", "yellow"), escaped(text)))
 
     def show(self, text: str | Table) -> None:
         """A part of the result for people, on stdout."""
+        if isinstance(text, str):
+            self._log.info("%s", escaped(text).strip())
         if not (self.quiet or self.as_json):
             self.stdout.print(text)
 
     def result(self, facts: Any) -> None:
         """The result for machines, on stdout, when --json asks for it."""
         if self.as_json:
-            click.echo(json.dumps(to_json(facts), indent=2))
+            answer(self.command, to_json(facts))
+            self._answered = True
+
+    def failed(self, facts: dict[str, Any], message: str) -> None:
+        """The error for machines, unless a result was printed; and in the log."""
+        self._log.error("%s", escaped(message))
+        if self.as_json and not self._answered:
+            answer(self.command, facts)
+            self._answered = True
 
     @contextlib.contextmanager
-    def training(self) -> Iterator[OnProgress]:
-        """A callback that shows training as bars on a terminal, as lines in a log."""
-        if self.quiet:
-            yield lambda progress: None
-        elif not self.stderr.is_terminal:
-            yield self._line
-        else:
-            bars = Bars(
-                TextColumn("{task.description:14}"),
-                BarColumn(bar_width=28),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[rate]}"),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[metrics]}", markup=False),
-                console=self.stderr,
-            )
-            with bars:
-                yield _BarUpdater(bars)
+    def progress(self) -> Iterator[OnProgress]:
+        """Show how far the work within the block is; gives what is called with a training's progress."""
+        from vaco_curate_cli.progress import shown  # deferred: most of rich
 
-    def _line(self, progress: Progress) -> None:
-        tenth = max(progress.updates // 10, 1)
-        last = progress.settled or progress.update == progress.updates
-        if last or progress.update % tenth < progress.interval:
-            done = f"{PHASES[progress.phase]} {progress.update:,}/{progress.updates:,}"
-            if progress.settled:
-                done += ", the ranking of the rows has settled"
-            self.note(f"{done}  {progress.updates_per_second:,.0f}/s  {_metrics_text(progress)}")
+        with shown(self) as on_progress:
+            yield on_progress
 
 
-class _BarUpdater:
-    """Turns progress reports into one bar a phase."""
+class _Appended(logging.FileHandler):
+    """Open for a message at a time: several commands may share a log, and none need close it."""
 
-    def __init__(self, bars: Bars) -> None:
-        self.bars = bars
-        self.tasks: dict[str, Any] = {}
+    def emit(self, record: logging.LogRecord) -> None:
+        """As ``FileHandler.emit``."""
+        super().emit(record)
+        self.close()
 
-    def __call__(self, progress: Progress) -> None:
-        if progress.phase not in self.tasks:
-            self.tasks[progress.phase] = self.bars.add_task(
-                PHASES[progress.phase], total=progress.updates, rate="", metrics=""
-            )
-        self.bars.update(
-            self.tasks[progress.phase],
-            completed=progress.update,
-            total=progress.update if progress.settled else progress.updates,
-            rate=f"{progress.updates_per_second:,.0f}/s" if progress.metrics else "",
-            metrics=_metrics_text(progress),
-        )
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (the name is logging's)
+        """Where the log cannot be written, the command is refused."""
+        raise
 
 
-def _metrics_text(progress: Progress) -> str:
-    known = [
-        (label, progress.metrics[name])
-        for name, label in SHOWN_METRICS[progress.phase]
-        if name in progress.metrics
-    ]
-    return "  ".join(
-        f"{label} {value:.0%}" if label == "ESS" else f"{label} {value:.3g}" for label, value in known
-    )
+def _log_to(path: Path | None) -> logging.Logger:
+    """A logger of its own: commands may be called one after the other in one process."""
+    log = logging.Logger("vaco-curate")
+    if path is None:
+        log.addHandler(logging.NullHandler())
+        return log
+    handler = _Appended(path, encoding="utf-8", delay=True)
+    formatter = logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
+    formatter.converter = time.gmtime
+    handler.setFormatter(formatter)
+    log.addHandler(handler)
+    return log
 
 
 def table(title: str, *columns: str) -> Table:
@@ -134,26 +135,6 @@ def table(title: str, *columns: str) -> Table:
     made = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     for number, column in enumerate(columns):
         made.add_column(column, justify="left" if number == 0 else "right", header_style="dim")
-    return made
-
-
-def summary_table(before: Summary, after: Summary) -> Table:
-    """The before/after table of a selection."""
-    made = table("", "", "before", "after")
-    rows: list[tuple[str, float, float]] = [
-        ("rows", before.rows, after.rows),
-        ("episodes", before.episodes, after.episodes),
-        ("mean episode return", before.return_mean, after.return_mean),
-    ]
-    for number, quantile in enumerate(QUANTILES):
-        label = f"  {quantile:.0%} quantile"
-        rows.append((label, before.return_quantiles[number], after.return_quantiles[number]))
-    rows.append(
-        ("effective sample size", round(before.effective_sample_size), round(after.effective_sample_size))
-    )
-    rows.append(("effective episodes", before.effective_episodes, after.effective_episodes))
-    for label, left, right in rows:
-        made.add_row(label, number_text(left), number_text(right))
     return made
 
 

@@ -5,21 +5,32 @@ from __future__ import annotations
 import functools
 import json
 import re
+import shlex
 from collections.abc import Callable, Mapping, Sequence
-from fractions import Fraction
 from pathlib import Path
-from typing import Any, TypedDict, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
-from vaco_curate.data.formats.options import ReadOptions
 from vaco_curate.errors import SettingsError
 from vaco_curate.store.engines import ENGINES
 from vaco_curate.store.files import place
-from vaco_curate.store.folders import newest_run
-from vaco_curate_cli.display import Display
+from vaco_curate.store.folders import RUN, is_complete, newest_run
+from vaco_curate_cli.display import DISPLAY, Display
+from vaco_curate_cli.group import ARGUMENTS, options_of
+
+if TYPE_CHECKING:
+    from vaco_curate.data.formats.options import ReadOptions
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+WARNED = 3
+"""Exit code under --strict where there were warnings."""
+
+reading, output_of, where, messages = map(
+    options_of, ("How to read the dataset", "Output", "Where to compute", "Messages")
+)
 
 
 class FolderAddress(click.ParamType):  # type: ignore[type-arg]
@@ -31,28 +42,81 @@ class FolderAddress(click.ParamType):  # type: ignore[type-arg]
         """Parse."""
         return place(value)
 
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Folders."""
+        return [CompletionItem(incomplete, type="dir")]
 
-FOLDER = FolderAddress()
+
+class RunFolder(FolderAddress):
+    """A run folder; completed with the finished ones of a folder."""
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Finished runs, or else folders to look into."""
+        parent, start = Path(incomplete).parent, Path(incomplete).name if incomplete[-1:] != "/" else ""
+        parent = Path(incomplete) if incomplete[-1:] == "/" else parent
+        folders = [path for path in parent.glob(f"{start}*") if path.is_dir()] if parent.is_dir() else []
+        runs = [str(path) for path in folders if is_complete(path, RUN)]
+        return [CompletionItem(name) for name in runs] or super().shell_complete(ctx, param, incomplete)
+
+
+class DatasetAddress(click.ParamType):  # type: ignore[type-arg]
+    """A file, a folder, a pattern or an id; completed as a file."""
+
+    name = "dataset"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Files and folders."""
+        return [CompletionItem(incomplete, type="file")]
+
+
+FOLDER, RUN_FOLDER, DATASET = FolderAddress(), RunFolder(), DatasetAddress()
 
 
 def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """--json and --quiet; the command receives ``display`` in their place."""
+    """--json to --log-file; the command receives ``display`` in their place."""
 
     @functools.wraps(command)
-    def with_display(*args: Any, as_json: bool, quiet: bool, **kwargs: Any) -> Any:
-        return command(*args, display=Display(as_json=as_json, quiet=quiet), **kwargs)
+    def with_display(
+        *args: Any, as_json: bool, quiet: bool, strict: bool, log_file: Path | None, **kwargs: Any
+    ) -> Any:
+        context = click.get_current_context()
+        name = context.command.name or ""
+        display = context.meta[DISPLAY] = Display(name, as_json=as_json, quiet=quiet, log_file=log_file)
+        command(*args, display=display, **kwargs)
+        if strict and display.warnings:
+            display.note(f"--strict: {display.warnings} warning(s), so the exit code is {WARNED}")
+            context.exit(WARNED)
 
-    with_quiet = click.option("--quiet", is_flag=True, help="Print only errors and the --json result.")(
-        with_display
+    options = (
+        messages("--json", "as_json", is_flag=True, help="Print the result, or the error, as JSON on stdout."),
+        messages("--quiet", is_flag=True, help="Print only errors, warnings and the --json result."),
+        messages("--strict", is_flag=True, help=f"Exit with code {WARNED} if there was a warning."),
+        messages(
+            "--log-file",
+            type=click.Path(path_type=Path, dir_okay=False),
+            help="Also append every message, with its time, to this file.",
+        ),
     )
-    return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")(
-        with_quiet
-    )
+    for option in reversed(options):
+        with_display = option(with_display)
+    return with_display
+
+
+def typed_command(*more: str) -> str:
+    """The command that is being run, as it was typed, with some options more."""
+    arguments = click.get_current_context().meta.get(ARGUMENTS, [])
+    return shlex.join(["vaco-curate", *arguments, *(option for option in more if option not in arguments)])
 
 
 def run_argument(command: Command) -> Command:
     """RUN, by default the newest finished run folder here."""
-    return click.argument("run", type=FOLDER, required=False)(command)
+    return click.argument("run", type=RUN_FOLDER, required=False)(command)
 
 
 def resolve_run(run: Path | None, display: Display) -> Path:
@@ -66,20 +130,22 @@ def resolve_run(run: Path | None, display: Display) -> Path:
 
 def dataset_option(command: Command) -> Command:
     """--dataset, for a dataset that has moved."""
-    return click.option("--dataset", help="New location of the scored dataset, if it has moved.")(command)
+    return reading("--dataset", type=DATASET, help="New location of the scored dataset, if it has moved.")(
+        command
+    )
 
 
 def device_option(command: Command) -> Command:
     """--device."""
     choice = click.Choice(["auto", "cpu", "cuda"])
-    return click.option(
+    return where(
         "--device", type=choice, default="auto", show_default=True, help="auto uses CUDA if it is available."
     )(command)
 
 
 def engine_option(command: Command) -> Command:
     """--engine."""
-    return click.option(
+    return where(
         "--engine",
         type=click.Choice(ENGINES),
         default="local",
@@ -107,7 +173,7 @@ def format_option(
     formats: Sequence[str], help_text: str, refused: Mapping[str, str] | None = None
 ) -> Callable[[Command], Command]:
     """--format, Parquet by default; with the reasons why others are refused."""
-    return click.option(
+    return output_of(
         "--format",
         "file_format",
         type=FormatName(formats, refused or {}),
@@ -119,7 +185,7 @@ def format_option(
 
 def columns_option(command: Command) -> Command:
     """--columns; None for all, none where it is empty."""
-    return click.option(
+    return output_of(
         "--columns",
         "carried",
         callback=lambda context, option, value: (
@@ -130,10 +196,21 @@ def columns_option(command: Command) -> Command:
     )(command)
 
 
-def force_option(command: Command) -> Command:
-    """--force."""
-    return click.option("--force", is_flag=True, help="Replace the output folder if vaco-curate wrote it.")(
-        command
+def out_option(default: str) -> Callable[[Command], Command]:
+    """--out."""
+    return output_of("--out", type=FOLDER, help=f"Folder to write.  [default: {default}]")
+
+
+def if_exists_option(choices: Sequence[str] = ("fail", "skip", "replace")) -> Callable[[Command], Command]:
+    """--if-exists."""
+    skip = "skip: end with exit code 0 if it is finished and was made from the same inputs and settings. "
+    return output_of(
+        "--if-exists",
+        type=click.Choice(choices),
+        default="fail",
+        show_default=True,
+        help=f"What to do if the output exists. {skip * ('skip' in choices)}"
+        "replace: only what vaco-curate wrote is ever replaced.",
     )
 
 
@@ -146,30 +223,30 @@ def read_options(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(*args, options=_build_options(**{name: kwargs.pop(name) for name in names}), **kwargs)
 
     options = (
-        click.option(
+        reading(
             "--column",
             "columns",
             multiple=True,
             metavar="OURS=THEIRS,...",
             help="Map column names: observation=obs,action=act. Join several columns with 'obs_*' or a+b.",
         ),
-        click.option(
+        reading(
             "--success",
             metavar="NAME",
             help="Success flag of frames, or of LeRobot episodes: it becomes a reward of 1 and a true end.",
         ),
-        click.option(
+        reading(
             "--step-cost",
             type=float,
             metavar="COST",
             help="Subtract this from every reward, so that slow successes are worth less than fast ones.",
         ),
-        click.option(
+        reading(
             "--max-episode-steps",
             type=int,
             help="Step limit of the environment. Files without time-limit flags need it.",
         ),
-        click.option(
+        reading(
             "--drop-columns",
             "dropped",
             metavar="NAME,...",
@@ -199,40 +276,9 @@ def _build_options(
         raise SettingsError(f"--max-episode-steps {max_episode_steps} must be at least 1")
     names = tuple(name for name in (dropped or "").split(",") if name)
     mapped = dict(pair.split("=") for pair in pairs)
+    from vaco_curate.data.formats.options import ReadOptions
+
     return ReadOptions(mapped, max_episode_steps, names, success, step_cost or 0.0)
-
-
-class Amount(TypedDict, total=False):
-    """How much to keep, as an argument of ``Cut``."""
-
-    share: Fraction
-    rows: int
-    episodes: Fraction | int
-
-
-class Top(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
-    """``50%`` as an exact fraction, ``20000`` as a number of rows; with ``ep`` at the end, of episodes."""
-
-    name = "amount"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Amount:
-        """Parse; ranges are checked by ``Cut``."""
-        if isinstance(value, dict):
-            return cast(Amount, value)
-        value = value.lower()
-        text = value.removesuffix("ep")
-        try:
-            amount = Fraction(text[:-1]) / 100 if text.endswith("%") else int(text)
-        except (ValueError, ZeroDivisionError):
-            self.fail(
-                f"{value!r} is neither a share such as 50% nor a number of rows such as 20000; "
-                "of episodes: 80%ep, or 64ep",
-                param,
-                ctx,
-            )
-        if value.endswith("ep"):
-            return Amount(episodes=amount)
-        return Amount(share=amount) if isinstance(amount, Fraction) else Amount(rows=amount)
 
 
 class Size(click.ParamType):  # type: ignore[type-arg]

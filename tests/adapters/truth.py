@@ -10,7 +10,7 @@ import numpy as np
 from helpers import make_transitions, tiny_settings, write_d4rl
 
 from vaco_curate import ReadOptions, load_weights, read_dataset, reweight_dataset, score_dataset
-from vaco_curate.core.training import ValueSettings
+from vaco_curate.core.training.settings import ValueSettings
 from vaco_curate.core.transitions import Transitions
 
 UNIT = 4096
@@ -82,7 +82,7 @@ def weighted(folder: Path, source: Path, file_format: str, options: ReadOptions 
 
 def _weights(folder: Path, run: Path) -> np.ndarray:
     reweight_dataset(
-        run, out=folder / f"{run.stem}-all", file_format="npy", temperature=TEMPERATURE, force=True
+        run, out=folder / f"{run.stem}-all", file_format="npy", temperature=TEMPERATURE, if_exists="replace"
     )
     return load_weights(folder / f"{run.stem}-all")
 

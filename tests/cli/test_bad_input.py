@@ -11,6 +11,8 @@ from helpers import CONFIG, make_transitions, write_d4rl
 
 from vaco_curate.store.manifest import read_manifest, write_manifest
 
+REPLACE = ("--if-exists", "replace")
+
 
 def nan_in_row_7(data):
     values = data.observation.copy()
@@ -63,10 +65,10 @@ def test_a_bad_dataset_is_refused_and_nothing_is_written(vaco, here, command, ki
         (["score", "pendulum.hdf5"], "pendulum.vaco exists already"),
         (["score", "pendulum.hdf5", "--resume"], "pendulum.vaco is finished"),
         (
-            ["score", "pendulum.hdf5", "--scorer", "pendulum.vaco", "--force"],
+            ["score", "pendulum.hdf5", "--scorer", "pendulum.vaco", "--if-exists", "replace"],
             "would replace the run of the scorer",
         ),
-        (["score", "pendulum.hdf5", "--out", ".", "--force"], "will not be replaced"),
+        (["score", "pendulum.hdf5", "--out", ".", "--if-exists", "replace"], "will not be replaced"),
         (
             ["score", "pendulum.hdf5", "--out", "new", "--column", "action=a"],
             "missing column a, which --column action=a names",
@@ -78,7 +80,10 @@ def test_a_bad_dataset_is_refused_and_nothing_is_written(vaco, here, command, ki
         (["filter", "--top", "0"], "--top 0 keeps nothing"),
         (["filter", "--threshold", "nan"], "--threshold nan"),
         (["filter", "--threshold", "1e9"], "keeps nothing"),
-        (["filter", "--top", "50%", "--out", "pendulum.vaco", "--force"], "would replace the run"),
+        (
+            ["filter", "--top", "50%", "--out", "pendulum.vaco", *REPLACE],
+            "would replace the run",
+        ),
         (["filter", "--top", "50%", "--out", "x", "--excluded", "x/y"], "--out x and --excluded x/y overlap"),
         (["filter", "nowhere", "--top", "50%"], "nowhere: not a folder that vaco-curate wrote"),
         (["reweight", "--temperature", "0"], "--temperature 0"),
@@ -140,7 +145,7 @@ def test_foreign_manifests_in_the_current_directory_are_passed_over(vaco, scored
 def test_a_curated_folder_is_not_evaluated_with_another_run(vaco, scored):
     vaco("filter", "--top", "50%", "--out", "kept")
     (scored / "tiny.json").write_text(CONFIG)
-    assert vaco("score", "pendulum.hdf5", "--config", "tiny.json", "--seed", "1", "--force").code == 0
+    assert vaco("score", "pendulum.hdf5", "--config", "tiny.json", "--seed", "1", *REPLACE).code == 0
     outcome = vaco("eval", "kept", "--updates", 5)
     assert outcome.code == 1, outcome.stdout
     assert "pendulum.vaco is no longer the one that made it" in outcome.stderr

@@ -62,7 +62,7 @@ def test_inspect_describes_the_dataset(vaco, scored):
 def test_inspect_names_problems(vaco, here):
     data = make_transitions(columns={"truncated": np.zeros(120, bool), "reward": np.zeros(120, np.float32)})
     write_d4rl(here / "d.hdf5", data, actions=np.zeros((120, 2), np.float32))
-    text = vaco("inspect", "d.hdf5").stdout
+    text = vaco("inspect", "d.hdf5").stderr
     assert "1 episode(s) end without a flag" in text
     assert "same return" in text
 
@@ -84,7 +84,7 @@ def test_eval_compares_the_curated_policy_and_records_it(vaco, scored):
             "advantage",
         ]
         assert np.shape(policies[0]["returns"]) == (2, 2)
-        assert policies[0]["interval"][0] <= policies[0]["mean"] <= policies[0]["interval"][1]
+        assert policies[0]["interval"] is None, "four episodes are too few for one"
         assert (scored / target / "evaluated_policy" / "policy.safetensors").is_file()
     assert outcome.json["policies"][0]["rows"] == 1000
     assert len(json.loads((scored / "pendulum.vaco" / "evaluations.json").read_text())) == 2
@@ -107,7 +107,8 @@ def test_json_is_all_that_stands_on_stdout_and_quiet_silences_the_rest(vaco, sco
     json.loads(loud.stdout)
     assert "using the newest run" in loud.stderr
     quiet = vaco("filter", "--top", "50%", "--dry-run", "--quiet")
-    assert (quiet.stdout, quiet.stderr) == ("", "")
+    assert quiet.stdout == ""
+    assert all(line.startswith("Warning: ") for line in quiet.stderr.splitlines()), "warnings stay"
 
 
 def test_the_demo_runs_every_command_and_leaves_a_report(vaco, here, monkeypatch):
@@ -123,8 +124,8 @@ def test_the_demo_runs_every_command_and_leaves_a_report(vaco, here, monkeypatch
     assert outcome.code == 0, outcome.stderr
     assert (here / outcome.json["report"]).is_file()
     assert len(json.loads((here / "demo/pendulum-mixed.vaco/evaluations.json").read_text())) == 2
-    assert vaco("demo").code == 1, "a second run needs --force"
-    assert vaco("demo", "--force").code == 0
+    assert vaco("demo").code == 1, "a second run needs --if-exists"
+    assert vaco("demo", "--if-exists", "replace").code == 0
 
 
 def test_a_run_and_its_curated_folder_can_move_together(vaco, scored):
@@ -138,17 +139,15 @@ def test_a_run_and_its_curated_folder_can_move_together(vaco, scored):
 
 
 def test_an_interrupted_demo_exits_with_130_and_can_be_started_again(vaco, here, monkeypatch):
-    from vaco_curate_cli.commands import demo
-
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(demo, "record_pendulum", interrupted)
+        patch.setattr("vaco_curate.demo.record_pendulum", interrupted)
         assert vaco("demo").code == 130
     with monkeypatch.context() as patch:
-        patch.setattr("vaco_curate_cli.commands.score.score_dataset", interrupted)
-        assert vaco("demo", "--force").code == 130
+        patch.setattr("vaco_curate.stages.train.score_dataset", interrupted)
+        assert vaco("demo", "--if-exists", "replace").code == 130
 
 
 def test_a_report_of_few_long_episodes_says_where_none_fits(vaco, here):
@@ -178,7 +177,7 @@ def test_a_run_may_lie_behind_a_link(vaco, scored):
     (scored / "disk").mkdir()
     (scored / "link.vaco").symlink_to(scored / "disk")
     (scored / "tiny.json").write_text(CONFIG)
-    for force in ([], ["--force"]):
+    for force in ([], ["--if-exists", "replace"]):
         outcome = vaco("score", "pendulum.hdf5", "--config", "tiny.json", "--out", "link.vaco", *force)
         assert outcome.code == 0, outcome.stderr
     assert (scored / "disk" / "scores/pendulum.parquet").is_file()

@@ -14,6 +14,8 @@ from helpers import CONFIG, make_transitions, write_d4rl
 from vaco_curate import load_curated
 from vaco_curate.data.formats import WRITERS, open_dataset, read_dataset
 
+REPLACE = ("--if-exists", "replace")
+
 
 @pytest.mark.parametrize("file_format", WRITERS)
 def test_identical_rows_get_identical_scores_in_every_format(vaco, scored, file_format):
@@ -48,8 +50,8 @@ def test_converting_refuses_what_is_in_the_way_and_what_it_comes_from(vaco, here
     write_d4rl(here / "d.hdf5", make_transitions())
     assert vaco("convert", "d.hdf5", "out").code == 0
     assert "exists already" in vaco("convert", "d.hdf5", "out").stderr
-    assert vaco("convert", "d.hdf5", "out", "--force").code == 0
-    assert "would replace" in vaco("convert", "out", "out", "--force").stderr
+    assert vaco("convert", "d.hdf5", "out", "--if-exists", "replace").code == 0
+    assert "would replace" in vaco("convert", "out", "out", "--if-exists", "replace").stderr
     assert "must be at least 1" in vaco("convert", "d.hdf5", "new", "--rows-per-shard", "0").stderr
     assert not (here / "new").exists()
 
@@ -81,7 +83,7 @@ def test_verify_follows_a_folder_to_its_dataset_and_its_run(vaco, scored):
     shutil.copy(scored / "pendulum.hdf5", scored / "own.hdf5")
     assert vaco("score", "own.hdf5", "--config", "tiny.json").code == 0
     assert vaco("filter", "own.vaco", "--top", "50%", "--out", "half").code == 0
-    assert vaco("score", "own.hdf5", "--config", "tiny.json", "--seed", "1", "--force").code == 0
+    assert vaco("score", "own.hdf5", "--config", "tiny.json", "--seed", "1", "--if-exists", "replace").code == 0
     outcome = vaco("verify", "half")
     assert outcome.code == 1
     assert "another by now" in outcome.stderr
@@ -177,7 +179,7 @@ def test_a_filter_key_is_not_written_for_another_dataset(vaco, here):
     assert vaco("verify", "best").code == 0
     with h5py.File(source, "r+") as file:
         file["data/demo_4/actions"][0] += 1
-    refused = vaco(*arguments, "--force")
+    refused = vaco(*arguments, "--if-exists", "replace")
     assert refused.code == 1
     assert "made for a different dataset" in refused.stderr
 
@@ -188,7 +190,7 @@ def test_verify_follows_converted_data_to_where_it_comes_from(vaco, scored):
     outcome = vaco("verify", "again.vaco")
     assert outcome.code == 0
     assert outcome.stdout.count("as recorded") >= 5
-    assert vaco("convert", "pendulum.hdf5", "rows", "--rows-per-shard", "500", "--force").code == 0
+    assert vaco("convert", "pendulum.hdf5", "rows", "--rows-per-shard", "500", *REPLACE).code == 0
     outcome = vaco("verify", "again.vaco")
     assert outcome.code == 1
     assert "another by now" in outcome.stderr

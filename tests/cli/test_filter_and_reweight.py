@@ -147,6 +147,7 @@ def test_the_decision_alone_needs_no_dataset(vaco, scored):
     assert sorted(path.name for path in (scored / "decision").iterdir()) == [
         "_manifest.json",
         "_selection.pq",
+        "_times",
     ]
     assert pl.read_parquet(scored / "decision" / "_selection.pq")["keep"].sum() == 100
 

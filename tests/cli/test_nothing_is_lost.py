@@ -23,19 +23,19 @@ def test_an_existing_output_needs_force_and_survives_a_refusal(vaco, scored):
     kept = (scored / "pendulum.top50pct" / "data/pendulum.parquet").read_bytes()
     again = vaco("filter", "--top", "50%")
     assert again.code == 1
-    assert "--force" in again.stderr
+    assert "--if-exists replace" in again.stderr
     assert (scored / "pendulum.top50pct" / "data/pendulum.parquet").read_bytes() == kept
-    assert vaco("filter", "--top", "50%", "--force").code == 0
+    assert vaco("filter", "--top", "50%", "--if-exists", "replace").code == 0
 
 
 def test_force_never_replaces_a_folder_that_is_not_ours(vaco, scored):
     (scored / "precious").mkdir()
     (scored / "precious" / "thesis.tex").write_text("years")
-    outcome = vaco("filter", "--top", "50%", "--out", "precious", "--force")
+    outcome = vaco("filter", "--top", "50%", "--out", "precious", "--if-exists", "replace")
     assert outcome.code == 1
     assert "was not written by vaco-curate" in outcome.stderr
     (scored / "precious" / "_manifest.json").write_text('{"name": "a web extension"}')
-    outcome = vaco("filter", "--top", "50%", "--out", "precious", "--force")
+    outcome = vaco("filter", "--top", "50%", "--out", "precious", "--if-exists", "replace")
     assert outcome.code == 1
     assert "was not written by vaco-curate" in outcome.stderr
     assert (scored / "precious" / "thesis.tex").read_text() == "years"
@@ -43,7 +43,7 @@ def test_force_never_replaces_a_folder_that_is_not_ours(vaco, scored):
 
 def test_force_never_replaces_a_run_by_a_filter_or_the_dataset_by_either(vaco, scored):
     shutil.copytree(scored / "pendulum.vaco", scored / "other.vaco")
-    outcome = vaco("filter", "pendulum.vaco", "--top", "50%", "--out", "other.vaco", "--force")
+    outcome = vaco("filter", "pendulum.vaco", "--top", "50%", "--out", "other.vaco", "--if-exists", "replace")
     assert outcome.code == 1
     assert "holds 'run', it will not be replaced by 'curated'" in outcome.stderr
 
@@ -52,7 +52,7 @@ def test_force_never_replaces_a_run_by_a_filter_or_the_dataset_by_either(vaco, s
     vaco("score", "half", "--config", "tiny.json")
     before = sorted((scored / "half").iterdir())
     for command in (["filter", "half.vaco", "--top", "5"], ["reweight", "half.vaco"]):
-        outcome = vaco(*command, "--out", "half", "--force")
+        outcome = vaco(*command, "--out", "half", "--if-exists", "replace")
         assert outcome.code == 1
         assert "would replace the dataset" in outcome.stderr
     assert sorted((scored / "half").iterdir()) == before
@@ -97,7 +97,7 @@ def test_resume_with_other_kernels_says_what_differs(vaco, scored, monkeypatch):
 def test_force_never_deletes_results_that_lie_inside_the_replaced_folder(vaco, scored):
     assert vaco("filter", "--top", "10%", "--out", "pendulum.vaco/best").code == 0
     (scored / "tiny.json").write_text(CONFIG)
-    outcome = vaco("score", "pendulum.hdf5", "--config", "tiny.json", "--force")
+    outcome = vaco("score", "pendulum.hdf5", "--config", "tiny.json", "--if-exists", "replace")
     assert outcome.code == 1
     assert "also holds best" in outcome.stderr
     assert (scored / "pendulum.vaco" / "best" / "data/pendulum.parquet").is_file()
@@ -126,7 +126,7 @@ def test_an_interrupt_while_an_output_is_put_in_place_keeps_the_old_one(vaco, sc
 
     monkeypatch.setattr(Path, "rename", rename)
     monkeypatch.setattr(folders, "exchanged", lambda one, other: False)  # as on other systems than Linux
-    assert vaco("filter", "--top", "10%", "--out", "kept", "--force").code == 130
+    assert vaco("filter", "--top", "10%", "--out", "kept", "--if-exists", "replace").code == 130
     monkeypatch.undo()
     assert (scored / "kept" / "data/pendulum.parquet").read_bytes() == before
     assert not any(path.name.startswith(".") for path in scored.iterdir())
@@ -227,6 +227,6 @@ def test_an_interrupted_filter_leaves_the_previous_output(scored, monkeypatch, v
         raise KeyboardInterrupt
 
     monkeypatch.setattr(write, "_write_rows", interrupted)
-    assert vaco("filter", "--top", "10%", "--out", "kept", "--force").code == 130
+    assert vaco("filter", "--top", "10%", "--out", "kept", "--if-exists", "replace").code == 130
     assert (scored / "kept" / "data/pendulum.parquet").read_bytes() == before
     assert not any(path.name.startswith(".") for path in scored.iterdir())

@@ -23,13 +23,13 @@ def test_score_writes_a_complete_run_and_filter_uses_it_without_an_argument(vaco
     assert scored.code == 0, scored.stderr
     assert "actions are scaled to [-1, 1] by the action space" in scored.stderr
     names = sorted(path.name for path in (here / "pendulum.vaco").iterdir())
-    assert names == ["_manifest.json", "metrics.parquet", "policy", "scorer", "scores"]
+    assert names == ["_manifest.json", "_times", "metrics.parquet", "policy", "scorer", "scores"]
     assert not (here / "pendulum.vaco.partial").exists()
 
     kept = vaco("filter", "--top", "50%")
     assert kept.code == 0, kept.stderr
     assert "using the newest run here: pendulum.vaco" in kept.stderr
-    assert "effective sample size" in kept.stdout
+    assert "effective rows" in kept.stdout
     assert read_manifest(here / "pendulum.top50pct")["rows"] == {
         "kept": 2000,
         "dropped": 2000,
@@ -62,7 +62,9 @@ def test_the_manifest_says_what_made_the_run(scored, pendulum):
     assert manifest["settings"] == json.loads(CONFIG)
     assert {"python", "torch", "vaco-curate"} <= set(manifest["versions"])
     assert manifest["seed"] == 0
-    assert set(manifest["seconds"]) == {"read", "train", "score"}
+    times = json.loads((scored / "pendulum.vaco" / "_times").read_text())
+    assert set(times["seconds"]) == {"read", "train", "score"}
+    assert times["started"] <= times["finished"]
 
 
 def test_an_applied_scorer_gives_the_scores_of_its_training(vaco, scored):
@@ -92,11 +94,14 @@ def test_foreign_parquet_runs_through_the_pipeline_by_a_column_map(vaco, here, p
     assert vaco("filter", "--top", "10%", "--json").json["after"]["rows"] == 400
 
 
-def test_a_folder_of_shards_is_scored_from_within_beside_itself(vaco, scored, monkeypatch):
+def test_a_run_is_not_written_into_its_dataset_nor_elsewhere_unasked(vaco, scored, monkeypatch):
     vaco("filter", "--top", "100%", "--out", "shards")
     (scored / "tiny.json").write_text(CONFIG)
     monkeypatch.chdir(scored / "shards")
-    outcome = vaco("score", ".", "--config", "../tiny.json", "--json")
+    refused = vaco("score", ".", "--config", "../tiny.json")
+    assert refused.code == 1
+    (fix,) = re.findall(r"--out (\S+)", refused.stderr)
+    outcome = vaco("score", ".", "--config", "../tiny.json", "--out", fix)
     assert outcome.code == 0, outcome.stderr
     assert (scored / "shards.vaco" / "scores/pendulum.parquet").is_file()
 
@@ -104,7 +109,7 @@ def test_a_folder_of_shards_is_scored_from_within_beside_itself(vaco, scored, mo
 def test_training_again_alike_gives_the_same_scorer(vaco, scored):
     vaco("filter", "--top", "50%", "--out", "kept")
     (scored / "tiny.json").write_text(CONFIG)
-    assert vaco("score", "pendulum.hdf5", "--config", "tiny.json", "--force").code == 0
+    assert vaco("score", "pendulum.hdf5", "--config", "tiny.json", "--if-exists", "replace").code == 0
     arguments = ("--against", "", "--updates", 5, "--seeds", 1, "--episodes", 1)
     outcome = vaco("eval", "kept", *arguments)
     assert outcome.code == 0, outcome.stderr

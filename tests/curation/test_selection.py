@@ -84,9 +84,17 @@ def test_a_float_is_the_share_that_it_is_written_as():
     assert Cut(episodes=0.8) == Cut(episodes=Fraction(4, 5))
     assert Cut(share=np.float64(0.5)) == Cut(share=Fraction(1, 2))
     assert Cut(share=1) == Cut(share=Fraction(1))
-    for wrong in (math.nan, math.inf, "50%"):
+    for wrong in (math.nan, math.inf, "half", "", "%", "ep", "50%%", "1.5"):
         with pytest.raises(SettingsError):
             Cut(share=wrong)
+
+
+def test_amounts_are_given_as_on_the_command_line():
+    assert Cut("50%") == Cut(share=Fraction(1, 2))
+    assert Cut("12.5%") == Cut(share=Fraction(1, 8))
+    assert Cut("20000") == Cut(rows=20_000)
+    assert Cut("80%ep") == Cut(episodes=Fraction(4, 5))
+    assert Cut("64EP", worst=True) == Cut(episodes=64, worst=True)
 
 
 def test_a_tenth_of_thirty_is_three():
@@ -150,7 +158,7 @@ def test_a_cut_of_episodes_goes_with_groups_and_a_budget_and_not_with_windows():
     capped = select(of_uneven_episodes(score), Cut(episodes=4, budget=50))
     assert capped.keep.sum() == 3 + 40 + 7
     assert capped.rule == "top 4 episodes, at most 50 rows by score, episode level"
-    with pytest.raises(SettingsError, match="leave --level out"):
+    with pytest.raises(SettingsError, match="leave level out"):
         select(of_uneven_episodes(score), Cut(episodes=4), Level("window", 5))
 
 
@@ -268,7 +276,7 @@ def test_groups_of_episodes_are_cut_each_for_itself_and_may_not_divide_one():
     selection = select(halves, Cut(share=Fraction(1, 3)), EPISODE)
     assert np.unique(selection.kept_rows // 20).tolist() == [2, 5]
     odd = dataclasses.replace(candidates, group=(np.arange(120) % 2).astype(np.int32))
-    with pytest.raises(SettingsError, match=r"--per: the episode from row 0 on(.|\n)*--level transition"):
+    with pytest.raises(SettingsError, match=r"per: the episode from row 0 on(.|\n)*level transition"):
         select(odd, Cut(share=Fraction(1, 3)), EPISODE)
 
 
@@ -284,7 +292,7 @@ def test_levels_are_parsed_and_absurd_ones_refused():
     assert Level.parse("window:50") == Level("window", 50)
     assert str(Level.parse("episode")) == "episode"
     for text in ("window", "window:0", "window:x", "episode:3", "row"):
-        with pytest.raises(SettingsError, match="--level"):
+        with pytest.raises(SettingsError, match="level"):
             Level.parse(text)
 
 
@@ -349,7 +357,7 @@ def test_a_group_whose_episodes_are_all_too_short_keeps_nothing():
 
 def test_successors_are_not_kept_beyond_a_budget():
     candidates = Candidates.of(DATA, np.zeros(COUNT, np.float32))
-    with pytest.raises(SettingsError, match="--budget limits the rows"):
+    with pytest.raises(SettingsError, match="budget limits the rows"):
         select(candidates, Cut(rows=10, budget=10), keep_successors=3)
 
 

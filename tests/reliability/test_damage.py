@@ -27,12 +27,12 @@ class Halt(BaseException):
 
 
 def filtered(folder):
-    filter_dataset(folder / "run", Cut(share=0.5), out=folder / "kept", force=True)
+    filter_dataset(folder / "run", Cut(share=0.5), out=folder / "kept", if_exists="replace")
     return [path.read_bytes() for path in sorted((folder / "kept" / "data").iterdir())]
 
 
 def applied(folder):
-    apply_scorer(folder / "data.hdf5", folder / "run", out=folder / "other", device="cpu", force=True)
+    apply_scorer(folder / "data.hdf5", folder / "run", out=folder / "other", device="cpu", if_exists="replace")
     scores = open_run(folder / "other").scores
     return [scores.column(name).tobytes() for name in ("score", "q_value", "advantage")]
 
@@ -58,7 +58,7 @@ def resumed(folder):
 
 
 def converted(folder, name="converted"):
-    convert_dataset(folder / name, folder / "copy", force=True)
+    convert_dataset(folder / name, folder / "copy", if_exists="replace")
     return [path.read_bytes() for path in sorted((folder / "copy" / "data").iterdir())]
 
 

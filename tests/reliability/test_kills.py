@@ -41,11 +41,12 @@ finally:
 """
 
 SCORE = ("score", "pendulum.hdf5", "--config", "tiny.json", "--device", "cpu", "--quiet", "--out", "out")
+REPLACE = ("--if-exists", "replace")
 COMMANDS = {
     "score": (SCORE, (*SCORE, "--resume")),
-    "score --force": ((*SCORE, "--force"), (*SCORE, "--force")),
+    "score --if-exists replace": ((*SCORE, *REPLACE), (*SCORE, *REPLACE)),
     "filter": (("filter", "pendulum.vaco", "--top", "50%", "--out", "out"),) * 2,
-    "filter --force": (("filter", "pendulum.vaco", "--top", "50%", "--out", "out", "--force"),) * 2,
+    "filter --if-exists replace": (("filter", "pendulum.vaco", "--top", "50%", "--out", "out", *REPLACE),) * 2,
     "convert": (("convert", "pendulum.hdf5", "out"),) * 2,
     "score --scorer": (("score", "pendulum.hdf5", "--scorer", "pendulum.vaco", "--out", "out"),) * 2,
 }
@@ -70,7 +71,7 @@ def contents(folder):
 def prepared(scored, tmp_path_factory, command):
     """What stands in the command's output before it, and a copy of the folder."""
     (scored / "tiny.json").write_text(CONFIG)
-    if "--force" in command:
+    if "replace" in command:
         old = (*SCORE, "--seed", "1") if command[0] == "score" else (*command[:3], "10%", "--out", "out")
         assert run(scored, old).returncode == 0
     start = tmp_path_factory.mktemp("start")
@@ -78,7 +79,7 @@ def prepared(scored, tmp_path_factory, command):
     return contents(scored / "out"), start
 
 
-IN_SHORT = ("score", "filter --force")
+IN_SHORT = ("score", "filter --if-exists replace")
 """What one run of the suite tries; the others take their turn in ``make test-long``."""
 
 
@@ -195,7 +196,7 @@ def new_disk(tmp_path_factory):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_when_the_power_goes_nothing_is_lost(scored, tmp_path_factory, new_disk, kills, name):
-    if kills <= 2 and name != "filter --force":
+    if kills <= 2 and name != "filter --if-exists replace":
         pytest.skip("only in make test-long")
     command, again = COMMANDS[name]
     before, start = prepared(scored, tmp_path_factory, command)

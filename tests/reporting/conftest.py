@@ -10,7 +10,7 @@ import pytest
 from helpers import write_scores
 
 from vaco_curate.core.scorer import RowScores
-from vaco_curate.core.training import PRESETS
+from vaco_curate.core.training.presets import PRESETS
 from vaco_curate.core.transitions import Transitions
 from vaco_curate.curation import Candidates
 from vaco_curate.data.columns import transitions_from_columns
@@ -67,7 +67,6 @@ def manifest(data: Transitions, **facts: object) -> dict:
         "seed": 0,
         "members": 3,
         "device": "cpu",
-        "finished": "2026-11-28T04:39:49+00:00",
         "persists_over": "whole episodes",
         "effective_sample_share": 0.15,
         "effective_episodes": 30.3,

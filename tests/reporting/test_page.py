@@ -73,7 +73,8 @@ def test_courses_are_kept_to_a_part_in_65536(made, page):
 
 def test_the_header_says_what_was_applied_in_words(made):
     origin = {"folder": "/runs/first.vaco", "manifest": {"sha256": "ab"}, "scorer": [], "fingerprint": "f" * 64}
-    facts = {fact.name: f"{fact.value} {fact.more}" for fact in header(manifest(made.data, scorer_from=origin))}
+    described = manifest(made.data, scorer_from=origin)
+    facts = {fact.name: f"{fact.value} {fact.more}" for fact in header(described, "2026-11-28T04:39:49+00:00")}
     assert facts["Scorer"].startswith("applied, from the run first.vaco")
     assert "another dataset (fingerprint ffffffffffff)" in facts["Scorer"]
     assert not any("{" in text and "sha256" in text for text in facts.values())

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from vaco_curate.core.training import PRESETS, TrainSettings, settings_from_json
+from vaco_curate.core.training.presets import PRESETS
+from vaco_curate.core.training.settings import TrainSettings, settings_from_json
 from vaco_curate.errors import SettingsError
 
 

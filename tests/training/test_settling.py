@@ -10,8 +10,8 @@ import pytest
 import torch
 from helpers import make_transitions, tiny_settings
 
-from vaco_curate.core.training import train
 from vaco_curate.core.training.settling import LOOKS_TO_SETTLE, Settling, rank_correlation
+from vaco_curate.core.training.trainer import train
 
 
 def settling(rows=50):

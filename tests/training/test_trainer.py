@@ -18,15 +18,15 @@ from vaco_curate.core.forward import values_and_td_errors
 from vaco_curate.core.networks import TwinCritic
 from vaco_curate.core.paths import LONGEST_PATH, Paths
 from vaco_curate.core.scaling import fit_scaling
-from vaco_curate.core.training import checkpoint, train
+from vaco_curate.core.training import checkpoint
 from vaco_curate.core.training.bilevel_update import noise_at
-from vaco_curate.core.training.checkpoint import load_checkpoint, save_checkpoint
+from vaco_curate.core.training.checkpoint import load_checkpoint, save_checkpoint, snapshot
 from vaco_curate.core.training.members import Members, create_states
 from vaco_curate.core.training.optim import Adam
 from vaco_curate.core.training.phases import BilevelPhase, ValuePhase
 from vaco_curate.core.training.settings import BilevelSettings
 from vaco_curate.core.training.settling import GROWTH, LOOKS_TO_SETTLE, TARGET_SWEEPS
-from vaco_curate.core.training.trainer import network_rows
+from vaco_curate.core.training.trainer import network_rows, train
 from vaco_curate.errors import DatasetError, RunError
 
 
@@ -162,7 +162,7 @@ def test_a_checkpoint_holds_every_field_of_a_state(tmp_path):
             for tensor in tensors_of(getattr(state, field.name)):
                 tensor.copy_(torch.rand(tensor.shape, generator=generator))
     kept["value"].update, kept["bilevel"].update = 17, 4
-    save_checkpoint(tmp_path / "c.safetensors", kept, {"note": [1, 2]})
+    save_checkpoint(tmp_path / "c.safetensors", snapshot(kept), {"note": [1, 2]})
     assert load_checkpoint(tmp_path / "c.safetensors", fresh) == {"note": [1, 2]}
     assert (fresh["value"].update, fresh["bilevel"].update) == (17, 4)
     for name, state in kept.items():
@@ -175,7 +175,7 @@ def test_a_checkpoint_of_other_parameter_vectors_is_refused(tmp_path, monkeypatc
     kept = states(5, tiny_settings())
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "LAYOUT", "1")
-        save_checkpoint(tmp_path / "c.safetensors", kept, {})
+        save_checkpoint(tmp_path / "c.safetensors", snapshot(kept), {})
     with pytest.raises(RunError, match="cannot be used") as raised:
         load_checkpoint(tmp_path / "c.safetensors", kept)
     assert "another version" in str(raised.value)
@@ -223,7 +223,7 @@ class Guard:
         if name.partition(".")[0] in FORBIDDEN:
             raise ImportError(f"the training core imported {name}")
 sys.meta_path.insert(0, Guard())
-import vaco_curate.core.training, vaco_curate.core.scorer, vaco_curate.core.policy
+import vaco_curate.core.training.trainer, vaco_curate.core.scorer, vaco_curate.core.policy
 print("fine")
 """
 

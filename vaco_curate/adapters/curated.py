@@ -53,6 +53,11 @@ class CuratedDataset(Dataset[dict[str, torch.Tensor]]):
     return_range: tuple[float, float]
     rows: RowsOnDisk
 
+    def __repr__(self) -> str:
+        data = self.transitions
+        alike = "" if (self.weight == 1).all() else f", weights up to {self.weight.max():.4g}"
+        return f"<CuratedDataset {data.source}: {data.sizes}{alike}>"
+
     def __len__(self) -> int:
         return len(self.transitions)
 

@@ -26,6 +26,11 @@ class TrainedPolicy:
     scaling: Scaling
     hidden: tuple[int, ...]
 
+    def __repr__(self) -> str:
+        hidden = "-".join(map(str, self.hidden))
+        actions = len(self.scaling.action_low)
+        return f"<TrainedPolicy: observation {self.observation_size} -> action {actions}, hidden {hidden}>"
+
     @property
     def observation_size(self) -> int:
         """d that the policy takes."""

@@ -84,6 +84,11 @@ class Scorer:
     meta: MetaScorer | None
     provenance: dict[str, Any]
 
+    def __repr__(self) -> str:
+        members = f"{self.members} member{'s' * (self.members > 1)}"
+        sizes = f"observation {self.observation_size}, action {self.action_size}"
+        return f"<Scorer: {members}, {sizes}, on {self.device}>"
+
     @property
     def members(self) -> int:
         """K."""

@@ -98,6 +98,15 @@ class Transitions:
         usable: Array = (self.has_successor & ~self.is_reset) | self.terminated
         return usable
 
+    @property
+    def sizes(self) -> str:
+        """How much there is, in words."""
+        widths = f"observation {self.observation_size}, action {self.action_size}"
+        return f"{len(self):,} rows in {len(self.episode_start):,} episodes, {widths}"
+
+    def __repr__(self) -> str:
+        return f"<Transitions {self.source}: {self.sizes}>"
+
     @cached_property
     def episode_start(self) -> Array:
         """(episodes,) first row of each episode."""

@@ -59,6 +59,9 @@ TRANSITION, EPISODE = Level("transition"), Level("episode")
 class Cut:
     """Where to cut: exactly one of a share of the rows, a number of rows, episodes, or a value.
 
+    As a string the amount is what the command line takes: ``Cut("50%")``, ``Cut("20000")`` for so many rows,
+    ``Cut("80%ep")`` and ``Cut("64ep")`` for whole episodes.
+
     Attributes:
         share: in (0, 1], exact, so that 10 % of 30 rows is 3 and not 4 by rounding: a float is what it is
             written as, 0.1 a tenth.
@@ -70,7 +73,7 @@ class Cut:
         budget: no more rows than this are kept, the best of those that would be.
     """
 
-    share: Fraction | float | None = None
+    share: Fraction | float | str | None = None
     rows: int | None = None
     episodes: Fraction | float | int | None = None
     threshold: float | None = None
@@ -79,6 +82,10 @@ class Cut:
 
     def __post_init__(self) -> None:
         option = "--bottom" if self.worst else "--top"
+        if isinstance(self.share, str):
+            name, parsed = parse_amount(self.share, option)
+            object.__setattr__(self, "share", None)
+            object.__setattr__(self, name, parsed)
         for name in ("share", "episodes"):
             value = getattr(self, name)
             if value is None or (name == "episodes" and isinstance(value, Rational)):
@@ -154,3 +161,22 @@ class Cut:
         else:
             words = f"value {'<=' if self.worst else '>='} {self.threshold!r}"
         return words if self.budget is None else f"{words}, at most {self.budget} rows"
+
+
+def parse_amount(text: str, option: str) -> tuple[str, Fraction | int]:
+    """``50%`` as a share, ``20000`` as rows; with ``ep`` at the end, of episodes.
+
+    Raises:
+        SettingsError: it is neither; ``option`` says in the message what was given.
+    """
+    number = text.strip().lower().removesuffix("ep")
+    try:
+        amount = Fraction(number[:-1]) / 100 if number.endswith("%") else int(number)
+    except (ValueError, ZeroDivisionError):
+        raise SettingsError(
+            f"{option} {text!r} is neither a share such as 50% nor a number of rows such as 20000",
+            fix="of whole episodes: 80%ep or 64ep",
+        ) from None
+    if text.strip().lower().endswith("ep"):
+        return "episodes", amount
+    return ("share" if isinstance(amount, Fraction) else "rows"), amount

@@ -49,6 +49,9 @@ class Selection:
     rule: str
     cut: float | None
 
+    def __repr__(self) -> str:
+        return f"<Selection: {self.rule}; keeps {int(self.keep.sum()):,} of {len(self.keep):,} rows>"
+
     @property
     def kept_rows(self) -> Array:
         """(m,) row numbers kept, increasing."""

@@ -61,6 +61,9 @@ class ScoreTable:
     source: str
     reward_scale: float
 
+    def __repr__(self) -> str:
+        return f"<ScoreTable of {self.source}: {len(self):,} rows, columns {', '.join(self.columns)}>"
+
     @property
     def columns(self) -> list[str]:
         """Names of the columns."""

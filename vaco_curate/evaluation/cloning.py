@@ -17,12 +17,16 @@ from vaco_curate.core.networks import Policy
 from vaco_curate.core.policy import TrainedPolicy
 from vaco_curate.core.scaling import Scaling
 from vaco_curate.core.training.arithmetic import training_arithmetic
-from vaco_curate.core.training.draws import Draws, cumulative_shares
+from vaco_curate.core.training.draws import DRAWN_UPDATES, Draws, cumulative_shares
 from vaco_curate.core.training.loop import Updates
 from vaco_curate.core.training.optim import Adam
 from vaco_curate.core.training.trainer import network_rows
 from vaco_curate.core.training.updates import cloning_update
 from vaco_curate.core.transitions import Array, Transitions
+from vaco_curate.store.progress import advance
+
+TOLD_EVERY = 20 * DRAWN_UPDATES
+"""Updates between words on progress: whole blocks of draws."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,11 @@ def clone_policies(
     shares = cumulative_shares(torch.from_numpy(np.asarray(weights)).to(device))
     everything = torch.arange(len(data), device=device)
     draws = Draws(rows, seeds, 0, everything, settings.batch_size, shares=shares)
-    Cloning(draws, policies, settings).run(0, settings.updates)
+    cloning = Cloning(draws, policies, settings)
+    for first in range(0, settings.updates, TOLD_EVERY):
+        last = min(first + TOLD_EVERY, settings.updates)
+        cloning.run(first, last)
+        advance(last - first)
     return [trained_policy(policies, member, scaling, settings.hidden) for member in range(len(seeds))]
 
 

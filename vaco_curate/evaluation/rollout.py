@@ -14,6 +14,7 @@ from vaco_curate.core.transitions import Array
 from vaco_curate.data.formats.environment import quiet_simulators, register_extra_environments
 from vaco_curate.data.formats.parts import leaves
 from vaco_curate.errors import EnvironmentUnavailableError
+from vaco_curate.store.progress import advance
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,9 @@ def rollout_returns(
             action = policy.act(_states(observation, size, parts)).reshape(envs.action_space.shape)
             observation, reward, terminated, truncated, _ = envs.step(action)
             returns += np.where(running, reward, 0.0)
-            running &= ~(terminated | truncated)
+            ended = running & (terminated | truncated)
+            running &= ~ended
+            advance(int(ended.sum()))
     return returns
 
 

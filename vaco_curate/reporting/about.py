@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import PurePath
 from typing import Any
 
-from vaco_curate.core.training import PRESETS
+from vaco_curate.core.training.presets import PRESETS
 from vaco_curate.curation.advice import BEST, COMMANDS, DATASETS
 
 
@@ -43,8 +43,12 @@ def dataset_name(manifest: dict[str, Any]) -> str:
     return PurePath(source).name or source
 
 
-def header(manifest: dict[str, Any]) -> list[Fact]:
-    """What was scored, when and by what."""
+def header(manifest: dict[str, Any], finished: str | None) -> list[Fact]:
+    """What was scored, when and by what.
+
+    Args:
+        finished: when, as ISO 8601 has it; None where nobody knows.
+    """
     dataset = manifest["dataset"]
     kind = f"{dataset['format']} format" + (f", environment {dataset['env_id']}" if dataset["env_id"] else "")
     facts = [
@@ -53,7 +57,9 @@ def header(manifest: dict[str, Any]) -> list[Fact]:
         *_scorer(manifest),
         Fact("Seed", str(manifest["seed"])),
         Fact("Members", "1 scorer" if manifest["members"] == 1 else f"mean of {manifest['members']} scorers"),
-        Fact("Scored", _date(manifest["finished"]), f"on {manifest['device']}"),
+        Fact(
+            "Scored", "at an unknown time" if finished is None else _date(finished), f"on {manifest['device']}"
+        ),
     ]
     return facts
 

@@ -20,11 +20,12 @@ SHOWN_SHARES = (10, 25, 50)
 """Filters of the table that is also there without JavaScript and on paper."""
 
 
-def render_html(facts: ReportFacts, run: str) -> str:
+def render_html(facts: ReportFacts, run: str, finished: str | None = None) -> str:
     """The whole page; needs no network to open.
 
     Args:
         run: name of the run folder.
+        finished: when the rows were scored, as ISO 8601 has it; None where nobody knows.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader(__package__, "."),
@@ -41,7 +42,7 @@ def render_html(facts: ReportFacts, run: str) -> str:
         facts=facts,
         run=run,
         name=dataset_name(facts.manifest),
-        header=header(facts.manifest),
+        header=header(facts.manifest, finished),
         advice=advice_by_learner(facts.manifest),
         steps=next_steps(run, facts.manifest),
         figures=charts,

@@ -7,15 +7,31 @@ from functools import partial
 from pathlib import Path
 
 from vaco_curate.core.scorer import Scorer
-from vaco_curate.core.training import TrainSettings, chosen_device, settings_from_json
+from vaco_curate.core.training.arithmetic import chosen_device
+from vaco_curate.core.training.settings import TrainSettings, settings_from_json
 from vaco_curate.data.formats import ReadOptions, opened_once
 from vaco_curate.data.formats.in_memory import Source
 from vaco_curate.stages.runs import SCORER_FOLDER, open_run
-from vaco_curate.stages.scoring import ScoreResult, finish_run, new_manifest, open_scorable, score_into
+from vaco_curate.stages.scoring import (
+    ScoreResult,
+    finish_run,
+    new_manifest,
+    open_scorable,
+    recorded_result,
+    request_of,
+    score_into,
+)
 from vaco_curate.stages.sources import settled
 from vaco_curate.store.engines import Engine, check_engine
 from vaco_curate.store.files import place
-from vaco_curate.store.folders import RUN, refuse_overlap, work_folder
+from vaco_curate.store.folders import (
+    RUN,
+    IfExists,
+    check_if_exists,
+    finished_as_asked,
+    refuse_overlap,
+    work_folder,
+)
 
 
 @opened_once()
@@ -26,7 +42,7 @@ def apply_scorer(
     out: str | Path | None = None,
     device: str = "auto",
     engine: Engine = "local",
-    force: bool = False,
+    if_exists: IfExists = "fail",
     read_options: ReadOptions | None = None,
 ) -> ScoreResult:
     """Score a dataset with the scorer of an earlier run, without training.
@@ -36,10 +52,12 @@ def apply_scorer(
         device: "cpu", "cuda", or "auto" for CUDA where units are scored, if it is there.
         engine: "ray" scores units of the dataset on a cluster; what is complete is not done again when it is
             called again after a failure.
+        if_exists: "skip" leaves a finished run that has the same data and scorer; "replace" replaces it.
 
     Raises:
         CurateError: unusable data, vectors of other sizes, or a folder in the way.
     """
+    check_if_exists(if_exists)
     if engine == "local":
         chosen_device(device)  # or a refusal, before anything is read
     address, out = settled(source, out, read_options)
@@ -53,10 +71,13 @@ def apply_scorer(
     manifest = new_manifest(
         dataset, read_options, settings, trained.manifest["seed"], trained.manifest["members"]
     )
+    manifest["request"] = request_of(manifest, trained.scorer_hashes())
+    if if_exists == "skip" and (made := finished_as_asked(out, RUN, manifest["request"])) is not None:
+        return recorded_result(out, made)
     scorer_folder = trained.folder.resolve() / SCORER_FOLDER
     opened = time.perf_counter()
     request = {"dataset": manifest["dataset"], "run": trained.identity(), "device": device}
-    with work_folder(out, RUN, request, force=force, keep=engine != "local") as work:
+    with work_folder(out, RUN, request, replace=if_exists == "replace", keep=engine != "local") as work:
         scorer = Scorer.load(scorer_folder)
         load, scale = partial(_load_scorer, scorer_folder, device), scorer.scaling.reward_scale
         scored = score_into(work, dataset, load, scale, engine=engine, device=device)

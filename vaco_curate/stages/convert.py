@@ -25,21 +25,34 @@ from vaco_curate.data.formats.provenance import dataset_facts
 from vaco_curate.data.successors import Findings
 from vaco_curate.errors import SettingsError
 from vaco_curate.store.files import is_local, place
-from vaco_curate.store.folders import CONVERTED, refuse_overlap, work_folder
-from vaco_curate.store.manifest import hash_folder, now, versions, write_manifest
+from vaco_curate.store.folders import (
+    CONVERTED,
+    IfExists,
+    check_if_exists,
+    finished_as_asked,
+    refuse_overlap,
+    work_folder,
+)
+from vaco_curate.store.manifest import HASH, hash_folder, now, versions, write_manifest, write_times
+from vaco_curate.store.progress import advance, task
 
 ROWS_PER_SHARD = 1_000_000
 
 
 @dataclass(frozen=True)
 class ConvertResult:
-    """What was written: rows and episodes, and the files in the folder."""
+    """What was written: rows and episodes, and the files in the folder.
+
+    Attributes:
+        skipped: all of it was there already.
+    """
 
     out: Path
     rows: int
     episodes: int
     files: list[str]
     notes: tuple[str, ...]
+    skipped: bool = False
 
 
 @opened_once()
@@ -50,7 +63,7 @@ def convert_dataset(
     file_format: str = "parquet",
     columns: Sequence[str] | None = None,
     rows_per_shard: int = ROWS_PER_SHARD,
-    force: bool = False,
+    if_exists: IfExists = "fail",
     read_options: ReadOptions | None = None,
 ) -> ConvertResult:
     """Write a dataset in another format, some rows at a time.
@@ -60,6 +73,7 @@ def convert_dataset(
         file_format: of ``formats.WRITERS``.
         columns: of the source beyond those of transitions, to be written beside them; None for all.
         rows_per_shard: files of about so many rows, of whole episodes, where a format has several.
+        if_exists: "skip" leaves a finished output of the same data and options; "replace" replaces it.
 
     Raises:
         CurateError: unusable data, rows that the format cannot hold, or a folder in the way.
@@ -72,7 +86,7 @@ def convert_dataset(
             columns,
             rows_per_shard,
             read_options or ReadOptions(),
-            force=force,
+            if_exists,
         )
 
 
@@ -83,9 +97,9 @@ def _converted(
     columns: Sequence[str] | None,
     rows_per_shard: int,
     read_options: ReadOptions,
-    *,
-    force: bool,
+    if_exists: IfExists,
 ) -> ConvertResult:
+    check_if_exists(if_exists)
     if file_format not in WRITERS:
         raise SettingsError(f"--format {file_format}: unknown", fix=f"choose from {', '.join(WRITERS)}")
     form = WRITERS[file_format]
@@ -97,48 +111,63 @@ def _converted(
     refuse_overlap(out, {f"the dataset's {path.name}": path for path in dataset.files})
     carried, notes_on_columns = dataset.further.written(columns, form)
     facts = dataset_facts(dataset, read_options)
-    request = {"format": file_format, "rows_per_shard": rows_per_shard, "dataset": facts}
+    request = {
+        "format": file_format,
+        "rows_per_shard": rows_per_shard,
+        "columns": list(carried),
+        "dataset": [[file[HASH] for file in recording["files"]] for recording in facts["recordings"]],
+        "read_options": facts["read_options"],
+    }
+    if if_exists == "skip" and (made := finished_as_asked(out, CONVERTED, request)) is not None:
+        files = [file["name"] for file in made["files"]]
+        rows, episodes = made["dataset"]["rows"], made["dataset"]["episodes"]
+        return ConvertResult(out, rows, episodes, files, tuple(made["notes"]), skipped=True)
     lengths, return_range, consecutive, findings = _episodes(dataset)
     shards = [len(dataset)] if form.one_file else _shards(lengths, rows_per_shard)
     names = [out.resolve().name] if form.one_file else [f"part-{n:05d}" for n in range(len(shards))]
     about = {"rows_consecutive": consecutive, "has_rewards": dataset.has_rewards, "return_range": return_range}
     fingerprint = Fingerprint()
-    with work_folder(out, CONVERTED, request, force=force, keep=False) as folder:
+    with work_folder(out, CONVERTED, request, replace=if_exists == "replace", keep=False) as folder:
         (folder / DATA_FOLDER).mkdir(exist_ok=True)
         writer = form.writer(Target(folder / DATA_FOLDER, names, shards, about))
         others = dataset.further.rows(list(carried))
-        for piece in dataset.pieces(beside=list(carried)):
-            fingerprint.add(piece)
-            rows = np.arange(len(piece))
-            table = others.read(len(piece)) if carried else pa.table({})
-            writer.write(piece, rows, chosen_rows(table, rows, carried))
+        with task("writing", len(dataset)):
+            for piece in dataset.pieces(beside=list(carried)):
+                fingerprint.add(piece)
+                rows = np.arange(len(piece))
+                table = others.read(len(piece)) if carried else pa.table({})
+                writer.write(piece, rows, chosen_rows(table, rows, carried))
+                advance(len(piece))
         writer.close()
         dataset.refuse_changed()
         found = hash_folder(folder)
+        notes = (*dataset.facts["notes"], *findings.notes(), *notes_on_columns, *writer.notes)
+        write_times(folder, {"finished": now()})
         write_manifest(
             folder,
             {
                 "kind": CONVERTED,
                 "complete": True,
-                "created": now(),
-                "format": file_format,
+                "request": request,
+                "notes": list(notes),
                 "files": found,
                 "dataset": facts | {"fingerprint": fingerprint.hexdigest(), "episodes": len(lengths)},
                 "versions": versions(),
             },
         )
-    notes = (*dataset.facts["notes"], *findings.notes(), *notes_on_columns, *writer.notes)
     return ConvertResult(out, len(dataset), len(lengths), [file["name"] for file in found], notes)
 
 
 def _episodes(dataset: Dataset) -> tuple[Array, tuple[float, float], bool, Findings]:
     """Rows of all episodes, range of their returns, whether rows are followed by their next steps, findings."""
     lengths, returns, consecutive, findings = [], [], True, Findings()
-    for piece in dataset.pieces(findings=findings):
-        lengths.append(piece.episode_length)
-        returns.append((piece.episode_return.min(), piece.episode_return.max()))
-        inside = np.diff(piece.episode_id) == 0
-        consecutive &= bool(piece.goes_on[inside].all())
+    with task("reading", len(dataset)):
+        for piece in dataset.pieces(findings=findings):
+            lengths.append(piece.episode_length)
+            returns.append((piece.episode_return.min(), piece.episode_return.max()))
+            inside = np.diff(piece.episode_id) == 0
+            consecutive &= bool(piece.goes_on[inside].all())
+            advance(len(piece))
     lowest, highest = zip(*returns, strict=True)
     return np.concatenate(lengths), (float(min(lowest)), float(max(highest))), consecutive, findings
 

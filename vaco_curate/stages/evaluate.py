@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 
 from vaco_curate.adapters.decisions import weights_in
 from vaco_curate.core.scorer import Scorer
-from vaco_curate.core.training import chosen_device
+from vaco_curate.core.training.arithmetic import chosen_device
 from vaco_curate.core.transitions import Array, Transitions
 from vaco_curate.curation import effective_sample_share
 from vaco_curate.curation.weights import weights_from_scores
@@ -32,7 +31,8 @@ from vaco_curate.evaluation import (
 )
 from vaco_curate.stages.runs import SCORER_FOLDER, Run, open_run
 from vaco_curate.store.folders import CURATED, EVALUATED_POLICY
-from vaco_curate.store.manifest import now, read_manifest
+from vaco_curate.store.manifest import now, read_manifest, write_times
+from vaco_curate.store.progress import task
 
 CURATED_NAME = "curated"
 
@@ -66,6 +66,10 @@ class EvaluationSettings:
             raise SettingsError(f"--against {unknown[0]}: unknown", fix=f"choose from {', '.join(COMPARISONS)}")
 
 
+FEWEST_RETURNS = 10
+"""Returns that an interval needs to mean something."""
+
+
 @dataclass(frozen=True)
 class PolicyResult:
     """One row of the comparison.
@@ -74,7 +78,8 @@ class PolicyResult:
         name: "curated" or the comparison.
         rows: with a weight above zero.
         returns: per seed and episode.
-        mean, interval: episode return and its 95 % bootstrap interval over seeds and episodes.
+        mean, interval: episode return and its 95 % bootstrap interval over seeds and episodes; None for one
+            seed, or fewer than ``FEWEST_RETURNS`` episodes in all.
         normalized: the mean and the interval as normalized returns, when references are known.
     """
 
@@ -82,8 +87,8 @@ class PolicyResult:
     rows: int
     returns: list[list[float]]
     mean: float
-    interval: tuple[float, float]
-    normalized: tuple[float, float, float] | None
+    interval: tuple[float, float] | None
+    normalized: tuple[float, float | None, float | None] | None
 
 
 @dataclass(frozen=True)
@@ -111,14 +116,12 @@ def evaluate_policy(
     *,
     device: str = "auto",
     dataset: str | None = None,
-    on_policy: Callable[[str, int], None] = lambda name, seed: None,
 ) -> EvaluationResult:
     """Clone the curated data and the named comparisons, and roll each policy out.
 
     Args:
         folder: a run (its weights on all rows), or a folder written by ``filter`` or ``reweight``.
         dataset: where the dataset is now, if it has moved since it was scored.
-        on_policy: called before each training with the policy's name and seed.
 
     Raises:
         CurateError: nothing to evaluate, an unknown comparison, or no environment.
@@ -136,14 +139,21 @@ def evaluate_policy(
     for name in (CURATED_NAME, *settings.against):
         returns = np.empty((settings.seeds, settings.episodes))
         for seed in range(settings.seeds):
-            on_policy(name, seed)
             rows = weight if name == CURATED_NAME else _comparison(name, data, run, weight, seed)
-            (policy,) = clone_policies(
-                data, rows[None], scaling, settings.cloning, seeds=[seed], device=torch_device, scratch=scratch
-            )
-            returns[seed] = rollout_returns(
-                policy, env, episodes=settings.episodes, seed=1_000 * seed, parts=parts
-            )
+            with task(f"cloning: {name}, seed {seed}", settings.cloning.updates, "updates"):
+                (policy,) = clone_policies(
+                    data,
+                    rows[None],
+                    scaling,
+                    settings.cloning,
+                    seeds=[seed],
+                    device=torch_device,
+                    scratch=scratch,
+                )
+            with task(f"rolling out: {name}, seed {seed}", settings.episodes, "episodes"):
+                returns[seed] = rollout_returns(
+                    policy, env, episodes=settings.episodes, seed=1_000 * seed, parts=parts
+                )
             if name == CURATED_NAME and seed == 0:
                 policy.save(folder / EVALUATED_POLICY, {"rule": rule, "run": run.manifest})
         results.append(_policy_result(name, rows, returns, reference))
@@ -207,17 +217,18 @@ def _comparison(name: str, data: Transitions, run: Run, weight: Array, seed: int
 def _policy_result(
     name: str, weight: Array, returns: Array, reference: tuple[float, float] | None
 ) -> PolicyResult:
-    mean, interval = float(returns.mean()), bootstrap_interval(returns)
+    mean = float(returns.mean())
+    tells = len(returns) > 1 and returns.size >= FEWEST_RETURNS
+    interval = bootstrap_interval(returns) if tells else None
     normalized = None
     if reference is not None:
-        low, middle, high = (normalized_return(value, reference) for value in (interval[0], mean, interval[1]))
-        normalized = (middle, low, high)
+        ends = [None, None] if interval is None else [normalized_return(end, reference) for end in interval]
+        normalized = (normalized_return(mean, reference), *ends)
     return PolicyResult(name, int((weight > 0).sum()), returns.tolist(), mean, interval, normalized)
 
 
 def _record(run: Run, result: EvaluationResult, settings: EvaluationSettings) -> None:
     facts: dict[str, Any] = dataclasses.asdict(result) | {"folder": str(result.folder.resolve())}
-    run.record_evaluation(
-        f"{result.curated}; {result.env_id}",
-        facts | {"cloning": dataclasses.asdict(settings.cloning), "measured": now()},
-    )
+    rule = f"{result.curated}; {result.env_id}"
+    run.record_evaluation(rule, facts | {"cloning": dataclasses.asdict(settings.cloning)})
+    write_times(run.folder, {"evaluated": now()})

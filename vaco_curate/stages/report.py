@@ -19,6 +19,7 @@ from vaco_curate.reporting.episodes import Grouping
 from vaco_curate.reporting.projection import ObservationSample, sample_observations
 from vaco_curate.stages.runs import REPORT_FILE, SCORES_FOLDER, Run, open_run
 from vaco_curate.store.files import place, write_atomically
+from vaco_curate.store.manifest import read_times
 
 if TYPE_CHECKING:
     import altair
@@ -63,7 +64,8 @@ def report_run(
     facts = _facts(run, dataset, per, compare_with)
     run.refuse_replaced()
     path = run.folder / REPORT_FILE
-    write_atomically(path, render_html(facts, run.folder.name))
+    finished = read_times(run.folder).get("finished")
+    write_atomically(path, render_html(facts, run.folder.name, finished))
     share = run.manifest["effective_sample_share"]
     successes = None if facts.outcomes is None else int(facts.outcomes.succeeded.sum())
     return ReportResult(run.folder, path, facts.correlations, successes, share, facts.warnings)

@@ -21,6 +21,7 @@ from vaco_curate.store.files import place, write_atomically
 from vaco_curate.store.folders import require_run
 from vaco_curate.store.locks import locked
 from vaco_curate.store.manifest import FILE_NAME, check_files, hash_file, read_manifest
+from vaco_curate.store.progress import advance, task
 
 SCORER_FOLDER = "scorer"
 POLICY_FOLDER = "policy"
@@ -30,7 +31,7 @@ EVALUATIONS_FILE = "evaluations.json"
 REPORT_FILE = "report.html"
 REQUIRED = (
     *("files", "dataset", "settings", "seed", "members", "device", "arithmetic"),
-    *("scores", "reward_scale", "persists_over", "finished", "effective_sample_share", "effective_episodes"),
+    *("scores", "reward_scale", "persists_over", "effective_sample_share", "effective_episodes"),
     *("notes", "warnings"),
 )
 
@@ -129,7 +130,10 @@ class Run:
         """
         self.scores.check_rows(dataset.source, len(dataset))
         fingerprint = Fingerprint()
-        yield from fingerprint.over(dataset.pieces())
+        with task("checking the dataset", len(dataset)):
+            for piece in fingerprint.over(dataset.pieces()):
+                yield piece
+                advance(len(piece))
         self.scores.check_dataset(dataset.source, fingerprint.hexdigest())
 
     def metrics(self) -> pl.DataFrame | None:

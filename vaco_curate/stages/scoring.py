@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -18,8 +18,8 @@ from vaco_curate.core.fast import native
 from vaco_curate.core.paths import LONGEST_PATH
 from vaco_curate.core.rewards import RewardUse, are_equal, magnitude
 from vaco_curate.core.scorer import Scorer
-from vaco_curate.core.training import TrainSettings
 from vaco_curate.core.training.arithmetic import device_name
+from vaco_curate.core.training.settings import TrainSettings
 from vaco_curate.core.transitions import Fingerprint, Transitions
 from vaco_curate.curation.advice import advice, kind_of
 from vaco_curate.curation.health import score_warnings
@@ -36,7 +36,8 @@ from vaco_curate.stages.runs import SCORES_FOLDER, load_scores
 from vaco_curate.stages.shards import write_units
 from vaco_curate.store.engines import Engine, JobResult
 from vaco_curate.store.folders import CHECKPOINT_FILE, RUN, refuse_overlap
-from vaco_curate.store.manifest import hash_folder, now, versions, write_manifest
+from vaco_curate.store.manifest import HASH, hash_folder, now, read_times, versions, write_manifest, write_times
+from vaco_curate.store.progress import advance, task
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class ScoreResult:
         notes: what was assumed.
         warnings: signs that the scores are not worth trusting.
         source_format: of the dataset.
+        skipped: the run was there already.
     """
 
     run: Path
@@ -65,6 +67,7 @@ class ScoreResult:
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
     source_format: str
+    skipped: bool = False
 
     @property
     def scores(self) -> pl.DataFrame:
@@ -100,7 +103,6 @@ def new_manifest(
     return {
         "kind": RUN,
         "complete": False,
-        "started": now(),
         "dataset": dataset_facts(dataset, options),
         "settings": settings.to_json(),
         "seed": seed,
@@ -168,9 +170,11 @@ class ScoreShards:
             notes |= dict.fromkeys(piece.notes)
             batch = score_batch(piece, self.scorer.score(piece))
             writer.write(pa.Table.from_batches([batch]), batch.column("index").to_numpy())
+            advance(len(piece))
         writer.close()
         episode_return = np.concatenate(returns)
         return {
+            "rows": sum(recording.rows for recording in unit.recordings),
             "fingerprint": fingerprint.to_json(),
             "episodes": len(episode_return),
             "returns": [float(episode_return.min()), float(episode_return.max()), largest],
@@ -214,7 +218,8 @@ def score_into(
     if not units:
         raise DatasetError(f"{dataset.source}: the dataset has zero rows")
     writer = partial(ScoreShards, units, load, data)
-    done = write_units(engine, writer, len(units), [folder], device=device)
+    with task("scoring", len(dataset)):
+        done = write_units(engine, writer, len(units), [folder], device=device)
     fingerprint, findings, use = Fingerprint(), Findings(), RewardUse()
     for facts in done:
         fingerprint.add_json(facts["fingerprint"])
@@ -295,7 +300,6 @@ def finish_run(
         source_format=manifest["dataset"]["format"],
     )
     outcome = {
-        "finished": now(),
         "complete": True,
         "files": hash_folder(work, without=[CHECKPOINT_FILE]),
         "scores": [file.name for file in scored.scores.files],
@@ -303,12 +307,44 @@ def finish_run(
         "persists_over": kind_of(members),
         "effective_sample_share": result.effective_sample_share,
         "effective_episodes": result.effective_episodes,
-        "seconds": result.seconds,
         "notes": list(result.notes),
         "warnings": list(result.warnings),
     }
+    write_times(work, {"finished": now(), "seconds": result.seconds})
     write_manifest(work, manifest | outcome)
     return result
+
+
+def recorded_result(out: Path, manifest: dict[str, Any]) -> ScoreResult:
+    """What a finished run gave, as its manifest says."""
+    return ScoreResult(
+        run=out,
+        rows=manifest["dataset"]["rows"],
+        episodes=manifest["dataset"]["episodes"],
+        members=manifest["members"],
+        effective_sample_share=manifest["effective_sample_share"],
+        effective_episodes=manifest["effective_episodes"],
+        seconds=read_times(out).get("seconds", {}),
+        notes=tuple(manifest["notes"]),
+        warnings=tuple(manifest["warnings"]),
+        source_format=manifest["dataset"]["format"],
+        skipped=True,
+    )
+
+
+def request_of(manifest: Mapping[str, Any], scorer: list[dict[str, Any]] | None) -> dict[str, Any]:
+    """What was asked for: the dataset by the hashes of its files, and what decides its scores.
+
+    Args:
+        manifest: of ``new_manifest``.
+        scorer: hashes of the scorer that is applied; None where one is trained.
+    """
+    dataset = manifest["dataset"]
+    hashes = [[file[HASH] for file in recording["files"]] for recording in dataset["recordings"]]
+    request = {"dataset": hashes, "read_options": dataset["read_options"], "scorer": scorer}
+    if scorer is None:
+        request |= {name: manifest[name] for name in ("settings", "seed", "members")}
+    return request
 
 
 def _notes_on_persistence(members: Sequence[Persistence]) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -23,43 +24,26 @@ from vaco_curate.curation import (
 )
 from vaco_curate.curation.advice import advice
 from vaco_curate.curation.health import few_episodes_warning
-from vaco_curate.data.formats import MASKS, WRITERS
+from vaco_curate.data.formats import WRITERS
 from vaco_curate.errors import RunError, SettingsError
+from vaco_curate.stages.outputs import FILTER_FORMATS, STORED_FORMATS, WEIGHT_FORMATS, WITHOUT_WEIGHTS
 from vaco_curate.stages.runs import Run, open_run
-from vaco_curate.stages.write import Decision, Output, rows_by_reason, write_output
+from vaco_curate.stages.write import Decision, Output, finished_outputs, rows_by_reason, write_output
 from vaco_curate.store.engines import Engine, check_engine
 from vaco_curate.store.files import beside, is_local, lies_in, place
-from vaco_curate.store.folders import CURATED, refuse_existing, refuse_overlap, run_stem
-
-FILTER_FORMATS = (*WRITERS, *MASKS)
-"""What ``filter`` writes: rows, or a mask beside the source."""
-
-STORED_FORMATS = (*(name for name, form in WRITERS.items() if form.in_stores), "weights")
-"""What is written to an object store."""
-
-WEIGHT_FORMATS = ("parquet", "d4rl", "npz", "weights", "npy", "lerobot")
-"""What ``reweight`` writes: rows with weights, or the weights alone."""
-
-WITHOUT_WEIGHTS = {
-    "minari": "Minari's episodes have no weights, and what reads them would draw all steps alike. "
-    "Give parquet, or filter --level episode --format minari",
-    "robomimic": "a filter key names whole demonstrations, without weights. Give weights, for a sampler",
-}
-"""Formats of ``filter`` that ``reweight`` does not write, and why."""
+from vaco_curate.store.folders import (
+    CURATED,
+    IfExists,
+    check_if_exists,
+    refuse_existing,
+    refuse_overlap,
+    run_stem,
+)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """How ``filter`` chooses, beside the cut.
-
-    Attributes:
-        by: what rows are ordered by.
-        level: what is kept or dropped as a whole.
-        per: a column whose values are groups that are cut to the same share each; None for one group.
-        min_episode_length: shorter episodes are left out.
-        keep_successors: steps after a kept row that are kept with it, for n-step learners.
-        seed: of the order by chance.
-    """
+    """How ``filter`` chooses, beside the cut; its attributes are arguments of ``filter_dataset``."""
 
     by: By = "score"
     level: Level = TRANSITION
@@ -87,6 +71,7 @@ class SelectionResult:
         notes: on what the format could not hold, and what the board says of such data.
         effective_sample_share_before_clipping: for weights, in (0, 1].
         warnings: signs that the selection rests on too little.
+        skipped: the output was there already.
     """
 
     run: Path
@@ -99,13 +84,30 @@ class SelectionResult:
     notes: tuple[str, ...] = ()
     effective_sample_share_before_clipping: float | None = None
     warnings: tuple[str, ...] = ()
+    skipped: bool = False
+
+
+class Scored(Protocol):
+    """What ``score_dataset`` and ``apply_scorer`` give."""
+
+    @property
+    def run(self) -> Path:
+        """The run folder."""
+
+
+RunSource = str | Path | Scored
 
 
 def filter_dataset(
-    run_folder: str | Path,
-    cut: Cut,
-    choice: Choice | None = None,
+    run: RunSource,
+    top: Cut | str,
     *,
+    by: By = "score",
+    level: Level | str = TRANSITION,
+    per: str | None = None,
+    min_episode_length: int = 1,
+    keep_successors: int = 0,
+    seed: int = 0,
     out: str | Path | None = None,
     excluded: str | Path | None = None,
     file_format: str = "parquet",
@@ -113,7 +115,7 @@ def filter_dataset(
     engine: Engine = "local",
     selection_only: bool = False,
     dry_run: bool = False,
-    force: bool = False,
+    if_exists: IfExists = "fail",
     dataset: str | None = None,
 ) -> SelectionResult:
     """Keep the best rows, episodes or windows of a scored dataset and write them.
@@ -121,7 +123,15 @@ def filter_dataset(
     The decision comes first, ``_selection.pq``; rows are then read once and written, some at a time.
 
     Args:
-        choice: None for the best transitions by score.
+        run: a run folder, or what ``score_dataset`` gave.
+        top: what to keep: "50%", "20000" (rows), "80%ep" or "64ep" (whole episodes); a ``Cut`` for a threshold,
+            a budget or the worst.
+        by: what rows are ordered by.
+        level: what is kept or dropped as a whole: "transition", "episode" or "window:N".
+        per: a column whose values are groups that are cut to the same share each; None for one group.
+        min_episode_length: shorter episodes are left out.
+        keep_successors: steps after a kept row that are kept with it, for n-step learners.
+        seed: of the order by chance.
         out: folder for the selection and the kept rows; None derives it from the run and the cut.
         excluded: folder for the dropped rows with the reason, None to leave them out.
         file_format: one of ``FILTER_FORMATS``.
@@ -130,15 +140,18 @@ def filter_dataset(
             is asked for after a failure.
         selection_only: write the decision, no rows.
         dry_run: decide and summarize, write nothing.
+        if_exists: "skip" leaves a finished output of the same run and options; "replace" replaces it.
         dataset: where the dataset is now, if it has moved since it was scored.
 
     Raises:
         CurateError: the dataset changed, nothing would be kept, or a folder is in the way.
     """
-    choice = choice or Choice()
-    choice = dataclasses.replace(choice, level=cut.level_of(choice.level))
-    run = open_run(place(run_folder))
-    out = place(out) if out is not None else default_out(run.folder, cut, choice)
+    check_if_exists(if_exists)
+    cut = top if isinstance(top, Cut) else Cut(top)
+    level = cut.level_of(level if isinstance(level, Level) else Level.parse(level))
+    choice = Choice(by, level, per, min_episode_length, keep_successors, seed)
+    opened = open_run(_folder_of(run))
+    out = place(out) if out is not None else default_out(opened.folder, cut, choice)
     excluded = place(excluded) if excluded is not None else None
     _check_format(file_format, FILTER_FORMATS)
     writes_rows = not selection_only and file_format in WRITERS
@@ -146,33 +159,35 @@ def filter_dataset(
     if not writes_rows:
         what = "--selection-only" if selection_only else f"--format {file_format}"
         _refuse_without_rows(what, {"--excluded": excluded, "--columns": columns})
-    if not dry_run:
-        _check_outputs(run, out, excluded, dataset, file_format, force=force)
+    part = "selection" if selection_only else "kept"
+    output = Output(out, excluded, part, file_format, columns, engine, replace=if_exists == "replace")
+    request = {**cut.to_json(), **dataclasses.asdict(choice), "level": str(choice.level)}
+    made = finished_outputs(opened, output, request) if if_exists == "skip" and not dry_run else None
+    writes = made is None and not dry_run
+    if writes:
+        _check_outputs(opened, output, dataset)
         check_engine(engine)
-    decision = _decide(run, cut, choice, dataset)
+    decision = _decide(opened, cut, choice, dataset)
     selection = decision.selection
-    notes: tuple[str, ...] = ()
-    if not dry_run:
-        request = {**cut.to_json(), **dataclasses.asdict(choice), "level": str(choice.level)}
-        output = Output(
-            out, excluded, "selection" if selection_only else "kept", file_format, columns, engine, force
-        )
-        notes = write_output(run, decision, output, dataset, request)
+    notes = () if made is None else tuple(made["notes"])
+    if writes:
+        notes = write_output(opened, decision, output, dataset, request)
     return SelectionResult(
-        run.folder,
+        opened.folder,
         None if dry_run else out,
         selection.rule,
         selection.cut,
         decision.before,
         decision.after,
         rows_by_reason(selection),
-        (*notes, *_advice(run, cut, choice)),
-        warnings=tuple(dict.fromkeys([*_of_run(run, choice.by), *_warnings(decision)])),
+        (*notes, *_advice(opened, cut, choice)),
+        warnings=tuple(dict.fromkeys([*_of_run(opened, choice.by), *_warnings(decision)])),
+        skipped=made is not None,
     )
 
 
 def reweight_dataset(
-    run_folder: str | Path,
+    run: RunSource,
     *,
     temperature: float = 1.0,
     clip: float | None = None,
@@ -180,7 +195,7 @@ def reweight_dataset(
     columns: Sequence[str] | None = None,
     engine: Engine = "local",
     out: str | Path | None = None,
-    force: bool = False,
+    if_exists: IfExists = "fail",
     dataset: str | None = None,
 ) -> SelectionResult:
     """Write every row of a scored dataset with a weight of mean 1, or just the weights.
@@ -189,47 +204,54 @@ def reweight_dataset(
         temperature: weights are w ** (1 / temperature) of the scorer's.
         clip: largest weight allowed.
         file_format: one of ``WEIGHT_FORMATS``.
-        columns, engine: as for ``filter_dataset``.
+        run, columns, engine, if_exists: as for ``filter_dataset``.
 
     Raises:
         CurateError: the dataset changed, a setting is out of range, or a folder is in the way.
     """
-    run = open_run(place(run_folder))
+    check_if_exists(if_exists)
+    opened = open_run(_folder_of(run))
     if file_format in WITHOUT_WEIGHTS:
         raise SettingsError(f"--format {file_format}: {WITHOUT_WEIGHTS[file_format]}")
     _check_format(file_format, WEIGHT_FORMATS)
-    scored_format = run.manifest["dataset"]["format"]
+    scored_format = opened.manifest["dataset"]["format"]
     if file_format == "lerobot" and scored_format != "lerobot":
         raise SettingsError(
             f"--format lerobot goes with a LeRobot dataset, and {scored_format} was scored",
             fix="give weights, which is a table of index and weight",
         )
     if file_format == "lerobot":
-        _refuse_other_numbers(run, dataset)
+        _refuse_other_numbers(opened, dataset)
     part = "weighted" if file_format in WRITERS else "weights"
     _check_engine(engine, part == "weighted")
     if part == "weights":
         _refuse_without_rows(f"--format {file_format}", {"--columns": columns})
-    out = place(out) if out is not None else beside(run.folder, f"{run_stem(run.folder)}.{part}")
-    _check_outputs(run, out, None, dataset, file_format, force=force)
-    check_engine(engine)
-    decision, share_before = _weigh(run, temperature, clip)
+    out = place(out) if out is not None else beside(opened.folder, f"{run_stem(opened.folder)}.{part}")
+    output = Output(out, None, part, file_format, columns, engine, replace=if_exists == "replace")
     request = {"temperature": temperature, "clip": clip}
-    output = Output(out, None, part, file_format, columns, engine, force)
-    notes = write_output(run, decision, output, dataset, request)
-    rule = decision.selection.rule
+    made = finished_outputs(opened, output, request) if if_exists == "skip" else None
+    if made is None:
+        _check_outputs(opened, output, dataset)
+        check_engine(engine)
+    decision, share_before = _weigh(opened, temperature, clip)
+    notes = write_output(opened, decision, output, dataset, request) if made is None else tuple(made["notes"])
     return SelectionResult(
-        run.folder,
+        opened.folder,
         out,
-        rule,
+        decision.selection.rule,
         None,
         decision.before,
         decision.after,
         {},
         notes,
         share_before,
-        tuple(dict.fromkeys([*_of_run(run, "score"), *_warnings(decision)])),
+        tuple(dict.fromkeys([*_of_run(opened, "score"), *_warnings(decision)])),
+        skipped=made is not None,
     )
+
+
+def _folder_of(run: RunSource) -> Path:
+    return place(run if isinstance(run, str | Path) else run.run)
 
 
 def _advice(run: Run, cut: Cut, choice: Choice) -> list[str]:
@@ -302,10 +324,9 @@ def _groups(run: Run, name: str, moved_to: str | None) -> Array:
     return dataset.further.groups(name)
 
 
-def _check_outputs(
-    run: Run, out: Path, excluded: Path | None, dataset: str | None, file_format: str, *, force: bool
-) -> None:
+def _check_outputs(run: Run, output: Output, dataset: str | None) -> None:
     """Refuse before any work; an output never replaces what it comes from."""
+    out, excluded, file_format = output.folder, output.excluded, output.file_format
     recordings = [place(recording["path"]) for recording in run.manifest["dataset"]["recordings"]]
     sources = {"the dataset": place(dataset)} if dataset else {f"the dataset's {p.name}": p for p in recordings}
     for folder in [out] if excluded is None else [out, excluded]:
@@ -314,7 +335,7 @@ def _check_outputs(
                 f"--format {file_format} is not written to an object store", fix="write it here"
             )
         refuse_overlap(folder, {"the run": run.folder} | sources)
-        refuse_existing(folder, CURATED, force=force)
+        refuse_existing(folder, CURATED, replace=output.replace)
     if excluded is not None and (lies_in(out, excluded) or lies_in(excluded, out)):
         raise RunError(f"--out {out} and --excluded {excluded} overlap", fix="give two separate folders")
 

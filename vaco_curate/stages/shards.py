@@ -12,6 +12,7 @@ from pathlib import Path
 
 from vaco_curate.store.engines import Engine, JobResult, run_jobs
 from vaco_curate.store.files import is_local, move, remove, write_atomically
+from vaco_curate.store.progress import advance
 
 WriteUnit = Callable[[int, Sequence[Path | None]], JobResult]
 """Writes the files of a unit into some folders, each with what belongs there; None for what is written."""
@@ -38,7 +39,11 @@ def write_units(
     if engine == "local" and all(map(is_local, folders)):
         write = make_writer()
         return [write(number, folders) for number in range(count)]
-    facts = list(run_jobs(engine, partial(Marked, make_writer, folders), count, device=device))
+    facts = []
+    for done in run_jobs(engine, partial(Marked, make_writer, folders), count, device=device):
+        facts.append(done)
+        if engine != "local":  # here, the worker itself has told
+            advance(done["rows"])
     for folder in folders:
         for mark in list(folder.glob(".unit-*.json")):
             mark.unlink()

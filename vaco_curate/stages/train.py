@@ -17,17 +17,11 @@ import torch
 from vaco_curate.core.outliers import outliers
 from vaco_curate.core.rewards import RewardUse
 from vaco_curate.core.scorer import Scorer
-from vaco_curate.core.training import (
-    PRESETS,
-    OnProgress,
-    Training,
-    TrainSettings,
-    arithmetic,
-    chosen_device,
-    device_name,
-    settings_from_json,
-    train,
-)
+from vaco_curate.core.training.arithmetic import arithmetic, chosen_device, device_name
+from vaco_curate.core.training.loop import OnProgress
+from vaco_curate.core.training.presets import PRESETS
+from vaco_curate.core.training.settings import TrainSettings, settings_from_json
+from vaco_curate.core.training.trainer import Training, train
 from vaco_curate.core.transitions import Transitions, blocks
 from vaco_curate.data.formats import Dataset, ReadOptions, opened_once
 from vaco_curate.data.formats.cache import bytes_in_memory, cache_folder, mapped
@@ -40,21 +34,27 @@ from vaco_curate.stages.scoring import (
     finish_run,
     new_manifest,
     open_scorable,
+    recorded_result,
+    request_of,
     score_into,
 )
 from vaco_curate.stages.sources import settled
+from vaco_curate.stages.training_tasks import training_tasks
 from vaco_curate.store.files import hidden, is_local, remove
 from vaco_curate.store.folders import (
     CHECKPOINT_FILE,
     RUN,
     SCRATCH,
     UNFINISHED,
+    IfExists,
     alone,
+    check_if_exists,
+    finished_as_asked,
     is_complete,
     put_in_place,
     refuse_existing,
 )
-from vaco_curate.store.manifest import FILE_NAME, read_manifest, write_manifest
+from vaco_curate.store.manifest import FILE_NAME, now, read_manifest, write_manifest, write_times
 from vaco_curate.store.memory import memory_of_machine
 
 LARGEST_SEED = 2**62
@@ -70,11 +70,11 @@ def score_dataset(
     members: int | None = None,
     device: str = "auto",
     resume: bool = False,
-    force: bool = False,
+    if_exists: IfExists = "fail",
     read_options: ReadOptions | None = None,
     memory_limit: int | None = None,
     cache: bool = True,
-    on_progress: OnProgress = lambda progress: None,
+    on_progress: OnProgress | None = None,
     on_note: Callable[[str], None] = lambda note: None,
 ) -> ScoreResult:
     """Train on a dataset, score its rows, and write the run folder.
@@ -91,11 +91,13 @@ def score_dataset(
         members: independent scorers, with seeds from ``seed`` on, whose mean is the score and whose spread
             is ``score_std``; None for 1, or with ``resume`` for what the run began with.
         resume: continue an unfinished run; starts from the beginning when there is none.
-        force: replace a finished run, or start an unfinished one over.
+        if_exists: "skip" leaves a finished run that has the same data and settings, whatever computed it;
+            "replace" replaces a finished run, and starts an unfinished one over unless ``resume`` is given.
         read_options: None for the defaults, or with ``resume`` for what the run began with.
         memory_limit: bytes; data that would need more is trained on from mapped files. None for half of the
             machine's memory, and of its GPU's if that trains.
         cache: keep the columns of such data in the user's cache folder, for the next time.
+        on_progress: called with the training's progress; None shows bars on a terminal and in a notebook.
         on_note: called with a remark about what is being done.
 
     Raises:
@@ -104,11 +106,29 @@ def score_dataset(
     address, out = settled(source, out, read_options)
     if not is_local(out):
         raise SettingsError(f"--out {out}: training needs a folder of this machine; copy it afterwards")
+    check_if_exists(if_exists)
+    replace = if_exists == "replace"
     with alone(out):
+        if if_exists == "skip" and is_complete(out, RUN, damaged_too=True):
+            asked = (settings or PRESETS["standard"], seed or 0, members or 1)
+            return _recorded(address, out, read_options or ReadOptions(), *asked)
         request = _prepare(
-            address, out, settings, seed, members, read_options, device, resume=resume, force=force
+            address, out, settings, seed, members, read_options, device, resume=resume, replace=replace
         )
-        return _score(request, memory_limit, on_progress, on_note, force=force, cache=cache)
+        with training_tasks() if on_progress is None else contextlib.nullcontext(on_progress) as told:
+            return _score(request, memory_limit, told, on_note, replace=replace, cache=cache)
+
+
+@opened_once()
+def _recorded(
+    address: str, out: Path, read_options: ReadOptions, settings: TrainSettings, seed: int, members: int
+) -> ScoreResult:
+    """The finished run, if it is what is asked for; else it is refused."""
+    dataset = open_scorable(address, read_options, out)
+    request = request_of(new_manifest(dataset, read_options, settings, seed, members), None)
+    manifest = finished_as_asked(out, RUN, request)
+    assert manifest is not None, "the run is finished"
+    return recorded_result(out, manifest)
 
 
 def _score(
@@ -117,7 +137,7 @@ def _score(
     on_progress: OnProgress,
     on_note: Callable[[str], None],
     *,
-    force: bool,
+    replace: bool,
     cache: bool,
 ) -> ScoreResult:
     """Train, score, and give the folder its name."""
@@ -139,11 +159,13 @@ def _score(
         if request.began is not None:
             _check_same_run(work, request.began, manifest)
             if request.began["complete"]:  # it stopped between its last write and its renaming
-                _publish(request, force=force)
-                return _recorded_result(request.out, request.began)
+                _publish(request, replace=replace)
+                return dataclasses.replace(recorded_result(request.out, request.began), skipped=False)
         elif work.exists():
             shutil.rmtree(work)
         work.mkdir(parents=True, exist_ok=True)
+        if request.began is None:
+            write_times(work, {"started": now()})
         write_manifest(work, manifest)
         read_seconds = time.perf_counter() - started
 
@@ -167,7 +189,7 @@ def _score(
         "score": time.perf_counter() - scoring,
     }
     result = finish_run(work, request.out, manifest, scored, scorer, seconds, warnings)
-    _publish(request, force=force)
+    _publish(request, replace=replace)
     return result
 
 
@@ -201,13 +223,13 @@ def _prepare(
     device: str,
     *,
     resume: bool,
-    force: bool,
+    replace: bool,
 ) -> _Request:
     """Fill in what is not given: from the run that is continued, or else the defaults."""
     _check_seed(seed, members)
     torch_device = chosen_device(device)
     work = out.resolve().with_name(f"{out.resolve().name}{UNFINISHED}")
-    began = _unfinished_run(out, work, resume=resume, force=force)
+    began = _unfinished_run(out, work, resume=resume, replace=replace)
     if settings is None:
         settings = PRESETS["standard"] if began is None else _began_settings(work, began)
     if seed is None:
@@ -224,11 +246,11 @@ def _prepare(
 def _manifest(request: _Request, dataset: Dataset) -> dict[str, Any]:
     settings, device = request.settings, request.device
     manifest = new_manifest(dataset, request.read_options, settings, request.seed, request.members)
-    manifest |= {
+    return manifest | {
+        "request": request_of(manifest, None),
         "arithmetic": arithmetic(device, settings.matmul_precision),
         "device": device_name(device),
     }
-    return manifest if request.began is None else manifest | {"started": request.began["started"]}
 
 
 def _save(work: Path, training: Training, manifest: dict[str, Any]) -> Scorer:
@@ -237,14 +259,15 @@ def _save(work: Path, training: Training, manifest: dict[str, Any]) -> Scorer:
     scorer.save(work / SCORER_FOLDER)
     if training.policy is not None:
         training.policy.save(work / POLICY_FOLDER, manifest)
-    metrics = pa.Table.from_pylist(training.metrics, schema=_metrics_schema(training.metrics))
+    untimed = [{name: value for name, value in row.items() if name != "seconds"} for row in training.metrics]
+    metrics = pa.Table.from_pylist(untimed, schema=_metrics_schema(untimed))
     write_table(work / METRICS_FILE, metrics)
     return scorer
 
 
-def _publish(request: _Request, *, force: bool) -> None:
+def _publish(request: _Request, *, replace: bool) -> None:
     """Give the complete run its name."""
-    put_in_place(request.work, request.out, RUN, force=force)
+    put_in_place(request.work, request.out, RUN, replace=replace)
     (request.out / CHECKPOINT_FILE).unlink(missing_ok=True)
 
 
@@ -300,21 +323,23 @@ def _refuse_untellable(data: Transitions) -> None:
     use.refuse_unused(data.source)
 
 
-def _unfinished_run(out: Path, work: Path, *, resume: bool, force: bool) -> dict[str, Any] | None:
+def _unfinished_run(out: Path, work: Path, *, resume: bool, replace: bool) -> dict[str, Any] | None:
     """The manifest of the unfinished run to go on with, None to begin anew; refuses what is in the way."""
     if not (resume and (work / FILE_NAME).is_file()):
         if resume and is_complete(out, RUN):
             raise RunError(
-                f"{out} is finished, there is nothing to resume", fix="train again with --force alone"
+                f"{out} is finished, there is nothing to resume",
+                fix="give --if-exists skip to leave it, or --if-exists replace alone to train again",
             )
-        if (work / FILE_NAME).is_file() and not force:
+        if (work / FILE_NAME).is_file() and not replace:
             raise RunError(
-                f"{work} holds an unfinished run", fix="continue it with --resume, or start over with --force"
+                f"{work} holds an unfinished run",
+                fix="continue it with --resume, or start over with --if-exists replace",
             )
-        refuse_existing(work, RUN, force=force)
-        refuse_existing(out, RUN, force=force)
+        refuse_existing(work, RUN, replace=replace)
+        refuse_existing(out, RUN, replace=replace)
         return None
-    refuse_existing(out, RUN, force=force)
+    refuse_existing(out, RUN, replace=replace)
     return read_manifest(work)
 
 
@@ -325,23 +350,8 @@ def _began_settings(work: Path, began: dict[str, Any]) -> TrainSettings:
         raise RunError(
             f"{work}: the unfinished run began with settings that this version does not have",
             details=(str(error).splitlines()[0],),
-            fix="start over with --force",
+            fix="start over with --if-exists replace",
         ) from error
-
-
-def _recorded_result(out: Path, manifest: dict[str, Any]) -> ScoreResult:
-    return ScoreResult(
-        run=out,
-        rows=manifest["dataset"]["rows"],
-        episodes=manifest["dataset"]["episodes"],
-        members=manifest["members"],
-        effective_sample_share=manifest["effective_sample_share"],
-        effective_episodes=manifest["effective_episodes"],
-        seconds=manifest["seconds"],
-        notes=tuple(manifest["notes"]),
-        warnings=tuple(manifest["warnings"]),
-        source_format=manifest["dataset"]["format"],
-    )
 
 
 def _check_seed(seed: int | None, members: int | None) -> None:
@@ -365,12 +375,14 @@ def _check_same_run(work: Path, began: dict[str, Any], now_asked: dict[str, Any]
         raise RunError(
             f"{work}: the unfinished run began with another arithmetic, so it cannot be continued exactly",
             details=(f"began: {began['arithmetic']}", f"now:   {now_asked['arithmetic']}"),
-            fix="resume where C compiler, VACO_CURATE_NATIVE and Triton are as they were, or use --force",
+            fix="resume where C compiler, VACO_CURATE_NATIVE and Triton are as they were, or start over with "
+            "--if-exists replace",
         )
     if changed:
         raise RunError(
             f"{work}: the unfinished run began with other values of: {', '.join(changed)}",
-            fix="resume with what it began with (leave the options out), or start over with --force",
+            fix="resume with what it began with (leave the options out), or start over with "
+            "--if-exists replace",
         )
 
 

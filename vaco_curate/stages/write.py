@@ -29,8 +29,9 @@ from vaco_curate.stages.runs import Run
 from vaco_curate.stages.shards import write_units
 from vaco_curate.store.engines import Engine, JobResult
 from vaco_curate.store.files import place
-from vaco_curate.store.folders import CURATED, work_folder
-from vaco_curate.store.manifest import hash_folder, now, versions, write_manifest
+from vaco_curate.store.folders import CURATED, finished_as_asked, work_folder
+from vaco_curate.store.manifest import hash_folder, now, versions, write_manifest, write_times
+from vaco_curate.store.progress import advance, task
 
 LEROBOT_FILE, EPISODES_FILE, SHOWN_EPISODES = "_lerobot.txt", "_episodes.json", 20
 
@@ -72,7 +73,7 @@ class Output:
         file_format: of the rows, or of the weights.
         columns: of the source beyond those of transitions, to be written beside them; None for all.
         engine: of ``run_jobs``.
-        force: replace a folder of ours.
+        replace: whether a folder of ours is replaced.
     """
 
     folder: Path
@@ -81,7 +82,7 @@ class Output:
     file_format: str
     columns: Sequence[str] | None
     engine: Engine
-    force: bool
+    replace: bool
 
 
 @opened_once()
@@ -105,8 +106,8 @@ def write_output(
         CurateError: the dataset is not the one that was scored, or a folder is in the way.
     """
     selection, part, file_format = decision.selection, output.part, output.file_format
-    request = request | {"part": part, "format": file_format, "run": run.identity()}
-    keep = {"force": output.force, "keep": output.engine != "local"}
+    request = request | _about(run, output)
+    keep = {"replace": output.replace, "keep": output.engine != "local"}
     notes: tuple[str, ...] = ()
     # The stack closes in reverse: the kept rows, which are the result, are put in place last.
     with contextlib.ExitStack() as stack:
@@ -132,6 +133,26 @@ def write_output(
             _write_manifest(dropped, run, decision, "excluded", request)
         _write_manifest(folder, run, decision, part, request, notes)
     return notes
+
+
+def finished_outputs(run: Run, output: Output, request: dict[str, Any]) -> dict[str, Any] | None:
+    """The manifest of what is asked for, if all of it is there already; None if it is not.
+
+    Raises:
+        RunError: what is there was made for another request, or is damaged.
+    """
+    request = request | _about(run, output)
+    made = finished_as_asked(output.folder, CURATED, request)
+    if output.excluded is None or made is None:
+        return made
+    return None if finished_as_asked(output.excluded, CURATED, request) is None else made
+
+
+def _about(run: Run, output: Output) -> dict[str, Any]:
+    """What an output is made from and as, beside the decision."""
+    columns = None if output.columns is None else list(output.columns)
+    about = {"part": output.part, "format": output.file_format, "columns": columns}
+    return about | {"excluded": output.excluded is not None, "run": run.identity()}
 
 
 def _lerobot_command(run: Run, selection: Selection, work: Path, folder: Path) -> tuple[str, ...]:
@@ -209,7 +230,9 @@ def _write_rows(
     for data in folders:
         data.mkdir(exist_ok=True)
     fingerprint, findings, notes = Fingerprint(), Findings(), dict[str, None]()
-    for facts in write_units(output.engine, worker, len(units), folders):
+    with task("writing", len(dataset)):
+        done = write_units(output.engine, worker, len(units), folders)
+    for facts in done:
         fingerprint.add_json(facts["fingerprint"])
         findings.add(Findings(**facts["findings"]))
         notes |= dict.fromkeys(facts["notes"])
@@ -265,10 +288,16 @@ class WriteShards:
                 taken = decided.select(columns[keep]).take(pa.array(chosen))
                 extra = {name: _values(taken.column(name)) for name in columns[keep]}
                 writer.write(piece, chosen, extra | chosen_rows(carried, chosen, self.carried))
+            advance(len(piece))
         for writer in writers.values():
             writer.close()
         notes = [note for writer in writers.values() for note in writer.notes]
-        return {"fingerprint": fingerprint.to_json(), "notes": notes, "findings": findings.to_json()}
+        return {
+            "rows": len(unit),
+            "fingerprint": fingerprint.to_json(),
+            "notes": notes,
+            "findings": findings.to_json(),
+        }
 
 
 class _SelectionRows:
@@ -316,19 +345,15 @@ def _write_manifest(
 ) -> None:
     selection = decision.selection
     kept = int(selection.keep.sum())
+    write_times(folder, {"finished": now()})
     write_manifest(
         folder,
         {
             "kind": CURATED,
             "complete": True,
             "part": part,
-            "created": now(),
-            "rule": {
-                "words": selection.rule,
-                "cut": selection.cut,
-                "ties": "lowest index ranks first",
-                **request,
-            },
+            "request": request,
+            "rule": {"words": selection.rule, "cut": selection.cut, "ties": "lowest index ranks first"},
             "notes": list(notes),
             "return_range": decision.return_range,
             "rows": {"kept": kept, "dropped": len(selection.keep) - kept, "reasons": rows_by_reason(selection)},

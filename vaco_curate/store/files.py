@@ -50,11 +50,17 @@ def is_local(path: Path) -> bool:
 def store_unusable(address: str, error: Exception) -> CurateError:
     """The refusal of an object store whose client raised an error of its own."""
     reason = str(error).strip().splitlines()
+    fix = "check the address, the network, and the credentials "
+    if isinstance(error, ImportError):
+        fix = "install its client: pip install s3fs for s3://, gcsfs for gs://"
+    elif address.startswith("gs:"):
+        fix += "(GOOGLE_APPLICATION_CREDENTIALS)"
+    else:
+        fix += "(AWS_PROFILE or AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL)"
     return CurateError(
         f"{address}: the object store cannot be used",
         details=(f"{type(error).__name__}: {reason[0] if reason else 'no reason given'}",),
-        fix="check the address, the network, and the credentials (AWS_PROFILE or AWS_ACCESS_KEY_ID, "
-        "AWS_ENDPOINT_URL)",
+        fix=fix,
     )
 
 

@@ -8,21 +8,27 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
-from vaco_curate.errors import RunError
+from vaco_curate.errors import RunError, SettingsError
 from vaco_curate.store import interrupts
 from vaco_curate.store.files import exchanged, hidden, is_local, lies_in, remove, sync, sync_tree
 from vaco_curate.store.locks import locked
-from vaco_curate.store.manifest import FILE_NAME, read_manifest, write_manifest
+from vaco_curate.store.manifest import FILE_NAME, TIMES_FILE, check_files, read_manifest, write_manifest
 
 CHECKPOINT_FILE, EVALUATED_POLICY = "checkpoint.safetensors", "evaluated_policy"
-AFTERWARDS = frozenset({"evaluations.json", "report.html", CHECKPOINT_FILE})
+AFTERWARDS = frozenset({"evaluations.json", "report.html", CHECKPOINT_FILE, TIMES_FILE})
 """What later commands add to a run, and what a training that was killed at its very end has left in it."""
+
+IfExists = Literal["fail", "skip", "replace"]
+"""What to do where an output exists: refuse, leave it if it is what is asked for, or replace it."""
+
 RUN = "run"
 CURATED = "curated"
 CONVERTED = "converted"
 DEMO = "demo"
+
+IN_THE_WAY = "give --if-exists replace to replace it, or another --out"
 
 UNFINISHED = ".partial"
 """Suffix of the folder that a run trains in."""
@@ -38,11 +44,17 @@ def run_stem(run_folder: Path) -> str:
 def run_folder_for(source: str) -> Path:
     """Default run folder, in the current directory: ``hopper.hdf5`` -> ``hopper.vaco``.
 
-    Beside the current directory for ``.``: a run does not lie within its dataset.
+    Raises:
+        SettingsError: the dataset is the current directory or one above it, and a run does not lie in its
+            dataset.
     """
     path = Path(source)
     if path.name in ("", ".."):
-        return path.resolve().with_name(f"{path.resolve().name}.vaco")
+        beside = path.resolve().with_name(f"{path.resolve().name}.vaco")
+        raise SettingsError(
+            f"{source}: a run is written to the current folder, and this one is the dataset",
+            fix=f"say where the run is to lie: --out {beside}",
+        )
     stem = path.stem if path.suffix in {".hdf5", ".h5", ".parquet", ".npz"} else path.name
     if re.search(r"[*?\[]", str(path)):  # of a pattern, what its files share
         plain = itertools.takewhile(lambda part: not re.search(r"[*?\[]", part), path.parts)
@@ -107,18 +119,48 @@ def _finished_name(folder: Path) -> Path:
     return folder.with_suffix("") if folder.suffix == UNFINISHED else folder
 
 
-def refuse_existing(folder: Path, kind: str, *, force: bool) -> None:
-    """Refuse an output folder that is in the way; with ``force`` only what is not ours to replace.
+def check_if_exists(value: str) -> None:
+    """Refuse anything but ``IfExists``."""
+    if value not in get_args(IfExists):
+        raise SettingsError(f"--if-exists {value}: unknown", fix=f"choose from {', '.join(get_args(IfExists))}")
+
+
+def finished_as_asked(folder: Path, kind: str, request: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The manifest of a finished output that was made for the same request, whole; None if there is none.
+
+    Args:
+        request: inputs, by their hashes, and settings, as JSON can hold them.
 
     Raises:
-        RunError: it exists without ``force``, or does not hold what vaco-curate wrote of this kind.
+        RunError: what is there was made for another request, or is damaged.
+    """
+    facts = _manifest_or_none(folder, damaged_too=True)
+    if facts is None or facts.get("kind") != kind or facts.get("complete") is not True:
+        return None
+    facts = read_manifest(folder)
+    made, asked = facts.get("request", {}), json.loads(json.dumps(request))
+    others = [name for name in asked if made.get(name) != asked[name]]
+    if others:
+        raise RunError(
+            f"{folder} exists already, and was made with other values of: {', '.join(others)}",
+            fix=IN_THE_WAY,
+        )
+    check_files(folder, facts)
+    return facts
+
+
+def refuse_existing(folder: Path, kind: str, *, replace: bool) -> None:
+    """Refuse an output folder that is in the way; with ``replace`` only what is not ours to replace.
+
+    Raises:
+        RunError: it exists without ``replace``, or does not hold what vaco-curate wrote of this kind.
     """
     if not folder.exists() or (folder.is_dir() and not _holds_anything(folder)):
         return
     if not is_local(folder) and (_manifest_or_none(folder) or {}).get("complete") is False:
         return  # begun, to be gone on with
-    if not force:
-        raise RunError(f"{folder} exists already", fix="give --force to replace it, or another --out")
+    if not replace:
+        raise RunError(f"{folder} exists already", fix=IN_THE_WAY)
     facts = _manifest_or_none(folder, damaged_too=True)
     if facts is None:
         raise RunError(
@@ -195,7 +237,7 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def replaced_folder(folder: Path, kind: str, *, force: bool) -> Iterator[Path]:
+def replaced_folder(folder: Path, kind: str, *, replace: bool) -> Iterator[Path]:
     """A fresh folder to fill, which takes the place of ``folder`` when the block succeeds.
 
     On any failure (disk full, interrupt, bug) the fresh folder is removed and ``folder`` is as it was before.
@@ -205,19 +247,21 @@ def replaced_folder(folder: Path, kind: str, *, force: bool) -> Iterator[Path]:
         RunError: as ``refuse_existing``, or another command is writing the folder.
     """
     with alone(folder):
-        refuse_existing(folder, kind, force=force)
+        refuse_existing(folder, kind, replace=replace)
         unfinished = hidden(folder, FRESH)
         unfinished.mkdir(parents=True)
         try:
             yield unfinished
-            put_in_place(unfinished, folder, kind, force=force)
+            put_in_place(unfinished, folder, kind, replace=replace)
         except BaseException:
             remove(unfinished)
             raise
 
 
 @contextmanager
-def work_folder(folder: Path, kind: str, request: dict[str, Any], *, force: bool, keep: bool) -> Iterator[Path]:
+def work_folder(
+    folder: Path, kind: str, request: dict[str, Any], *, replace: bool, keep: bool
+) -> Iterator[Path]:
     """A folder to fill, which takes the place of ``folder`` when the block succeeds.
 
     Args:
@@ -231,30 +275,30 @@ def work_folder(folder: Path, kind: str, request: dict[str, Any], *, force: bool
     """
     asked = json.loads(json.dumps({"kind": kind, "complete": False, "request": request}))
     if not is_local(folder):
-        _begin(folder, folder, asked, force=force)
+        _begin(folder, folder, asked, replace=replace)
         yield folder
         return
     if not keep:
-        with replaced_folder(folder, kind, force=force) as fresh:
+        with replaced_folder(folder, kind, replace=replace) as fresh:
             yield fresh
         return
     with alone(folder):
         work = folder.resolve().with_name(f"{folder.resolve().name}.shards{UNFINISHED}")
-        _begin(work, folder, asked, force=force)
+        _begin(work, folder, asked, replace=replace)
         yield work
-        put_in_place(work, folder, kind, force=force)
+        put_in_place(work, folder, kind, replace=replace)
 
 
-def _begin(work: Path, folder: Path, asked: dict[str, Any], *, force: bool) -> None:
+def _begin(work: Path, folder: Path, asked: dict[str, Any], *, replace: bool) -> None:
     """Begin to fill ``work``, or go on if what is asked was begun there."""
     began = _manifest_or_none(work)
     if began is not None and began.get("complete") is False:
-        if not force and asked == {name: began.get(name) for name in asked}:
+        if not replace and asked == {name: began.get(name) for name in asked}:
             return
-        if not force:
+        if not replace:
             raise RunError(
                 f"{work} holds the unfinished output of another command",
-                fix="give that command again, or start over with --force",
+                fix="give that command again, or start over with --if-exists replace",
             )
         remove(work)
     if not is_local(folder) and folder.exists() and began is not None:
@@ -262,7 +306,7 @@ def _begin(work: Path, folder: Path, asked: dict[str, Any], *, force: bool) -> N
             f"{folder} exists already, and a folder in an object store cannot be replaced in one step",
             fix="remove it yourself, or give another --out",
         )
-    refuse_existing(folder, asked["kind"], force=force)
+    refuse_existing(folder, asked["kind"], replace=replace)
     if work != folder and work.exists() and began is None:
         raise RunError(f"{work} was not written by vaco-curate", fix="give another --out, or remove it")
     remove(work)
@@ -270,14 +314,14 @@ def _begin(work: Path, folder: Path, asked: dict[str, Any], *, force: bool) -> N
     write_manifest(work, asked)
 
 
-def put_in_place(finished: Path, folder: Path, kind: str, *, force: bool) -> None:
+def put_in_place(finished: Path, folder: Path, kind: str, *, replace: bool) -> None:
     """Rename ``finished`` to ``folder``, once all of it is on the disk; what stood there is removed last.
 
     Raises:
         RunError: as ``refuse_existing``, for something that has appeared there in the meantime.
         KeyboardInterrupt: as ``interrupts.raise_received``.
     """
-    refuse_existing(folder, kind, force=force)
+    refuse_existing(folder, kind, replace=replace)
     target = folder.resolve()
     sync_tree(finished)
     interrupts.raise_received()

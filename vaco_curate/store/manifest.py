@@ -15,6 +15,9 @@ from vaco_curate.errors import RunError
 from vaco_curate.store.files import write_atomically
 
 FILE_NAME = "_manifest.json"
+TIMES_FILE = "_times"
+"""All that differs between the outputs of the same command, given twice. It is JSON, but not called so: where
+there are more ``.json`` files than ``.parquet``, HuggingFace's ``datasets`` reads those as the rows."""
 MADE_BY = "vaco-curate"
 HASH = "sha256"
 """Key of the hash of a file, and of that of all other facts in a manifest."""
@@ -24,16 +27,30 @@ PACKAGES = ("vaco-curate", "torch", "numpy", "pyarrow", "polars", "h5py", "minar
 
 def write_manifest(folder: Path, facts: dict[str, Any]) -> None:
     """Write the facts, signed as ours, with a hash of themselves."""
-    facts = {"made_by": MADE_BY} | facts
+    facts = {"made_by": MADE_BY, **facts}
     write_atomically(folder / FILE_NAME, _as_text(facts | {HASH: _hash_of(facts)}))
 
 
-def _as_text(facts: dict[str, Any]) -> str:
+def _as_text(facts: Mapping[str, Any]) -> str:
     return json.dumps(facts, indent=2) + "\n"
 
 
 def _hash_of(facts: dict[str, Any]) -> str:
     return hashlib.sha256(_as_text(facts).encode()).hexdigest()
+
+
+def write_times(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Say when a folder's contents were made, beside the manifest, which holds no times."""
+    write_atomically(folder / TIMES_FILE, _as_text({**read_times(folder), **facts}))
+
+
+def read_times(folder: Path) -> dict[str, Any]:
+    """When a folder's contents were made; empty where nobody knows."""
+    try:
+        facts = json.loads((folder / TIMES_FILE).read_text())
+    except (OSError, ValueError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
 
 
 def read_manifest(folder: Path, *, damaged_too: bool = False) -> dict[str, Any]:
@@ -71,11 +88,13 @@ def is_ours(folder: Path) -> bool:
     return True
 
 
-def check_files(folder: Path, manifest: dict[str, Any], parts: Collection[str]) -> dict[Path, str]:
+def check_files(
+    folder: Path, manifest: dict[str, Any], parts: Collection[str] | None = None
+) -> dict[Path, str]:
     """Refuse files that are not as their manifest recorded them.
 
     Args:
-        parts: folders in ``folder`` whose files are read next.
+        parts: folders in ``folder`` whose files are read next; None for all.
 
     Returns:
         SHA-256 of these files, for ``hash_source``.
@@ -85,7 +104,7 @@ def check_files(folder: Path, manifest: dict[str, Any], parts: Collection[str]) 
     """
     found = {}
     for recorded in manifest.get("files", ()):
-        if recorded["name"].partition("/")[0] in parts:
+        if parts is None or recorded["name"].partition("/")[0] in parts:
             path = folder / recorded["name"]
             if not path.is_file():
                 raise RunError(f"{path}: missing", fix=REPAIR)
@@ -108,13 +127,14 @@ def hash_source(path: Path, known: Mapping[Path, str]) -> dict[str, Any]:
 
 
 def hash_folder(folder: Path, *, without: Collection[str] = ()) -> list[dict[str, Any]]:
-    """Names, sizes and SHA-256 of all files in a folder but its manifest.
+    """Names, sizes and SHA-256 of all files in a folder but its manifest and its times.
 
     Args:
         without: names of further files to leave out.
     """
     files = sorted((path for path in folder.rglob("*") if path.is_file()), key=str)
-    return [hash_file(path, relative_to=folder) for path in files if path.name not in {FILE_NAME, *without}]
+    without = {FILE_NAME, TIMES_FILE, *without}
+    return [hash_file(path, relative_to=folder) for path in files if path.name not in without]
 
 
 def hash_file(path: Path, *, relative_to: Path, known: str | None = None) -> dict[str, Any]:

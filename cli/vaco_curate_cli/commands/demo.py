@@ -8,17 +8,16 @@ from pathlib import Path
 
 import click
 
-from vaco_curate.demo import record_pendulum
-from vaco_curate.stages.runs import REPORT_FILE
 from vaco_curate.store.folders import DEMO, refuse_existing
-from vaco_curate.store.manifest import now, write_manifest
+from vaco_curate.store.manifest import write_manifest
 from vaco_curate_cli.commands.evaluate import eval_command
 from vaco_curate_cli.commands.filter import filter_command
 from vaco_curate_cli.commands.report import report_command
 from vaco_curate_cli.commands.reweight import reweight_command
 from vaco_curate_cli.commands.score import score_command
 from vaco_curate_cli.display import Display
-from vaco_curate_cli.options import FOLDER, force_option, output_options
+from vaco_curate_cli.group import SectionCommand
+from vaco_curate_cli.options import if_exists_option, out_option, output_options
 
 DATASET = "pendulum-mixed.hdf5"
 SETTINGS = "settings.json"
@@ -27,21 +26,23 @@ SHORT = {"value": {"updates": 8_000}, "bilevel": {"updates": 2_500}}
 
 CLONING = ("--updates", "4000", "--seeds", "2", "--episodes", "20")
 
+REPLACE = ("--if-exists", "replace")
+
 STEPS: tuple[tuple[click.Command, str, tuple[str, ...]], ...] = (
-    (score_command, "score", (DATASET, "--config", SETTINGS, "--force")),
-    (filter_command, "filter", ("--top", "20%", "--level", "episode", "--force")),
-    (reweight_command, "reweight", ("--force",)),
+    (score_command, "score", (DATASET, "--config", SETTINGS, *REPLACE)),
+    (filter_command, "filter", ("--top", "20%", "--level", "episode", *REPLACE)),
+    (reweight_command, "reweight", REPLACE),
     (eval_command, "eval", ("pendulum-mixed.top20pct-episodes", "--against", "uniform,random", *CLONING)),
     (eval_command, "eval", ("pendulum-mixed.weighted", "--against", "uniform", *CLONING)),
     (report_command, "report", ("pendulum-mixed.vaco",)),
 )
 
 
-@click.command(name="demo", short_help="Run every step on a small dataset that it records.")
-@click.option("--out", type=FOLDER, default=Path("demo"), show_default=True, help="Folder to work in.")
-@force_option
+@click.command(cls=SectionCommand, name="demo")
+@out_option("demo")
+@if_exists_option(("fail", "replace"))
 @output_options
-def demo_command(out: Path, force: bool, display: Display) -> None:
+def demo_command(out: Path | None, if_exists: str, display: Display) -> None:
     """Record a small dataset of mixed pendulum controllers and run every step on it.
 
     The steps are score, filter, reweight, eval and report. The demo needs no data and no download. It takes a
@@ -51,9 +52,13 @@ def demo_command(out: Path, force: bool, display: Display) -> None:
     Example:
       vaco-curate demo
     """
-    refuse_existing(out, DEMO, force=force)
+    from vaco_curate.demo import record_pendulum
+    from vaco_curate.stages.runs import REPORT_FILE
+
+    out = out or Path("demo")
+    refuse_existing(out, DEMO, replace=if_exists == "replace")
     out.mkdir(parents=True, exist_ok=True)
-    write_manifest(out, {"kind": DEMO, "created": now()})
+    write_manifest(out, {"kind": DEMO})
     display.note(f"recording random, mediocre and good controllers of Pendulum-v1 to {out / DATASET}")
     record_pendulum(out / DATASET)
     (out / SETTINGS).write_text(json.dumps(SHORT, indent=2) + "\n")

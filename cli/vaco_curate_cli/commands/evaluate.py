@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from vaco_curate.evaluation import COMPARISONS, CloningSettings, Environment
-from vaco_curate.stages.evaluate import EvaluationResult, EvaluationSettings, PolicyResult, evaluate_policy
 from vaco_curate_cli.display import Display, number_text, table
+from vaco_curate_cli.group import SectionCommand, options_of
 from vaco_curate_cli.options import (
     JsonObject,
     dataset_option,
@@ -19,28 +18,34 @@ from vaco_curate_cli.options import (
     run_argument,
 )
 
+if TYPE_CHECKING:
+    from vaco_curate.stages.evaluate import EvaluationResult, PolicyResult
 
-@click.command(name="eval", short_help="Clone policies, roll them out, compare returns.")
+AGAINST = ("uniform", "random", "return", "advantage")
+cloning, rolling_out = options_of("Policies"), options_of("Roll-outs")
+
+
+@click.command(cls=SectionCommand, name="eval")
 @run_argument
-@click.option("--env", "env_id", help="Gymnasium environment.  [default: the dataset's]")
-@click.option("--env-kwargs", type=JsonObject(), help="Arguments for gymnasium.make.")
-@click.option(
-    "--reset-options",
-    type=JsonObject(),
-    help="Options for env.reset, such as the start and goal cells of a maze.",
-)
-@click.option(
-    "--episodes", type=int, default=10, show_default=True, help="Roll out this many episodes for each seed."
-)
-@click.option("--seeds", type=int, default=3, show_default=True, help="Train each policy with this many seeds.")
-@click.option(
-    "--updates", type=int, default=20_000, show_default=True, help="Number of cloning updates for each policy."
-)
-@click.option(
+@cloning(
     "--against",
     default="uniform",
     show_default=True,
-    help=f"Baselines to compare with, separated by commas: {', '.join(COMPARISONS)}.",
+    help=f"Baselines to compare with, separated by commas: {', '.join(AGAINST)}.",
+)
+@cloning("--seeds", type=int, default=3, show_default=True, help="Train each policy with this many seeds.")
+@cloning(
+    "--updates", type=int, default=20_000, show_default=True, help="Number of cloning updates for each policy."
+)
+@rolling_out(
+    "--episodes", type=int, default=10, show_default=True, help="Roll out this many episodes for each seed."
+)
+@rolling_out("--env", "env_id", help="Gymnasium environment.  [default: the dataset's]")
+@rolling_out("--env-kwargs", type=JsonObject(), help="Arguments for gymnasium.make.")
+@rolling_out(
+    "--reset-options",
+    type=JsonObject(),
+    help="Options for env.reset, such as the start and goal cells of a maze.",
 )
 @device_option
 @dataset_option
@@ -64,7 +69,7 @@ def eval_command(
     from all rows with the scorer's weights. The default is the newest run in the current folder.
 
     Every policy is trained in the same way. The baselines 'random' and 'return' get as many rows as the
-    effective sample size of the curated data.
+    effective sample size (effective rows) of the curated data.
 
     \b
     Examples:
@@ -74,6 +79,9 @@ def eval_command(
     """
     if env_id is None and (env_kwargs or reset_options):
         raise click.UsageError("--env-kwargs and --reset-options need --env")
+    from vaco_curate.evaluation import CloningSettings, Environment
+    from vaco_curate.stages.evaluate import EvaluationSettings, evaluate_policy
+
     environment = None if env_id is None else Environment(env_id, env_kwargs or {}, reset_options)
     settings = EvaluationSettings(
         environment=environment,
@@ -82,13 +90,8 @@ def eval_command(
         against=tuple(name.strip() for name in against.split(",") if name.strip()),
         cloning=CloningSettings(updates=updates),
     )
-    result = evaluate_policy(
-        resolve_run(run, display),
-        settings,
-        device=device,
-        dataset=dataset,
-        on_policy=lambda name, seed: display.note(f"cloning: {name}, seed {seed}"),
-    )
+    with display.progress():
+        result = evaluate_policy(resolve_run(run, display), settings, device=device, dataset=dataset)
     display.result(result)
     _show(result, display)
 
@@ -103,7 +106,7 @@ def _show(result: EvaluationResult, display: Display) -> None:
             policy.name,
             number_text(policy.rows),
             number_text(policy.mean),
-            f"{number_text(policy.interval[0])} to {number_text(policy.interval[1])}",
+            "-" if policy.interval is None else " to ".join(map(number_text, policy.interval)),
             _normalized(policy),
         )
     display.show(shown)
@@ -113,4 +116,4 @@ def _normalized(policy: PolicyResult) -> str:
     if policy.normalized is None:
         return "-"
     mean, low, high = policy.normalized
-    return f"{mean:.1f} ({low:.1f} to {high:.1f})"
+    return f"{mean:.1f}" if low is None else f"{mean:.1f} ({low:.1f} to {high:.1f})"

@@ -5,29 +5,42 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from vaco_curate.curation import ORDERS, TRANSITION, By, Cut, Level
-from vaco_curate.stages.select import FILTER_FORMATS, Choice, SelectionResult, filter_dataset
-from vaco_curate.store.engines import Engine
-from vaco_curate_cli.display import Display, number_text, summary_table
+from vaco_curate.curation import ORDERS, TRANSITION, Cut, Level
+from vaco_curate.curation.cut import parse_amount
+from vaco_curate.errors import SettingsError
+from vaco_curate.stages.outputs import FILTER_FORMATS
+from vaco_curate_cli.display import Display, number_text
+from vaco_curate_cli.group import SectionCommand, options_of
 from vaco_curate_cli.options import (
     FOLDER,
-    Amount,
-    Top,
+    Command,
     columns_option,
     dataset_option,
     engine_option,
-    force_option,
     format_option,
+    if_exists_option,
+    out_option,
+    output_of,
     output_options,
     resolve_run,
     run_argument,
 )
 
+if TYPE_CHECKING:
+    from vaco_curate.curation import By
+    from vaco_curate.stages.select import SelectionResult
+    from vaco_curate.store.engines import Engine
+    from vaco_curate.store.folders import IfExists
+
 AMOUNTS = "50%|20000|80%ep|64ep"
+LIKE_A_SHARE = 100
+"""A number of rows up to this may be a share whose sign was forgotten."""
+
+how_much, how = options_of("How much to keep"), options_of("How to choose")
 
 
 class LevelText(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
@@ -40,126 +53,114 @@ class LevelText(click.ParamType):  # type: ignore[type-arg]  # generic from clic
         return value if isinstance(value, Level) else Level.parse(value)
 
 
+class AmountText(click.ParamType):  # type: ignore[type-arg]
+    """What ``Cut`` takes as a string."""
+
+    name = "amount"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check; ranges are checked by ``Cut``."""
+        try:
+            parse_amount(value, param.opts[0] if param is not None else "")
+        except SettingsError as error:
+            self.fail("\n".join(error.lines()), param, ctx)
+        return str(value)
+
+
 def cut_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """--top, --bottom, --threshold and --budget; the command receives ``cut`` in their place."""
 
     @functools.wraps(command)
     def with_them(
         *args: Any,
-        top: Amount | None,
-        bottom: Amount | None,
+        top: str | None,
+        bottom: str | None,
         threshold: float | None,
         budget: int | None,
         **kwargs: Any,
     ) -> Any:
         if top is None and bottom is None and threshold is None and budget is not None:
-            top = {"rows": budget}
+            top = str(budget)
         if sum(value is not None for value in (top, bottom, threshold)) != 1:
             raise click.UsageError("give exactly one of --top, --bottom and --threshold, or --budget alone")
-        cut = Cut(
-            **(top if bottom is None else bottom) or {},
-            threshold=threshold,
-            worst=bottom is not None,
-            budget=budget,
-        )
+        cut = Cut(top or bottom, threshold=threshold, worst=bottom is not None, budget=budget)
         return command(*args, cut=cut, **kwargs)
 
-    for option in reversed(
-        (
-            click.option(
-                "--top",
-                type=Top(),
-                metavar=AMOUNTS,
-                help="Keep the best rows: this share (50%) or this many (20000). "
-                "Of whole episodes: 80%ep, 64ep.",
-            ),
-            click.option(
-                "--bottom",
-                type=Top(),
-                metavar=AMOUNTS,
-                help="Keep the worst rows instead, for inspection or as negative examples.",
-            ),
-            click.option(
-                "--threshold", type=float, help="Keep rows whose score, or other --by value, is at least this."
-            ),
-            click.option(
-                "--budget", type=int, metavar="ROWS", help="Keep at most this many rows, the best ones."
-            ),
-        )
-    ):
+    options = (
+        how_much(
+            "--top",
+            type=AmountText(),
+            metavar=AMOUNTS,
+            help="Keep the best rows: a share of them (50%) or this many (20000). With ep, whole episodes: a "
+            "share of the episodes (80%ep) or this many (64ep).",
+        ),
+        how_much(
+            "--bottom",
+            type=AmountText(),
+            metavar=AMOUNTS,
+            help="Keep the worst rows instead, for inspection or as negative examples.",
+        ),
+        how_much(
+            "--threshold", type=float, help="Keep rows whose score, or other --by value, is at least this."
+        ),
+        how_much("--budget", type=int, metavar="ROWS", help="Keep at most this many rows, the best ones."),
+    )
+    for option in reversed(options):
         with_them = option(with_them)
     return with_them
 
 
-def choice_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """--by to --seed; the command receives ``choice`` in their place."""
-
-    @functools.wraps(command)
-    def with_them(
-        *args: Any,
-        by: By,
-        level: Level,
-        per: str | None,
-        min_episode_length: int,
-        keep_successors: int,
-        seed: int,
-        **kwargs: Any,
-    ) -> Any:
-        choice = Choice(by, level, per, min_episode_length, keep_successors, seed)
-        return command(*args, choice=choice, **kwargs)
-
-    for option in reversed(
-        (
-            click.option(
-                "--by",
-                type=click.Choice(ORDERS),
-                default="score",
-                show_default=True,
-                help="Rank rows by this. The choices other than score are for comparison.",
-            ),
-            click.option(
-                "--level",
-                type=LevelText(),
-                metavar="transition|episode|window:N",
-                default=str(TRANSITION),
-                show_default=True,
-                help="episode and window:N keep whole episodes or windows, best mean score first. "
-                "Selection stops at the first one that does not fit.",
-            ),
-            click.option(
-                "--per",
-                metavar="COLUMN",
-                help="Keep the same share for each value of this column, such as task_index or source_file.",
-            ),
-            click.option(
-                "--min-episode-length",
-                type=int,
-                default=1,
-                show_default=True,
-                help="Leave out episodes with fewer rows than this.",
-            ),
-            click.option(
-                "--keep-successors",
-                type=int,
-                default=0,
-                metavar="STEPS",
-                help="Also keep this many steps after each kept row, for n-step learners.",
-            ),
-            click.option("--seed", type=int, default=0, show_default=True, help="Random seed for --by random."),
-        )
-    ):
-        with_them = option(with_them)
-    return with_them
+def choice_options(command: Command) -> Command:
+    """--by to --seed."""
+    options = (
+        how(
+            "--by",
+            type=click.Choice(ORDERS),
+            default="score",
+            show_default=True,
+            help="Rank rows by this. The choices other than score are for comparison.",
+        ),
+        how(
+            "--level",
+            type=LevelText(),
+            metavar="transition|episode|window:N",
+            default=str(TRANSITION),
+            show_default=True,
+            help="episode and window:N keep whole episodes or windows, best mean score first. "
+            "Selection stops at the first one that does not fit. A share stays a share of the rows.",
+        ),
+        how(
+            "--per",
+            metavar="COLUMN",
+            help="Keep the same share for each value of this column, such as task_index or source_file.",
+        ),
+        how(
+            "--min-episode-length",
+            type=int,
+            default=1,
+            show_default=True,
+            help="Leave out episodes with fewer rows than this.",
+        ),
+        how(
+            "--keep-successors",
+            type=int,
+            default=0,
+            metavar="STEPS",
+            help="Also keep this many steps after each kept row, for n-step learners.",
+        ),
+        how("--seed", type=int, default=0, show_default=True, help="Random seed for --by random."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
-@click.command(name="filter", short_help="Keep the best rows or episodes.")
+@click.command(cls=SectionCommand, name="filter")
 @run_argument
 @cut_options
 @choice_options
-@click.option("--out", type=FOLDER, help="Folder to write.  [default: beside the run, named after the cut]")
-@click.option(
-    "--excluded", type=FOLDER, help="Also write the dropped rows, each with its reason, to this folder."
-)
+@out_option("beside the run, named after the cut")
+@output_of("--excluded", type=FOLDER, help="Also write the dropped rows, each with its reason, to this folder.")
 @format_option(
     FILTER_FORMATS,
     "npz is one file of arrays. minari needs whole episodes. robomimic writes a filter key and a link to "
@@ -167,25 +168,30 @@ def choice_options(command: Callable[..., Any]) -> Callable[..., Any]:
     "lerobot flags of frames, as RLinf reads them.",
 )
 @columns_option
-@click.option("--selection-only", is_flag=True, help="Write only _selection.pq, the decision for every row.")
-@click.option("--dry-run", is_flag=True, help="Show what would be kept, but write nothing.")
+@output_of("--selection-only", is_flag=True, help="Write only _selection.pq, the decision for every row.")
+@output_of("--dry-run", is_flag=True, help="Show what would be kept, but write nothing.")
+@if_exists_option()
 @engine_option
 @dataset_option
-@force_option
 @output_options
 def filter_command(
     run: Path | None,
     cut: Cut,
-    choice: Choice,
+    by: By,
+    level: Level,
+    per: str | None,
+    min_episode_length: int,
+    keep_successors: int,
+    seed: int,
     out: Path | None,
     excluded: Path | None,
     file_format: str,
     carried: list[str] | None,
     selection_only: bool,
     dry_run: bool,
+    if_exists: IfExists,
     engine: Engine,
     dataset: str | None,
-    force: bool,
     display: Display,
 ) -> None:
     """Keep the best rows, episodes or windows of a scored dataset.
@@ -203,32 +209,46 @@ def filter_command(
       vaco-curate filter --top 25% --per task_index --min-episode-length 20
       vaco-curate filter --threshold 0 --budget 100000 --selection-only
     """
-    result = filter_dataset(
-        resolve_run(run, display),
-        cut,
-        choice,
-        out=out,
-        excluded=excluded,
-        file_format=file_format,
-        columns=carried,
-        engine=engine,
-        selection_only=selection_only,
-        dry_run=dry_run,
-        force=force,
-        dataset=dataset,
-    )
+    from vaco_curate.stages.select import filter_dataset
+
+    with display.progress():
+        result = filter_dataset(
+            resolve_run(run, display),
+            cut,
+            by=by,
+            level=level,
+            per=per,
+            min_episode_length=min_episode_length,
+            keep_successors=keep_successors,
+            seed=seed,
+            out=out,
+            excluded=excluded,
+            file_format=file_format,
+            columns=carried,
+            engine=engine,
+            selection_only=selection_only,
+            dry_run=dry_run,
+            if_exists=if_exists,
+            dataset=dataset,
+        )
     display.result(result)
-    _show(result, display)
+    _show(result, cut, display)
 
 
-def _show(result: SelectionResult, display: Display) -> None:
+def _show(result: SelectionResult, cut: Cut, display: Display) -> None:
+    from vaco_curate_cli.tables import summary_table
+
     display.show(summary_table(result.before, result.after))
-    cut = "" if result.cut is None else f", cut at {number_text(result.cut)}"
-    display.show(f"rule: {result.rule}{cut}")
+    at = "" if result.cut is None else f", cut at {number_text(result.cut)}"
+    display.show(f"rule: {result.rule}{at}")
+    if cut.rows is not None and cut.rows <= LIKE_A_SHARE < result.before.rows:
+        end = "--bottom" if cut.worst else "--top"
+        display.note(f"{end} {cut.rows} keeps {cut.rows} rows; for {cut.rows} % of them give {end} {cut.rows}%")
     for note in result.notes:
         display.note(note)
     for warning in result.warnings:
         display.warn(warning)
     for reason, rows in result.reasons.items():
         display.show(f"{rows:,} rows: {reason}")
-    display.show(f"written to {result.out}" if result.out else "dry run: nothing written")
+    done = "already there:" if result.skipped else "written to"
+    display.show(f"{done} {result.out}" if result.out else "dry run: nothing written")

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from vaco_curate.data.formats.options import ReadOptions
-from vaco_curate.stages.inspect import Inspection, Spread, inspect_dataset
 from vaco_curate_cli.display import Display, number_text, table
-from vaco_curate_cli.options import output_options, read_options
+from vaco_curate_cli.group import SectionCommand
+from vaco_curate_cli.options import DATASET, output_options, read_options
+
+if TYPE_CHECKING:
+    from vaco_curate.data.formats.options import ReadOptions
+    from vaco_curate.stages.inspect import Inspection, Spread
 
 
-@click.command(name="inspect", short_help="Describe a dataset and its problems.")
-@click.argument("dataset")
+@click.command(cls=SectionCommand, name="inspect")
+@click.argument("dataset", type=DATASET)
 @read_options
 @output_options
 def inspect_command(dataset: str, options: ReadOptions | None, display: Display) -> None:
@@ -29,7 +34,10 @@ def inspect_command(dataset: str, options: ReadOptions | None, display: Display)
       vaco-curate inspect 'runs/*.hdf5'
       vaco-curate inspect lift/image.hdf5 --drop-columns agentview_image
     """
-    inspection = inspect_dataset(dataset, options)
+    from vaco_curate.stages.inspect import inspect_dataset
+
+    with display.progress():
+        inspection = inspect_dataset(dataset, options)
     display.result(inspection)
     _show(inspection, display)
 
@@ -60,7 +68,7 @@ def _show(found: Inspection, display: Display) -> None:
         facts.add_row(label, text)
     display.show(facts)
     for problem in found.problems:
-        display.show(f"- {problem}")
+        display.warn(problem)
 
 
 def _files_text(files: list[str]) -> str:

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
-from vaco_curate.stages.report import report_run
 from vaco_curate_cli.display import Display, number_text, table
+from vaco_curate_cli.group import SectionCommand
 from vaco_curate_cli.options import FOLDER, dataset_option, output_options, resolve_run, run_argument
 
 
-@click.command(name="report", short_help="Write an HTML report about a run.")
+@click.command(cls=SectionCommand, name="report")
 @run_argument
 @click.option("--per", metavar="COLUMN", help="Also show scores by this column of the dataset.")
 @click.option("--compare", "other", type=FOLDER, metavar="RUN2", help="Another run on the same dataset.")
@@ -35,7 +35,10 @@ def report_command(
       vaco-curate report hopper.vaco --per operator
       vaco-curate report hopper.vaco --compare hopper-again.vaco
     """
-    result = report_run(resolve_run(run, display), dataset=dataset, per=per, compare_with=other)
+    from vaco_curate.stages.report import report_run
+
+    with display.progress():
+        result = report_run(resolve_run(run, display), dataset=dataset, per=per, compare_with=other)
     display.result(result)
     for warning in result.warnings:
         display.warn(warning)

@@ -3,35 +3,42 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from vaco_curate.stages.select import WEIGHT_FORMATS, WITHOUT_WEIGHTS, reweight_dataset
-from vaco_curate.store.engines import Engine
-from vaco_curate_cli.display import Display, summary_table
+from vaco_curate.stages.outputs import WEIGHT_FORMATS, WITHOUT_WEIGHTS
+from vaco_curate_cli.display import Display
+from vaco_curate_cli.group import SectionCommand, options_of
 from vaco_curate_cli.options import (
-    FOLDER,
     columns_option,
     dataset_option,
     engine_option,
-    force_option,
     format_option,
+    if_exists_option,
+    out_option,
     output_options,
     resolve_run,
     run_argument,
 )
 
+if TYPE_CHECKING:
+    from vaco_curate.store.engines import Engine
+    from vaco_curate.store.folders import IfExists
 
-@click.command(name="reweight", short_help="Write every row with a weight (mean 1).")
+weighing = options_of("Weights")
+
+
+@click.command(cls=SectionCommand, name="reweight")
 @run_argument
-@click.option(
+@weighing(
     "--temperature",
     type=float,
     default=1.0,
     show_default=True,
     help="Use w ** (1 / temperature). Values above 1 make the weights more uniform, values below 1 less.",
 )
-@click.option(
+@weighing(
     "--clip", type=float, metavar="MAX", help="Clip weights at this, then rescale the rest to keep mean 1."
 )
 @format_option(
@@ -41,10 +48,10 @@ from vaco_curate_cli.options import (
     WITHOUT_WEIGHTS,
 )
 @columns_option
-@click.option("--out", type=FOLDER, help="Folder to write.  [default: beside the run]")
+@out_option("beside the run")
 @engine_option
 @dataset_option
-@force_option
+@if_exists_option()
 @output_options
 def reweight_command(
     run: Path | None,
@@ -55,7 +62,7 @@ def reweight_command(
     out: Path | None,
     engine: Engine,
     dataset: str | None,
-    force: bool,
+    if_exists: IfExists,
     display: Display,
 ) -> None:
     """Write every row of a scored dataset with a weight. The mean weight is 1.
@@ -68,26 +75,30 @@ def reweight_command(
       vaco-curate reweight hopper.vaco --clip 10
       vaco-curate reweight --format weights --temperature 2
     """
-    result = reweight_dataset(
-        resolve_run(run, display),
-        temperature=temperature,
-        clip=clip,
-        file_format=file_format,
-        columns=carried,
-        engine=engine,
-        out=out,
-        force=force,
-        dataset=dataset,
-    )
+    from vaco_curate.stages.select import reweight_dataset
+    from vaco_curate_cli.tables import summary_table
+
+    with display.progress():
+        result = reweight_dataset(
+            resolve_run(run, display),
+            temperature=temperature,
+            clip=clip,
+            file_format=file_format,
+            columns=carried,
+            engine=engine,
+            out=out,
+            if_exists=if_exists,
+            dataset=dataset,
+        )
     display.result(result)
     display.show(summary_table(result.before, result.after))
     before_clip = result.effective_sample_share_before_clipping
     after_clip = result.after.effective_sample_size / result.after.rows
     if before_clip is not None:
         clipped = f", {after_clip:.1%} after clipping at {clip:g}" if clip is not None else ""
-        display.show(f"effective sample size: {before_clip:.1%} of the rows{clipped}")
+        display.show(f"effective rows: {before_clip:.1%}{clipped}")
     for note in result.notes:
         display.note(note)
     for warning in result.warnings:
         display.warn(warning)
-    display.show(f"written to {result.out}")
+    display.show(f"{'already there:' if result.skipped else 'written to'} {result.out}")

@@ -3,62 +3,72 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from vaco_curate.core.training import PRESETS, TrainSettings, settings_from_json
-from vaco_curate.data.formats.options import ReadOptions
+from vaco_curate.core.training.presets import PRESETS
+from vaco_curate.core.training.settings import TrainSettings, settings_from_json
 from vaco_curate.errors import SettingsError
-from vaco_curate.stages.apply import apply_scorer
-from vaco_curate.stages.scoring import ScoreResult
-from vaco_curate.stages.train import score_dataset
-from vaco_curate.store.engines import Engine
 from vaco_curate_cli.display import Display, table
+from vaco_curate_cli.group import GO_ON, SectionCommand, options_of
 from vaco_curate_cli.options import (
-    FOLDER,
+    DATASET,
+    RUN_FOLDER,
     Size,
     device_option,
     engine_option,
-    force_option,
+    if_exists_option,
+    out_option,
+    output_of,
     output_options,
     read_options,
+    typed_command,
+    where,
 )
 
+if TYPE_CHECKING:
+    from vaco_curate.core.training.loop import OnProgress, Progress
+    from vaco_curate.data.formats.options import ReadOptions
+    from vaco_curate.stages.scoring import ScoreResult
+    from vaco_curate.store.engines import Engine
+    from vaco_curate.store.folders import IfExists
 
-@click.command(name="score", short_help="Train the scorer and score every row.")
-@click.argument("dataset")
-@click.option("--out", type=FOLDER, help="Run folder to write.  [default: NAME.vaco in the current folder]")
-@click.option(
-    "--scorer", type=FOLDER, metavar="RUN", help="Apply the scorer of this run instead of training one."
-)
-@click.option(
+training = options_of("Training")
+
+
+@click.command(cls=SectionCommand, name="score")
+@click.argument("dataset", type=DATASET)
+@training(
     "--preset",
     type=click.Choice(list(PRESETS)),
     help="Which networks to train, and for how long (see above).  [default: standard]",
 )
-@click.option(
+@training(
     "--config",
     type=click.Path(path_type=Path, dir_okay=False),
     help="JSON file of settings that override the preset. The _manifest.json of a run works too.",
 )
-@click.option("--seed", type=int, help="Random seed for networks and minibatches.  [default: 0]")
-@click.option(
-    "--members",
-    type=int,
-    help="Train this many scorers and use their mean score.  [default: 1]",
+@training("--seed", type=int, help="Random seed for networks and minibatches.  [default: 0]")
+@training("--members", type=int, help="Train this many scorers and use their mean score.  [default: 1]")
+@training(
+    "--scorer", type=RUN_FOLDER, metavar="RUN", help="Apply the scorer of this run instead of training one."
 )
+@out_option("NAME.vaco in the current folder")
+@if_exists_option()
+@output_of("--resume", is_flag=True, help="Continue an unfinished run with its own settings.")
 @device_option
 @engine_option
-@click.option("--resume", is_flag=True, help="Continue an unfinished run with its own settings.")
-@force_option
-@click.option(
+@where(
     "--memory-limit",
     type=Size(),
     help="Train from memory-mapped files if training needs more memory than this.  "
     "[default: half of the machine's memory, and half of the GPU's]",
 )
-@click.option("--no-cache", is_flag=True, help="Do not keep the memory-mapped files in the cache folder.")
+@where("--no-cache", is_flag=True, help="Do not keep the memory-mapped files in the cache folder.")
 @read_options
 @output_options
 def score_command(
@@ -72,7 +82,7 @@ def score_command(
     device: str,
     engine: Engine,
     resume: bool,
-    force: bool,
+    if_exists: IfExists,
     memory_limit: int | None,
     no_cache: bool,
     options: ReadOptions | None,
@@ -110,13 +120,24 @@ def score_command(
                 "--scorer applies a trained scorer to some rows at a time. Leave out --preset, --config, "
                 "--seed, --members, --resume, --memory-limit and --no-cache"
             )
-        result = apply_scorer(
-            dataset, scorer, out=out, device=device, engine=engine, force=force, read_options=options
-        )
+        from vaco_curate.stages.apply import apply_scorer
+
+        with display.progress():
+            result = apply_scorer(
+                dataset,
+                scorer,
+                out=out,
+                device=device,
+                engine=engine,
+                if_exists=if_exists,
+                read_options=options,
+            )
     elif engine != "local":
         raise click.UsageError("--engine ray does not train; name a trained scorer with --scorer")
     else:
-        with display.training() as on_progress:
+        from vaco_curate.stages.train import score_dataset
+
+        with _trained(display) as on_progress:
             result = score_dataset(
                 dataset,
                 out=out,
@@ -125,7 +146,7 @@ def score_command(
                 members=members,
                 device=device,
                 resume=resume,
-                force=force,
+                if_exists=if_exists,
                 read_options=options,
                 memory_limit=memory_limit,
                 cache=not no_cache,
@@ -134,6 +155,19 @@ def score_command(
             )
     display.result(result)
     _show(result, display)
+
+
+@contextmanager
+def _trained(display: Display) -> Iterator[OnProgress]:
+    """Show training; from its first word on, what is interrupted can be gone on with."""
+    context, go_on = click.get_current_context(), typed_command("--resume")
+    with display.progress() as shown:
+
+        def on_progress(progress: Progress) -> None:
+            context.meta[GO_ON] = go_on
+            shown(progress)
+
+        yield on_progress
 
 
 def _settings(preset: str | None, config: Path | None) -> TrainSettings | None:
@@ -161,13 +195,15 @@ def _show(result: ScoreResult, display: Display) -> None:
         display.warn(warning)
     facts = table("", "", "")
     facts.columns[1].justify = "left"
-    facts.add_row("run", str(result.run))
+    facts.add_row("run", f"{result.run}{', already there' if result.skipped else ''}")
     facts.add_row("scored", f"{result.rows:,} rows in {result.episodes:,} episodes")
     if result.members > 1:
         facts.add_row("score", f"mean of {result.members} members; score_std is their spread")
-    facts.add_row("effective sample size", f"{result.effective_sample_share:.0%} of the rows")
-    facts.add_row("effective episodes", f"{result.effective_episodes:.1f} of {result.episodes:,}")
-    facts.add_row("time", ", ".join(f"{part} {seconds:.0f} s" for part, seconds in result.seconds.items()))
+    facts.add_row("effective rows", f"{result.effective_sample_share:.0%} of all carry the weights")
+    facts.add_row("effective episodes", f"{result.effective_episodes:.1f} of {result.episodes:,} carry them")
+    if result.seconds:
+        spent = ", ".join(f"{part} {seconds:.0f} s" for part, seconds in result.seconds.items())
+        facts.add_row("time", spent)
     display.show(facts)
     cut = "80%ep" if result.source_format == "lerobot" else "10%"
     display.note(f"next: vaco-curate report    vaco-curate filter --top {cut}")

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from vaco_curate.errors import RunError
-from vaco_curate.stages.verify import Verification, verify_folder
 from vaco_curate_cli.display import Display, table
+from vaco_curate_cli.group import SectionCommand
 from vaco_curate_cli.options import FOLDER, output_options
 
+if TYPE_CHECKING:
+    from vaco_curate.stages.verify import Verification
 
-@click.command(name="verify", short_help="Check a folder against its manifest.")
+
+@click.command(cls=SectionCommand, name="verify")
 @click.argument("folder", type=FOLDER)
 @output_options
 def verify_command(folder: Path, display: Display) -> None:
@@ -26,7 +30,10 @@ def verify_command(folder: Path, display: Display) -> None:
       vaco-curate verify hopper.top50pct
       vaco-curate verify hopper.vaco --json
     """
-    verification = verify_folder(folder)
+    from vaco_curate.stages.verify import verify_folder
+
+    with display.progress():
+        verification = verify_folder(folder)
     display.result(verification)
     _show(verification, display)
     if verification.failed:

@@ -23,9 +23,9 @@ LAYOUT = "2"
 """How parameters lie in their vectors (``StackedMLP``); raised when that changes."""
 
 
-def save_checkpoint(path: Path, states: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-    """Write all states and JSON-able facts to ``path`` in one atomic replacement."""
-    tensors = {
+def snapshot(states: Mapping[str, Any]) -> dict[str, Tensor]:
+    """A copy of all states, on the CPU."""
+    return {
         f"{name}.{key}": tensor.detach().cpu().contiguous().clone()
         for name, state in states.items()
         for key, tensor in _tensors(state)
@@ -34,10 +34,14 @@ def save_checkpoint(path: Path, states: Mapping[str, Any], facts: Mapping[str, A
         for name, state in states.items()
         for key in _counters(state)
     }
+
+
+def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    """Write a ``snapshot`` and JSON-able facts to ``path`` in one atomic replacement."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # Written by Python rather than by safetensors, so that a full disk shows as an OSError.
     metadata = {"facts": json.dumps(facts), "layout": LAYOUT}
-    write_atomically(path, to_bytes(tensors, metadata=metadata | {"sha256": _hash_of(tensors, metadata)}))
+    write_atomically(path, to_bytes(dict(tensors), metadata=metadata | {"sha256": _hash_of(tensors, metadata)}))
 
 
 def load_checkpoint(path: Path, states: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,7 +100,7 @@ def _unusable(path: Path, error: Exception) -> RunError:
     return RunError(
         f"{path}: the checkpoint cannot be used",
         details=(str(error).splitlines()[0],),
-        fix="start again with --force instead of --resume",
+        fix="start again with --if-exists replace instead of --resume",
     )
 
 

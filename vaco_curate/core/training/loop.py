@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from vaco_curate.core.fast import native
 from vaco_curate.core.training.arithmetic import MOST_THREADS
-from vaco_curate.core.training.checkpoint import load_checkpoint, save_checkpoint
+from vaco_curate.core.training.checkpoint import load_checkpoint, save_checkpoint, snapshot
 from vaco_curate.core.training.draws import DRAWN_UPDATES, Draws
 from vaco_curate.core.training.settings import MEASURE_EVERY
 from vaco_curate.core.training.settling import LOOKS_TO_SETTLE, Settling
@@ -202,10 +203,11 @@ class SideBySide:
 
 @dataclass
 class Record:
-    """What a training leaves while it runs.
+    """What a training leaves while it runs, also when it is interrupted.
 
     Attributes:
         metrics: of every interval so far.
+        kept: the states after the last interval that ended, and how many intervals there were.
         states: everything that training changes, by name.
         checkpoint: file to keep both in; None for none.
         facts: what else the file is to hold.
@@ -217,15 +219,31 @@ class Record:
     facts: Mapping[str, Any]
     on_progress: OnProgress
     metrics: list[Metrics] = field(default_factory=list)
+    kept: tuple[dict[str, Tensor], int] | None = None
 
     def resume(self, checkpoint: Path) -> None:
         """Go on from a checkpoint."""
         self.metrics += load_checkpoint(checkpoint, self.states)["metrics"]
 
-    def save(self) -> None:
-        """Keep everything in the checkpoint."""
+    def keep(self) -> None:
+        """Copy the states, between intervals: updates that are broken off leave them in no usable order."""
         if self.checkpoint is not None:
-            save_checkpoint(self.checkpoint, self.states, {**self.facts, "metrics": self.metrics})
+            self.kept = snapshot(self.states), len(self.metrics)
+
+    def save(self) -> None:
+        """Write what was kept last to the checkpoint."""
+        if self.checkpoint is not None and self.kept is not None:
+            tensors, intervals = self.kept
+            save_checkpoint(self.checkpoint, tensors, {**self.facts, "metrics": self.metrics[:intervals]})
+
+    @contextmanager
+    def saved_when_interrupted(self) -> Iterator[None]:
+        """Write the checkpoint when Ctrl-C or SIGTERM ends the block."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.save()
+            raise
 
 
 def run_phase(
@@ -249,6 +267,7 @@ def run_phase(
             row["rank_correlation"] = min(looks)
         count, seconds = done - since, time.perf_counter() - started
         record.metrics.append({"phase": name, "update": done, "seconds": seconds, **row})
+        record.keep()
         settled = done < schedule.updates and _ended(phases, schedule)
         record.on_progress(Progress(name, done, schedule.updates, count, count / seconds, row, settled))
         if done % schedule.checkpoint_every == 0 or _ended(phases, schedule):

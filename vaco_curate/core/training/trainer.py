@@ -105,7 +105,7 @@ def train(
             record.resume(began)
         value, bilevel = settings.value, settings.bilevel
         often, sweeps = (settings.log_every, settings.checkpoint_every), round(TARGET_SWEEPS / value.polyak)
-        with SideBySide(len(groups), threads) as side_by_side:
+        with SideBySide(len(groups), threads) as side_by_side, record.saved_when_interrupted():
             schedule = Schedule(value.updates, *often, value.settled_at, first_look=sweeps)
             run_phase("value", [ValuePhase(group) for group in groups], schedule, record, side_by_side)
             if bilevel.updates:

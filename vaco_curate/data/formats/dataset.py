@@ -31,6 +31,7 @@ from vaco_curate.data.formats.recording import Recording
 from vaco_curate.data.successors import SAMPLE_ROWS, Findings
 from vaco_curate.errors import DatasetError
 from vaco_curate.store.files import stamp
+from vaco_curate.store.progress import advance, task
 
 PIECE_ROWS = 65_536
 """Rows that are read at a time: enough to be fast, few enough to be nothing beside a dataset."""
@@ -89,6 +90,10 @@ class Dataset:
     names: tuple[str, ...] | None = None
     hashes: Mapping[Path, str] = field(default_factory=dict)
     settled: Mapping[str, pa.DataType] | None = None
+
+    def __repr__(self) -> str:
+        files = f"{len(self.recordings)} file{'s' * (len(self.recordings) > 1)}"
+        return f"<Dataset {self.source}: {self.format}, {len(self):,} rows in {files}>"
 
     def __len__(self) -> int:
         return int(sum(recording.rows for recording in self.recordings))
@@ -257,13 +262,15 @@ class Dataset:
             DatasetError: as ``pieces``.
         """
         columns: dict[str, Array] = {}
-        for piece in self.pieces(findings=findings):
-            rows = slice(piece.first_row, piece.first_row + len(piece))
-            for name in ROW_COLUMNS:
-                values = getattr(piece, name)
-                if name not in columns:
-                    columns[name] = allocate(name, (len(self), *values.shape[1:]), values.dtype)
-                columns[name][rows] = values
+        with task("reading", len(self)):
+            for piece in self.pieces(findings=findings):
+                rows = slice(piece.first_row, piece.first_row + len(piece))
+                for name in ROW_COLUMNS:
+                    values = getattr(piece, name)
+                    if name not in columns:
+                        columns[name] = allocate(name, (len(self), *values.shape[1:]), values.dtype)
+                    columns[name][rows] = values
+                advance(len(piece))
         return columns
 
     def transitions(self, columns: Mapping[str, Array], findings: Findings) -> Transitions:

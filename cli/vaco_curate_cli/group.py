@@ -1,0 +1,167 @@
+"""Our click classes: a group that loads commands when they are called, and options that come in sections."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn, Protocol, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+from vaco_curate_cli.display import DISPLAY, answer
+from vaco_curate_cli.failures import Failure, failure_of, usage_failure
+from vaco_curate_cli.signals import stopped_by_signals
+
+ARGUMENTS, GO_ON = "vaco_curate.arguments", "vaco_curate.go_on"
+"""Names in the context's ``meta``: what was typed; and the command that continues what is interrupted."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A command that is not loaded yet.
+
+    Attributes:
+        module: of ``vaco_curate_cli.commands``.
+        name: of the command in it.
+        about: what the command does, in a line.
+    """
+
+    module: str
+    name: str
+    about: str
+
+
+class SectionOption(click.Option):
+    """An option that stands under a heading in the help of its command."""
+
+    def __init__(self, *args: Any, section: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.section = section
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        """The variable of the option's name: ``VACO_CURATE_FILTER_IF_EXISTS`` for ``filter --if-exists``."""
+        if ctx.auto_envvar_prefix is None:
+            return None
+        option = max(self.opts, key=len).removeprefix("--").replace("-", "_").upper()
+        return os.environ.get(f"{ctx.auto_envvar_prefix}_{option}") or None
+
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+
+class MakesOption(Protocol):
+    """``click.option``."""
+
+    def __call__(self, *declarations: str, **attributes: Any) -> Callable[[Decorated], Decorated]:
+        """Make a decorator."""
+
+
+def options_of(section: str) -> MakesOption:
+    """``click.option`` for options under a heading."""
+
+    def option(*declarations: str, **attributes: Any) -> Callable[[Decorated], Decorated]:
+        return click.option(*declarations, cls=SectionOption, section=section, **attributes)
+
+    return option
+
+
+class SectionCommand(click.Command):
+    """A command whose options are listed by section, in the order in which sections first appear."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write all options, those without a section last."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None and not isinstance(parameter, click.Argument):
+                sections.setdefault(getattr(parameter, "section", "Help"), []).append(record)
+        for name, records in sections.items():
+            with formatter.section(name):
+                formatter.write_dl(records)
+
+
+class CurateGroup(click.Group):
+    """Loads a command's module when it is called, and turns errors into messages and exit codes.
+
+    Args:
+        entries: the commands by name, in the order of use.
+    """
+
+    def __init__(self, *args: Any, entries: Mapping[str, Entry], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.entries = entries
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Commands in the order of use."""
+        return list(self.entries)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command, or None if there is none of this name."""
+        entry = self.entries.get(cmd_name)
+        if entry is None:
+            return None
+        module = importlib.import_module(f"vaco_curate_cli.commands.{entry.module}")
+        command: click.Command = getattr(module, entry.name)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click's; a name that is no command's is refused with the one that is nearest."""
+        if args[0] not in self.entries and not args[0].startswith("-") and not ctx.resilient_parsing:
+            near = difflib.get_close_matches(args[0], self.entries, n=1)
+            hint = f" Did you mean '{near[0]}'?" if near else f" There are: {', '.join(self.entries)}."
+            ctx.fail(f"No such command '{args[0]}'.{hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without loading them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.about) for name, entry in self.entries.items()])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Names of commands, without loading them, and the group's options."""
+        found = [
+            CompletionItem(name, help=entry.about)
+            for name, entry in self.entries.items()
+            if name.startswith(incomplete)
+        ]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click's; what was typed is kept for messages."""
+        ctx.meta[ARGUMENTS] = list(args)
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; a bug keeps its traceback, everything a user can mend does not."""
+        try:
+            with stopped_by_signals():
+                return super().invoke(ctx)
+        except click.UsageError as error:
+            _tell(ctx, usage_failure(error), error.format_message())
+            raise
+        except (Exception, KeyboardInterrupt) as error:
+            self._fail(ctx, error)
+
+    def _fail(self, ctx: click.Context, error: BaseException) -> NoReturn:
+        if isinstance(error, (click.exceptions.Exit, Failure)):
+            raise error
+        failure = failure_of(error, ctx.meta.get(GO_ON))
+        if failure is None:
+            raise error
+        _tell(ctx, failure.to_json(), failure.message)
+        raise failure from error
+
+
+def _tell(ctx: click.Context, facts: dict[str, Any], message: str) -> None:
+    """Give the error as JSON where that was asked for and nothing was answered; log it where there is a log."""
+    display = ctx.meta.get(DISPLAY)
+    if display is not None:
+        display.failed(facts, message)
+    elif "--json" in ctx.meta[ARGUMENTS]:  # what was typed could not be parsed
+        answer(next(iter(ctx.meta[ARGUMENTS])), facts)

@@ -1,0 +1,251 @@
+"""What scripts and schedulers rely on: exit codes, reruns, JSON, logs, variables."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from click.testing import CliRunner
+from helpers import CONFIG, make_transitions, write_d4rl
+
+from vaco_curate_cli.display import SCHEMA_VERSION
+from vaco_curate_cli.main import COMMANDS, main
+
+SCORE = ("score", "pendulum.hdf5", "--config", "tiny.json", "--device", "cpu")
+FILTER = ("filter", "pendulum.vaco", "--top", "50%", "--out", "half", "--excluded", "rest")
+COMMON = ("--if-exists", "skip", "--json")
+
+
+@pytest.fixture
+def tiny(scored):
+    (scored / "tiny.json").write_text(CONFIG)
+    return scored
+
+
+def contents(folder):
+    """Bytes and change times of all files in a folder."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
+
+
+@pytest.mark.parametrize(
+    ("command", "out"),
+    [
+        ((*SCORE, "--out", "again.vaco"), "again.vaco"),
+        (("score", "pendulum.hdf5", "--scorer", "pendulum.vaco", "--out", "applied.vaco"), "applied.vaco"),
+        (FILTER, "half"),
+        (("reweight", "pendulum.vaco", "--clip", "10", "--out", "weighted"), "weighted"),
+        (("convert", "pendulum.hdf5", "rows"), "rows"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else None,
+)
+def test_a_finished_command_given_again_with_skip_does_nothing(vaco, tiny, command, out):
+    first = vaco(*command, *COMMON)
+    assert first.code == 0, first.stderr
+    assert first.json["skipped"] is False
+    before = contents(tiny / out)
+    again = vaco(*command, *COMMON)
+    assert again.code == 0, again.stderr
+    assert again.json == first.json | {"skipped": True}
+    assert contents(tiny / out) == before
+    assert vaco(*command).code == 1, "without it, the output is in the way"
+
+
+@pytest.mark.parametrize(
+    ("command", "other", "differs"),
+    [
+        (SCORE, ("--seed", "1"), "seed"),
+        (SCORE, ("--max-episode-steps", "200"), "read_options"),
+        (FILTER, ("--level", "episode"), "level"),
+        (FILTER, ("--format", "npz"), "format"),
+        (("reweight", "pendulum.vaco", "--out", "weighted"), ("--temperature", "2"), "temperature"),
+        (("convert", "pendulum.hdf5", "rows"), ("--rows-per-shard", "500"), "rows_per_shard"),
+    ],
+)
+def test_skip_refuses_what_was_made_otherwise(vaco, tiny, command, other, differs):
+    vaco(*command, "--if-exists", "replace")
+    outcome = vaco(*command, *other, "--if-exists", "skip")
+    assert outcome.code == 1
+    assert "made with other values of" in outcome.stderr
+    assert differs in outcome.stderr
+    assert "--if-exists replace" in outcome.stderr
+
+
+def test_skip_looks_at_the_data_and_at_what_it_made_of_them(vaco, tiny):
+    assert vaco(*SCORE, "--if-exists", "replace").code == 0
+    assert vaco(*FILTER).code == 0
+    (shard,) = (tiny / "half" / "data").iterdir()
+    shard.write_bytes(shard.read_bytes()[:-1] + b"x")
+    assert "changed since it was written" in vaco(*FILTER, "--if-exists", "skip").stderr
+    write_d4rl(tiny / "pendulum.hdf5", make_transitions(episodes=8))
+    assert "other values of: dataset" in vaco(*SCORE, "--if-exists", "skip").stderr
+    assert vaco(*SCORE, "--seed", "1", "--if-exists", "replace").code == 0
+    assert "other values of: run" in vaco(*FILTER, "--if-exists", "skip").stderr
+
+
+def test_skip_and_resume_together_are_a_job_that_can_be_given_any_number_of_times(vaco, tiny):
+    job = (*SCORE, "--out", "job.vaco", "--resume", "--if-exists", "skip")
+    assert [vaco(*job).code for _ in range(2)] == [0, 0]
+
+
+def test_two_identical_runs_leave_identical_folders_but_for_their_times(vaco, tiny):
+    commands = {"one": (*SCORE, "--if-exists", "replace"), "two": (*FILTER, "--if-exists", "replace")}
+    commands["three"] = ("convert", "pendulum.hdf5", "rows", "--format", "d4rl", "--if-exists", "replace")
+    made = []
+    for _ in range(2):
+        for command in commands.values():
+            assert vaco(*command).code == 0
+        made.append({name: contents(tiny / name) for name in ("pendulum.vaco", "half", "rest", "rows")})
+        time.sleep(1.1)  # times are written to the second
+    for folder, files in made[0].items():
+        assert "_times" in files
+        others = made[1][folder]
+        assert files.keys() == others.keys()
+        assert [name for name in files if files[name][0] != others[name][0]] == ["_times"], folder
+
+
+def test_strict_turns_warnings_into_an_exit_code_and_quiet_keeps_them(vaco, here):
+    write_d4rl(here / "few.hdf5", make_transitions(episodes=3, length=40))
+    (here / "tiny.json").write_text(CONFIG)
+    outcome = vaco("score", "few.hdf5", "--config", "tiny.json", "--quiet", "--strict")
+    assert outcome.code == 3
+    assert "Warning: " in outcome.stderr
+    assert (here / "few.vaco").is_dir(), "the result is there all the same"
+    assert vaco("report", "--strict").code == 3
+    assert vaco("inspect", "few.hdf5", "--strict").code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "code", "problem"),
+    [
+        (("filter", "nowhere", "--top", "50%"), "refused", 1, "nowhere: not a folder"),
+        (("filter", "--top", "half"), "usage", 2, "'half' is neither a share"),
+        (("filter", "--levl", "episode"), "usage", 2, "--levl"),
+        (("fliter",), "usage", 2, "Did you mean 'filter'?"),
+    ],
+)
+def test_errors_are_json_too_where_that_was_asked_for(vaco, here, arguments, kind, code, problem):
+    outcome = vaco(*arguments, "--json")
+    assert outcome.code == code
+    error = outcome.json["error"]
+    assert (outcome.json["schema_version"], outcome.json["exit_code"]) == (SCHEMA_VERSION, code)
+    assert error["kind"] == kind
+    assert problem in error["problem"]
+    assert error.keys() == {"kind", "problem", "details", "fix"}
+    assert "Error" in outcome.stderr, "people read it, too"
+    assert vaco(*arguments).stdout == ""
+
+
+def test_a_failed_verification_is_one_document(vaco, tiny):
+    assert vaco(*FILTER).code == 0
+    (tiny / "half" / "_selection.pq").write_bytes(b"x")
+    outcome = vaco("verify", "half", "--json")
+    assert outcome.code == 1
+    assert not all(check["good"] for check in outcome.json["checks"])
+
+
+def test_a_log_file_has_all_messages_with_their_times(vaco, tiny):
+    assert vaco(*FILTER, "--quiet", "--log-file", "jobs.log").code == 0
+    assert vaco("filter", "nowhere", "--top", "50%", "--log-file", "jobs.log").code == 1
+    lines = (tiny / "jobs.log").read_text().splitlines()
+    assert all(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ (INFO|WARNING|ERROR) |  ", line) for line in lines)
+    text = "\n".join(lines)
+    for part in ("began: vaco-curate filter", "written to half", "ERROR nowhere: not a folder"):
+        assert part in text
+
+
+def test_every_option_can_be_a_variable(tiny):
+    given = {"TOP": "10%", "DRY_RUN": "1", "JSON": "1", "MIN_EPISODE_LENGTH": "2"}
+    variables = {f"VACO_CURATE_FILTER_{name}": value for name, value in given.items()}
+    result = CliRunner().invoke(main, ["filter", "pendulum.vaco"], env=variables)
+    assert result.exit_code == 0, result.stderr
+    facts = json.loads(result.stdout)
+    assert (facts["out"], facts["after"]["rows"]) == (None, 400)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_training_is_kept_and_the_command_to_go_on_goes_on(tiny, start, number, vaco):
+    long = json.loads(CONFIG)
+    long["value"] |= {"updates": 200_000, "settled_at": None}
+    (tiny / "long.json").write_text(json.dumps(long | {"log_every": 10, "checkpoint_every": 100_000}))
+    arguments = ("score", "pendulum.hdf5", "--config", "long.json", "--out", "a folder/long.vaco")
+    running = start(*arguments, "--device", "cpu", "--log-file", "log", cwd=tiny)
+    for _ in range(600):
+        if "value phase 20" in ((tiny / "log").read_text() if (tiny / "log").exists() else ""):
+            break
+        time.sleep(0.1)
+    running.send_signal(number)
+    _, told = running.communicate(timeout=60)
+    assert running.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[number], told
+    (go_on,) = re.findall(r"to go on: (vaco-curate .*)", told)
+    words = shlex.split(go_on)[1:]
+    assert words == [*arguments, "--device", "cpu", "--log-file", "log", "--resume"]
+    from vaco_curate.core.training.checkpoint import read_facts
+
+    kept = read_facts(tiny / "a folder" / "long.vaco.partial" / "checkpoint.safetensors")["metrics"]
+    assert kept[-1]["update"] % 10 == 0
+    assert kept[-1]["update"] >= 10, "far from the next regular checkpoint"
+
+
+def test_help_and_completion_import_no_torch_and_the_list_of_commands_next_to_nothing():
+    program = (
+        "import sys, runpy\n"
+        "from vaco_curate_cli.main import main\n"
+        "try: main(standalone_mode=False)\n"
+        "except SystemExit: pass\n"
+        "print('IMPORTED', *(name for name in HEAVY if name in sys.modules), file=sys.stderr)\n"
+    )
+    heavy = ("torch", "polars", "gymnasium", "minari", "h5py", "jinja2", "altair", "ray")
+    most = (*heavy, "pyarrow", "numpy")
+    cases = [([name, "--help"], heavy) for name in COMMANDS] + [(["--help"], most)]
+    for arguments, forbidden in cases:
+        code = f"HEAVY = {forbidden!r}\n{program}"
+        command = [sys.executable, "-c", code, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.stderr.rstrip().endswith("IMPORTED"), (arguments, done.stderr)
+
+
+def completed(typed: str, folder) -> list[str]:
+    variables = {"_VACO_CURATE_COMPLETE": "bash_complete", "COMP_WORDS": typed}
+    variables["COMP_CWORD"] = str(len(typed.split(" ")) - 1)
+    command = [sys.executable, "-c", "from vaco_curate_cli.main import main; main(prog_name='vaco-curate')"]
+    done = subprocess.run(
+        command, env=os.environ | variables, capture_output=True, text=True, check=True, cwd=folder
+    )
+    return done.stdout.split()
+
+
+def test_commands_options_runs_and_files_are_completed(scored):
+    assert completed("vaco-curate fi", scored) == ["plain,filter"]
+    assert "plain,--if-exists" in completed("vaco-curate filter --if", scored)
+    assert completed("vaco-curate filter --if-exists r", scored) == ["plain,replace"]
+    assert completed("vaco-curate filter pen", scored) == ["plain,pendulum.vaco"]
+    assert completed("vaco-curate score pen", scored) == ["file,pen"]
+    assert completed("vaco-curate verify pen", scored) == ["dir,pen"]
+
+
+def test_a_small_number_of_rows_is_asked_about(vaco, scored):
+    hinted = vaco("filter", "--top", "50", "--dry-run")
+    assert "--top 50 keeps 50 rows; for 50 % of them give --top 50%" in hinted.stderr
+    assert "keeps" not in vaco("filter", "--top", "2000", "--dry-run").stderr
+
+
+def test_eval_names_every_comparison():
+    from vaco_curate.evaluation import COMPARISONS
+    from vaco_curate_cli.commands.evaluate import AGAINST
+
+    assert tuple(COMPARISONS) == AGAINST
+
+
+def test_convert_says_the_librarys_default():
+    from vaco_curate.stages import convert
+    from vaco_curate_cli.commands.convert import ROWS_PER_SHARD
+
+    assert convert.ROWS_PER_SHARD == ROWS_PER_SHARD
