@@ -124,8 +124,8 @@ def courses(candidates: Candidates, mean: Array) -> list[Course]:
 
 
 def most_varied(courses: Sequence[Course]) -> Course:
-    """The one along which the score varies most."""
-    return max(courses, key=lambda course: float(np.ptp(course.score)))
+    """The one along which the score varies most, if possible neither the best nor the worst."""
+    return max(courses[1:-1] or courses, key=lambda course: float(np.ptp(course.score)))
 
 
 def _course(candidates: Candidates, episode: int) -> Course:

@@ -81,9 +81,9 @@ def _title(figure: Figure) -> str:
 def _filters(facts: ReportFacts) -> list[dict[str, Any]]:
     """Rows of the table of what filters keep."""
     found: list[dict[str, Any]] = [{"label": "all rows", "summary": facts.before}]
-    for what, kept in (("transitions", facts.keeping.rows), ("episodes", facts.keeping.episodes)):
+    for what, kept in (("", facts.keeping.rows), (", whole episodes", facts.keeping.episodes)):
         for share in SHOWN_SHARES:
             one = kept[share - 1]
-            label = f"top {share} % of {what}"
+            label = f"top {share} %{what}"
             found.append({"label": label, "summary": None if one is None else one.summary})
     return found

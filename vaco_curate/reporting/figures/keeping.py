@@ -91,7 +91,7 @@ def projection(facts: ReportFacts, found: Projection) -> Figure:
             x=alt.X("x:Q", title=f"first direction, {found.explained[0]:.0%} of the variance"),
             y=alt.Y("y:Q", title=f"second direction, {found.explained[1]:.0%}"),
             color=alt.Color("what:N", scale=alt.Scale(domain=names, range=[KEPT, DROPPED])),
-            order=alt.Order("what:N", sort="descending"),
+            order=alt.Order("what:N", sort="ascending"),
             tooltip=["what:N", "episode:N"],
         )
         .add_params(*share_to_keep(), zoom())
