@@ -182,7 +182,7 @@ def test_weights_of_every_row_can_be_written_without_the_rows(run, source):
 
 
 def test_loading_needs_no_simulator_nor_what_draws_reports(half, run):
-    without = ("gymnasium", "mujoco", "minari", "plotly", "jinja2", "polars", "rich", "click")
+    without = ("gymnasium", "mujoco", "minari", "altair", "jinja2", "polars", "rich", "click")
     script = (
         f"import sys; sys.modules.update(dict.fromkeys({without}))\n"
         "from vaco_curate import load_curated\n"

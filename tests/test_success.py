@@ -140,7 +140,7 @@ def test_the_report_of_outcomes_shows_them_and_no_correlation_of_two_bars(record
     page = (tmp_path / "run" / "report.html").read_text()
     assert "AUC of success" in page
     assert "mean score against length" in page
-    assert "Pearson" not in page
+    assert "Correlation of episode means with episode returns" not in page
     assert "64 successes against failures" in vaco("report", tmp_path / "run").stdout
 
 

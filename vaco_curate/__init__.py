@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from vaco_curate.stages.convert import convert_dataset
     from vaco_curate.stages.evaluate import EvaluationSettings, evaluate_policy
     from vaco_curate.stages.inspect import inspect_dataset
-    from vaco_curate.stages.report import report_run
+    from vaco_curate.stages.report import report_figures, report_run
     from vaco_curate.stages.runs import load_scores
     from vaco_curate.stages.select import filter_dataset, reweight_dataset
     from vaco_curate.stages.streaming import score_stream
@@ -48,7 +48,7 @@ _MODULES = {
     "stages.convert": ("convert_dataset",),
     "stages.evaluate": ("EvaluationSettings", "evaluate_policy"),
     "stages.inspect": ("inspect_dataset",),
-    "stages.report": ("report_run",),
+    "stages.report": ("report_figures", "report_run"),
     "stages.runs": ("load_scores",),
     "stages.select": ("filter_dataset", "reweight_dataset"),
     "stages.train": ("score_dataset",),
@@ -92,6 +92,7 @@ __all__ = [
     "load_weights",
     "open_dataset",
     "read_dataset",
+    "report_figures",
     "report_run",
     "reweight_dataset",
     "score_dataset",

@@ -97,7 +97,7 @@ def test_report_is_one_file_that_needs_no_network(vaco, scored):
     assert outcome.code == 0, outcome.stderr
     page = (scored / "pendulum.vaco" / "report.html").read_text()
     assert not re.search(r'<(script|link|img|iframe)[^>]*(src|href)="http', page)
-    for text in ("Every episode", "Scores of all rows", "top 10 % of transitions", "Spearman", "Lower level"):
+    for text in ("Every episode", "Scores of all rows", "top 10 %, whole episodes", "Spearman", "Lower level"):
         assert text in page
     assert outcome.json["correlations"][0]["signal"] == "score"
 

@@ -202,7 +202,7 @@ def test_help_and_completion_import_no_torch_and_the_list_of_commands_next_to_no
         "except SystemExit: pass\n"
         "print('IMPORTED', *(name for name in HEAVY if name in sys.modules), file=sys.stderr)\n"
     )
-    heavy = ("torch", "polars", "gymnasium", "minari", "h5py", "jinja2", "plotly", "altair", "ray")
+    heavy = ("torch", "polars", "gymnasium", "minari", "h5py", "jinja2", "altair", "ray")
     most = (*heavy, "pyarrow", "numpy")
     cases = [([name, "--help"], heavy) for name in COMMANDS] + [(["--help"], most)]
     for arguments, forbidden in cases:

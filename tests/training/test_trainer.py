@@ -217,7 +217,7 @@ def test_a_single_row_can_be_scored():
 
 BARE_MACHINE = """
 import sys
-FORBIDDEN = {"polars", "pyarrow", "h5py", "minari", "gymnasium", "plotly", "jinja2", "click", "rich", "scipy"}
+FORBIDDEN = {"polars", "pyarrow", "h5py", "minari", "gymnasium", "altair", "jinja2", "click", "rich", "scipy"}
 class Guard:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in FORBIDDEN:

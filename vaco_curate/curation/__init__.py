@@ -3,7 +3,7 @@
 from vaco_curate.curation.candidates import ORDERS, By, Candidates
 from vaco_curate.curation.cut import EPISODE, TRANSITION, Cut, Level
 from vaco_curate.curation.selection import Selection, episode_means, means_of, select
-from vaco_curate.curation.summary import QUANTILES, Summary, before_and_after, summarize
+from vaco_curate.curation.summary import QUANTILES, Summary, before_and_after, summarize, summary_of_kept
 from vaco_curate.curation.weights import effective_sample_share, reweight
 
 __all__ = [
@@ -24,4 +24,5 @@ __all__ = [
     "reweight",
     "select",
     "summarize",
+    "summary_of_kept",
 ]

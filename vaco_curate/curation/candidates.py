@@ -47,6 +47,11 @@ class Candidates:
         """(episodes,) rows of each."""
         return np.diff(np.append(self.episode_start, len(self)))
 
+    @cached_property
+    def by_return(self) -> Array:
+        """(episodes,) their numbers, the lowest return first."""
+        return np.argsort(self.episode_return, kind="stable")
+
     @classmethod
     def of(cls, data: Transitions, value: Array, by: str = "score") -> Candidates:
         """The rows of a dataset in memory, with a value for each, (n,)."""

@@ -42,17 +42,34 @@ def summarize(episode_start: Array, episode_return: Array, weight: Array) -> Sum
         episode_start, episode_return: (episodes,).
         weight: (n,) numbers, or bools for kept and dropped.
     """
-    per_episode, lengths = means_of(episode_start, weight), np.diff(np.append(episode_start, len(weight)))
-    order = np.argsort(episode_return, kind="stable")
-    share = np.cumsum(per_episode[order]) / per_episode.sum()
-    positions = np.minimum(np.searchsorted(share, QUANTILES), len(order) - 1)
-    rows = int(np.count_nonzero(weight))
+    lengths = np.diff(np.append(episode_start, len(weight)))
+    rows, size = int(np.count_nonzero(weight)), effective_sample_share(weight) * len(weight)
+    by_return = np.argsort(episode_return, kind="stable")
+    return _summary(means_of(episode_start, weight), lengths, episode_return, by_return, rows, size)
+
+
+def summary_of_kept(candidates: Candidates, kept: Array) -> Summary:
+    """What ``before_and_after`` says of a filter, by how many rows it keeps of each episode.
+
+    Args:
+        kept: (episodes,) whole numbers, not all zero.
+    """
+    lengths, rows = candidates.episode_length, int(kept.sum())
+    return _summary(kept / lengths, lengths, candidates.episode_return, candidates.by_return, rows, float(rows))
+
+
+def _summary(
+    per_episode: Array, lengths: Array, episode_return: Array, by_return: Array, rows: int, size: float
+) -> Summary:
+    """The summary by the mean weight of each episode's rows; ``by_return`` is the order of the episodes."""
+    share = np.cumsum(per_episode[by_return]) / per_episode.sum()
+    positions = np.minimum(np.searchsorted(share, QUANTILES), len(by_return) - 1)
     return Summary(
         rows=rows,
         episodes=int((per_episode > 0).sum()),
         return_mean=float(np.average(episode_return, weights=per_episode)),
-        return_quantiles=tuple(float(value) for value in episode_return[order][positions]),
-        effective_sample_size=effective_sample_share(weight) * len(weight),
+        return_quantiles=tuple(float(value) for value in episode_return[by_return[positions]]),
+        effective_sample_size=size,
         effective_episodes=effective_sample_share(per_episode * lengths) * len(lengths),
     )
 

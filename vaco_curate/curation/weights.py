@@ -61,15 +61,17 @@ def effective_sample_share(weight: Array) -> float:
     return _sample_share((weight[rows] for rows in blocks(len(weight))), len(weight))
 
 
-def sample_share_of_scores(score: Array) -> float:
-    """The effective sample share of the weights of scores at temperature 1, which are not held for it."""
+def sample_share_of_scores(score: Array, temperature: float = 1.0) -> float:
+    """The effective sample share of the weights of scores, which are not held for it."""
     largest = float(score.max())
-    parts = (_over_largest(score[rows], largest, 1.0) for rows in blocks(len(score)))
+    parts = (_over_largest(score[rows], largest, temperature) for rows in blocks(len(score)))
     return _sample_share(parts, len(score))
 
 
-def effective_episodes_of_scores(parts: Iterable[tuple[Array, Array]], largest: float) -> float:
-    """Effective number of episodes that carry the weights of scores at temperature 1; some rows at a time.
+def effective_episodes_of_scores(
+    parts: Iterable[tuple[Array, Array]], largest: float, temperature: float = 1.0
+) -> float:
+    """Effective number of episodes that carry the weights of scores; some rows at a time.
 
     Args:
         parts: (episode_id, score) of rows that lie one after the other, the rows of an episode together.
@@ -79,7 +81,7 @@ def effective_episodes_of_scores(parts: Iterable[tuple[Array, Array]], largest: 
     last: int | None = None
     for episode_id, score in parts:
         start = np.concatenate([[0], np.flatnonzero(np.diff(episode_id)) + 1])
-        sums = np.add.reduceat(_over_largest(score, largest, 1.0), start)
+        sums = np.add.reduceat(_over_largest(score, largest, temperature), start)
         if last == int(episode_id[0]):
             sums[0] += carried
         else:

@@ -1,6 +1,8 @@
-"""Facts about a scored dataset, and the HTML page that shows them."""
+"""Facts about a scored dataset, the figures that show them, and the HTML page."""
 
-from vaco_curate.reporting.facts import Correlation, ReportFacts, episode_correlations, report_facts
+from vaco_curate.reporting.facts import ReportFacts, report_facts
+from vaco_curate.reporting.figures import figures
 from vaco_curate.reporting.html import render_html
+from vaco_curate.reporting.relations import Correlation, episode_correlations
 
-__all__ = ["Correlation", "ReportFacts", "episode_correlations", "render_html", "report_facts"]
+__all__ = ["Correlation", "ReportFacts", "episode_correlations", "figures", "render_html", "report_facts"]

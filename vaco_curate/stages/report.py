@@ -4,11 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from vaco_curate.data.formats import opened_once
-from vaco_curate.reporting import Correlation, render_html, report_facts
-from vaco_curate.stages.runs import REPORT_FILE, open_run
+import numpy as np
+
+from vaco_curate.core.transitions import Array
+from vaco_curate.data.formats import Dataset, opened_once
+from vaco_curate.data.formats.arrow import parquet_file
+from vaco_curate.data.formats.further import SOURCE_FILE
+from vaco_curate.errors import DatasetError, RunError
+from vaco_curate.reporting import Correlation, ReportFacts, figures, render_html, report_facts
+from vaco_curate.reporting.comparison import Comparison, compare
+from vaco_curate.reporting.episodes import Grouping
+from vaco_curate.reporting.projection import ObservationSample, sample_observations
+from vaco_curate.stages.runs import REPORT_FILE, SCORES_FOLDER, Run, open_run
 from vaco_curate.store.files import place, write_atomically
+from vaco_curate.store.manifest import read_times
+
+if TYPE_CHECKING:
+    import altair
 
 
 @dataclass(frozen=True)
@@ -28,18 +42,126 @@ class ReportResult:
 
 
 @opened_once()
-def report_run(run_folder: str | Path, *, dataset: str | None = None) -> ReportResult:
+def report_run(
+    run_folder: str | Path,
+    *,
+    dataset: str | None = None,
+    per: str | None = None,
+    compare_with: str | Path | None = None,
+) -> ReportResult:
     """Write ``report.html`` into the run folder.
 
+    Args:
+        dataset: where the dataset is now, if it has moved since it was scored. Where it is gone, the report
+            says so, and leaves out what it takes observations for.
+        per: a column of the dataset whose values are groups of episodes; None for source files.
+        compare_with: another run on the same dataset.
+
     Raises:
-        CurateError: no finished run, or its dataset is gone or changed.
+        CurateError: no finished run, its dataset changed, or the other run is on another dataset.
     """
     run = open_run(place(run_folder))
-    run.check(run.opened(dataset))
-    facts = report_facts(run.scores, run.manifest, run.metrics(), run.evaluations())
+    facts = _facts(run, dataset, per, compare_with)
     run.refuse_replaced()
     path = run.folder / REPORT_FILE
-    write_atomically(path, render_html(facts))
+    finished = read_times(run.folder).get("finished")
+    write_atomically(path, render_html(facts, run.folder.name, finished))
     share = run.manifest["effective_sample_share"]
     successes = None if facts.outcomes is None else int(facts.outcomes.succeeded.sum())
     return ReportResult(run.folder, path, facts.correlations, successes, share, facts.warnings)
+
+
+@opened_once()
+def report_figures(
+    run: str | Path, *, dataset: str | None = None
+) -> dict[str, altair.Chart | altair.LayerChart | altair.FacetChart]:
+    """The charts of a report by name, for a notebook: ``report_figures("hopper.vaco")["returns"]``.
+
+    Args:
+        run: the folder of a finished run.
+        dataset: as for ``report_run``.
+
+    Raises:
+        CurateError: as ``report_run``.
+    """
+    facts = _facts(open_run(place(run)), dataset, None, None)
+    return {name: figure.chart for name, figure in figures(facts).items()}
+
+
+def _facts(run: Run, moved_to: str | None, per: str | None, compare_with: str | Path | None) -> ReportFacts:
+    comparison = None if compare_with is None else _comparison(run, place(compare_with))
+    source = _dataset(run, moved_to, needed=per is not None)
+    observations: ObservationSample | str
+    if isinstance(source, str):
+        observations = source
+    else:
+        observations = sample_observations(run.checked(source), len(run.scores))
+    grouping = _by_file(run)
+    if per is not None:
+        assert isinstance(source, Dataset), "needed"
+        grouping = _by_column(run, source, per)
+    return report_facts(
+        run.scores,
+        run.manifest,
+        run.metrics(),
+        run.evaluations(),
+        observations=observations,
+        grouping=grouping,
+        comparison=comparison,
+    )
+
+
+def _dataset(run: Run, moved_to: str | None, *, needed: bool) -> Dataset | str:
+    """The scored dataset; where it is gone and not needed, why it is not read."""
+    try:
+        return run.opened(moved_to)
+    except RunError:
+        if needed:
+            raise
+        address = run.manifest["dataset"]["address"]
+        return f"the dataset is no longer at {address}. To say where it is: report --dataset PATH"
+
+
+def _by_file(run: Run) -> Grouping | None:
+    """Episodes by the file in which they begin; None for one file."""
+    files = run.scores.files
+    if len(files) == 1:
+        return None
+    rows = []
+    for file in files:
+        with parquet_file(file) as parquet:
+            rows.append(parquet.metadata.num_rows)
+    numbers = np.searchsorted(np.cumsum(rows), _first_rows(run), side="right")
+    return Grouping("source file", [file.stem for file in files], numbers)
+
+
+def _by_column(run: Run, dataset: Dataset, name: str) -> Grouping:
+    label, first = dataset.further.label(name), _first_rows(run)
+    values, number = np.unique(label.astype(str), return_inverse=True)
+    lowest, highest = np.minimum.reduceat(number, first), np.maximum.reduceat(number, first)
+    title = "source file" if name == SOURCE_FILE else name
+    return Grouping(title, [str(value) for value in values], np.where(lowest == highest, lowest, -1))
+
+
+def _first_rows(run: Run) -> Array:
+    """(episodes,) row number with which each begins."""
+    found, row = [np.zeros(0, np.int64)], 0
+    for piece in run.scores.pieces([]):
+        identity = piece["episode_id"]
+        found.append(row + np.concatenate([[0], np.flatnonzero(np.diff(identity)) + 1]))
+        row += len(identity)
+    return np.concatenate(found)
+
+
+def _comparison(run: Run, folder: Path) -> Comparison:
+    other = open_run(folder, parts=(SCORES_FOLDER,))
+    if other.scores.fingerprint != run.scores.fingerprint:
+        raise DatasetError(
+            f"{other.folder}: made for a different dataset than {run.folder}",
+            details=(
+                f"{run.folder}: {run.scores.source}  (fingerprint {run.scores.fingerprint[:12]})",
+                f"{other.folder}: {other.scores.source}  (fingerprint {other.scores.fingerprint[:12]})",
+            ),
+            fix="compare two runs on the same dataset",
+        )
+    return compare(run.scores, other.scores, other.folder.name)

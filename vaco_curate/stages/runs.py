@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,11 +114,20 @@ class Run:
         Raises:
             DatasetError: its rows differ.
         """
+        for _ in self.checked(dataset):
+            pass
+
+    def checked(self, dataset: Dataset) -> Iterator[Transitions]:
+        """The pieces of a dataset, of which the last is followed by a refusal if it is not the one scored.
+
+        Raises:
+            DatasetError: its rows differ.
+        """
         self.scores.check_rows(dataset.source, len(dataset))
         fingerprint = Fingerprint()
         with task("checking the dataset", len(dataset)):
-            for piece in dataset.pieces():
-                fingerprint.add(piece)
+            for piece in fingerprint.over(dataset.pieces()):
+                yield piece
                 advance(len(piece))
         self.scores.check_dataset(dataset.source, fingerprint.hexdigest())
 

@@ -1,0 +1,141 @@
+"""What a report says of the run in words: what was scored, by what, and what to do next."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import PurePath
+from typing import Any
+
+from vaco_curate.core.training.presets import PRESETS
+from vaco_curate.curation.advice import BEST, COMMANDS, DATASETS
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A line of the header; ``more`` is for those who ask."""
+
+    name: str
+    value: str
+    more: str = ""
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What served a learner best on the board: the command first, then those within five points of it."""
+
+    learner: str
+    commands: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Step:
+    """A command, and what it is for."""
+
+    command: str
+    purpose: str
+
+
+def dataset_name(manifest: dict[str, Any]) -> str:
+    """The last part of what the user called the dataset."""
+    source = str(manifest["dataset"]["source"])
+    return PurePath(source).name or source
+
+
+def header(manifest: dict[str, Any], finished: str | None) -> list[Fact]:
+    """What was scored, when and by what.
+
+    Args:
+        finished: when, as ISO 8601 has it; None where nobody knows.
+    """
+    dataset = manifest["dataset"]
+    kind = f"{dataset['format']} format" + (f", environment {dataset['env_id']}" if dataset["env_id"] else "")
+    facts = [
+        Fact("Dataset", dataset["source"], f"{kind}, fingerprint {dataset['fingerprint'][:12]}"),
+        Fact("Size", f"{dataset['rows']:,} rows in {dataset['episodes']:,} episodes"),
+        *_scorer(manifest),
+        Fact("Seed", str(manifest["seed"])),
+        Fact("Members", "1 scorer" if manifest["members"] == 1 else f"mean of {manifest['members']} scorers"),
+        Fact(
+            "Scored", "at an unknown time" if finished is None else _date(finished), f"on {manifest['device']}"
+        ),
+    ]
+    return facts
+
+
+def _scorer(manifest: dict[str, Any]) -> list[Fact]:
+    preset = preset_name(manifest) or "settings of your own"
+    origin = manifest.get("scorer_from")
+    if origin is None:
+        return [Fact("Preset", preset, "trained on this dataset")]
+    trained_on = str(origin["fingerprint"])
+    same = trained_on == manifest["dataset"]["fingerprint"]
+    where = "this dataset" if same else f"another dataset (fingerprint {trained_on[:12]})"
+    return [
+        Fact(
+            "Scorer", f"applied, from the run {PurePath(origin['folder']).name}", f"it was trained on {where}"
+        ),
+        Fact("Preset", preset, "of that run"),
+    ]
+
+
+def preset_name(manifest: dict[str, Any]) -> str | None:
+    """The preset whose settings trained the scorer; None for others."""
+    settings = manifest["settings"]
+    return next((name for name, preset in PRESETS.items() if preset.to_json() == settings), None)
+
+
+def _date(text: str) -> str:
+    when = datetime.fromisoformat(text)
+    return f"{when.day} {when:%B %Y, %H:%M} UTC"
+
+
+def advice_by_learner(manifest: dict[str, Any]) -> tuple[str, list[Advice]] | None:
+    """The kind of such datasets, and the board's advice; None where the kind is not known."""
+    kind = manifest["persists_over"]
+    if kind is None:
+        return None
+    learners = [
+        Advice(learner, tuple(COMMANDS[column] for column in columns))
+        for learner, columns in BEST[kind].items()
+    ]
+    return f"{DATASETS[kind]} datasets where behavior persists over {kind}, as here", learners
+
+
+def next_steps(run: str, manifest: dict[str, Any]) -> list[Step]:
+    """Commands that go on from here.
+
+    Args:
+        run: name of the run folder.
+    """
+    name = shlex.quote(run)
+    advised = advice_by_learner(manifest)
+    first = advised[1][0].commands[0] if advised is not None else COMMANDS["top 10 %"]
+    command, _, options = first.partition(" ")
+    steps = [
+        Step(
+            f"vaco-curate {command} {name} {options}".rstrip(),
+            "Write the rows that are worth learning from, or weights for all of them.",
+        )
+    ]
+    if manifest["dataset"]["env_id"]:
+        purpose = (
+            "Clone a policy with the weights, roll it out, and compare it with one cloned from all rows alike."
+        )
+        steps.append(Step(f"vaco-curate eval {name}", purpose))
+    if manifest["members"] == 1 and "scorer_from" not in manifest:
+        steps += _second_opinion(run, manifest)
+    return steps
+
+
+def _second_opinion(run: str, manifest: dict[str, Any]) -> list[Step]:
+    source = shlex.quote(str(manifest["dataset"]["source"]))
+    other = shlex.quote(f"{run.removesuffix('.vaco')}-again.vaco")
+    preset = preset_name(manifest)
+    options = f"--seed {manifest['seed'] + 1} --out {other}"
+    options = options if preset is None else f"--preset {preset} {options}"
+    return [
+        Step(f"vaco-curate score {source} {options}", "Score once more with another seed."),
+        Step(f"vaco-curate report {shlex.quote(run)} --compare {other}", "See how far the two runs agree."),
+    ]
