@@ -107,6 +107,8 @@ def test_the_slider_says_what_a_filter_would_keep(made, page, share, level):
     }
     for fact, value in expected.items():
         assert page.locator(f"#kept-{fact}").inner_text() == number(value), fact
+    spoken = page.locator("#share").get_attribute("aria-valuetext")
+    assert spoken == f"{share} percent: {number(kept.rows)} rows, mean return {number(kept.return_mean)}"
     assert page.locator("#kept-coverage").inner_text().endswith(" %")
     command = page.locator("#command").inner_text()
     assert command.startswith(f"vaco-curate filter 'made up.vaco' --top {share}%")

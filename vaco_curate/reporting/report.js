@@ -89,7 +89,8 @@
       at(`all-${fact}`).textContent = all[number] === null ? "not known" : `all rows: ${text(all[number])}`;
     });
     at("share-shown").textContent = state.share;
-    at("share").setAttribute("aria-valuetext", `${state.share} percent`);
+    const spoken = kept === null ? "nothing kept" : `${shown(kept[0])} rows, mean return ${shown(kept[3])}`;
+    at("share").setAttribute("aria-valuetext", `${state.share} percent: ${spoken}`);
     at("command").textContent = kept === null
       ? "the best episode alone has more rows than this"
       : `vaco-curate filter ${data.keep.run} --top ${state.share}%${state.whole ? " --level episode" : ""}`;

@@ -100,6 +100,6 @@ def projection(facts: ReportFacts, found: Projection) -> Figure:
         chart,
         "Where the kept rows lie among all observations",
         f"Look for gray regions without blue: states that a learner will not see. {len(drawn):,} sampled rows, "
-        "along the two directions in which standardized observations vary most.",
+        "along the two directions in which standardized observations vary most; they follow the slider.",
         height=320,
     )
