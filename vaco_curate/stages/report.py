@@ -17,7 +17,7 @@ from vaco_curate.reporting import Correlation, ReportFacts, figures, render_html
 from vaco_curate.reporting.comparison import Comparison, compare
 from vaco_curate.reporting.episodes import Grouping
 from vaco_curate.reporting.projection import ObservationSample, sample_observations
-from vaco_curate.stages.runs import REPORT_FILE, SCORES_FOLDER, Run, open_run
+from vaco_curate.stages.runs import REPORT_FILE, SCORES_FOLDER, Run, RunSource, folder_of, open_run
 from vaco_curate.store.files import place, write_atomically
 from vaco_curate.store.manifest import read_times
 
@@ -43,7 +43,7 @@ class ReportResult:
 
 @opened_once()
 def report_run(
-    run_folder: str | Path,
+    run: RunSource,
     *,
     dataset: str | None = None,
     per: str | None = None,
@@ -52,6 +52,7 @@ def report_run(
     """Write ``report.html`` into the run folder.
 
     Args:
+        run: a run folder, or what ``score_dataset`` gave.
         dataset: where the dataset is now, if it has moved since it was scored. Where it is gone, the report
             says so, and leaves out what it takes observations for.
         per: a column of the dataset whose values are groups of episodes; None for source files.
@@ -60,31 +61,31 @@ def report_run(
     Raises:
         CurateError: no finished run, its dataset changed, or the other run is on another dataset.
     """
-    run = open_run(place(run_folder))
-    facts = _facts(run, dataset, per, compare_with)
-    run.refuse_replaced()
-    path = run.folder / REPORT_FILE
-    finished = read_times(run.folder).get("finished")
-    write_atomically(path, render_html(facts, run.folder.name, finished))
-    share = run.manifest["effective_sample_share"]
+    opened = open_run(folder_of(run))
+    facts = _facts(opened, dataset, per, compare_with)
+    opened.refuse_replaced()
+    path = opened.folder / REPORT_FILE
+    finished = read_times(opened.folder).get("finished")
+    write_atomically(path, render_html(facts, opened.folder.name, finished))
+    share = opened.manifest["effective_sample_share"]
     successes = None if facts.outcomes is None else int(facts.outcomes.succeeded.sum())
-    return ReportResult(run.folder, path, facts.correlations, successes, share, facts.warnings)
+    return ReportResult(opened.folder, path, facts.correlations, successes, share, facts.warnings)
 
 
 @opened_once()
 def report_figures(
-    run: str | Path, *, dataset: str | None = None
+    run: RunSource, *, dataset: str | None = None
 ) -> dict[str, altair.Chart | altair.LayerChart | altair.FacetChart]:
     """The charts of a report by name, for a notebook: ``report_figures("hopper.vaco")["returns"]``.
 
     Args:
-        run: the folder of a finished run.
+        run: a run folder, or what ``score_dataset`` gave.
         dataset: as for ``report_run``.
 
     Raises:
         CurateError: as ``report_run``.
     """
-    facts = _facts(open_run(place(run)), dataset, None, None)
+    facts = _facts(open_run(folder_of(run)), dataset, None, None)
     return {name: figure.chart for name, figure in figures(facts).items()}
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import polars as pl
 import pyarrow as pa
@@ -170,13 +170,30 @@ class Run:
             write_atomically(self.folder / EVALUATIONS_FILE, text)
 
 
-def load_scores(run: str | Path) -> pl.DataFrame:
+class ScoredRun(Protocol):
+    """What ``score_dataset`` and ``apply_scorer`` give."""
+
+    @property
+    def run(self) -> Path:
+        """The run folder."""
+
+
+RunSource = str | Path | ScoredRun
+"""A run folder, or what has just been scored."""
+
+
+def folder_of(run: RunSource) -> Path:
+    """The run folder."""
+    return place(run if isinstance(run, str | Path) else run.run)
+
+
+def load_scores(run: RunSource) -> pl.DataFrame:
     """The scores of all rows of a run, in the order of its dataset; columns of ``data.scores.SCHEMA``.
 
     Raises:
         RunError: no run, an unfinished one, or a damaged one.
     """
-    scores = open_run(place(run), parts=(SCORES_FOLDER,)).scores
+    scores = open_run(folder_of(run), parts=(SCORES_FOLDER,)).scores
     frame = pl.from_arrow(pa.Table.from_batches(scores.batches(SCHEMA.names), SCHEMA))
     assert isinstance(frame, pl.DataFrame)
     return frame

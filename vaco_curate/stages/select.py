@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
@@ -27,7 +26,7 @@ from vaco_curate.curation.health import few_episodes_warning
 from vaco_curate.data.formats import WRITERS
 from vaco_curate.errors import RunError, SettingsError
 from vaco_curate.stages.outputs import FILTER_FORMATS, STORED_FORMATS, WEIGHT_FORMATS, WITHOUT_WEIGHTS
-from vaco_curate.stages.runs import Run, open_run
+from vaco_curate.stages.runs import Run, RunSource, folder_of, open_run
 from vaco_curate.stages.write import Decision, Output, finished_outputs, rows_by_reason, write_output
 from vaco_curate.store.engines import Engine, check_engine
 from vaco_curate.store.files import beside, is_local, lies_in, place
@@ -87,17 +86,6 @@ class SelectionResult:
     skipped: bool = False
 
 
-class Scored(Protocol):
-    """What ``score_dataset`` and ``apply_scorer`` give."""
-
-    @property
-    def run(self) -> Path:
-        """The run folder."""
-
-
-RunSource = str | Path | Scored
-
-
 def filter_dataset(
     run: RunSource,
     top: Cut | str,
@@ -150,7 +138,7 @@ def filter_dataset(
     cut = top if isinstance(top, Cut) else Cut(top)
     level = cut.level_of(level if isinstance(level, Level) else Level.parse(level))
     choice = Choice(by, level, per, min_episode_length, keep_successors, seed)
-    opened = open_run(_folder_of(run))
+    opened = open_run(folder_of(run))
     out = place(out) if out is not None else default_out(opened.folder, cut, choice)
     excluded = place(excluded) if excluded is not None else None
     _check_format(file_format, FILTER_FORMATS)
@@ -210,7 +198,7 @@ def reweight_dataset(
         CurateError: the dataset changed, a setting is out of range, or a folder is in the way.
     """
     check_if_exists(if_exists)
-    opened = open_run(_folder_of(run))
+    opened = open_run(folder_of(run))
     if file_format in WITHOUT_WEIGHTS:
         raise SettingsError(f"--format {file_format}: {WITHOUT_WEIGHTS[file_format]}")
     _check_format(file_format, WEIGHT_FORMATS)
@@ -248,10 +236,6 @@ def reweight_dataset(
         tuple(dict.fromkeys([*_of_run(opened, "score"), *_warnings(decision)])),
         skipped=made is not None,
     )
-
-
-def _folder_of(run: RunSource) -> Path:
-    return place(run if isinstance(run, str | Path) else run.run)
 
 
 def _advice(run: Run, cut: Cut, choice: Choice) -> list[str]:

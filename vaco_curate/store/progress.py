@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -98,7 +99,8 @@ class _Bars:
         if task.number not in self._open:
             if task.ended:
                 return
-            from tqdm.auto import tqdm  # deferred: nobody looks, mostly
+            with warnings.catch_warnings(action="ignore"):  # a notebook without widgets gets a bar of text
+                from tqdm.auto import tqdm  # deferred: nobody looks, mostly
 
             self._open[task.number] = tqdm(
                 desc=task.what, total=task.total, unit=f" {task.unit}", unit_scale=True, delay=SOON
