@@ -86,7 +86,9 @@ def tell(begun: Task) -> None:
 
 
 def _somebody_looks() -> bool:
-    return "ipykernel" in sys.modules or (sys.stderr is not None and sys.stderr.isatty())
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    in_notebook = type(shell).__name__ == "ZMQInteractiveShell"
+    return in_notebook or (sys.stderr is not None and sys.stderr.isatty())
 
 
 class _Bars:
