@@ -189,7 +189,8 @@ def reweight_dataset(
         temperature: weights are w ** (1 / temperature) of the scorer's.
         clip: largest weight allowed.
         file_format: one of ``WEIGHT_FORMATS``.
-        columns, engine: as for ``filter_dataset``.
+        columns: as for ``filter_dataset``.
+        engine: as for ``filter_dataset``.
 
     Raises:
         CurateError: the dataset changed, a setting is out of range, or a folder is in the way.

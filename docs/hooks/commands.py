@@ -1,0 +1,62 @@
+"""The reference of commands, made of click's own help when the site is built."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from vaco_curate_cli.main import main
+
+PAGE, MARK = "reference/cli.md", "<!-- commands -->"
+BLOCK = "\b\n"
+"""Click's mark of a paragraph whose lines stay as they are."""
+
+
+def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
+    """Put all commands in place of the mark."""
+    return markdown.replace(MARK, reference()) if page.file.src_uri == PAGE else markdown
+
+
+def reference() -> str:
+    """Every command, in the order of use."""
+    root = click.Context(main, info_name="vaco-curate", **main.context_settings)
+    sections = []
+    for name in main.list_commands(root):
+        command = main.get_command(root, name)
+        assert command is not None
+        sections += [*_section(command, click.Context(command, info_name=name, parent=root)), ""]
+    return "\n".join([*sections, main.epilog or ""])
+
+
+def _section(command: click.Command, context: click.Context) -> Iterator[str]:
+    yield f"## {command.name}"
+    yield f"\n```text\n{context.command_path} {' '.join(command.collect_usage_pieces(context))}\n```\n"
+    yield from map(_paragraph, inspect.cleandoc(command.help or "").split("\n\n"))
+    yield "| option | meaning |\n|---|---|"
+    for parameter in command.get_params(context):
+        record = parameter.get_help_record(context)
+        if record is not None:
+            yield f"| {_code(record[0])} | {_cell(record[1])} |"
+
+
+def _paragraph(text: str) -> str:
+    """A paragraph, a list of presets, or examples."""
+    if not text.startswith(BLOCK):
+        return f"{text}\n"
+    title, *lines = text.removeprefix(BLOCK).splitlines()
+    body = inspect.cleandoc("\n" + "\n".join(lines))
+    language = "console" if title.startswith("Example") else "text"
+    if language == "console":
+        body = "\n".join(f"$ {line}" for line in body.splitlines())
+    return f"{title}\n\n```{language}\n{body}\n```\n"
+
+
+def _code(text: str) -> str:
+    return f"`{_cell(text)}`"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
