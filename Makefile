@@ -49,8 +49,9 @@ quality: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/quality $(DATA)
 
 docs: $(VENV)/installed-docs
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
-	@echo "open site/index.html"
+	$(BIN)/python docs/generate build/docs
+	$(BIN)/zensical build --config-file mkdocs.yml --clean --strict
+	@echo "open site/index.html; to search it, too: $(BIN)/python -m http.server -d site"
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -74,4 +75,4 @@ $(VENV)/installed-docs: pyproject.toml constraints.txt | $(VENV)/bin/python
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo site
+	rm -rf $(VENV) demo build site

@@ -1,7 +1,7 @@
 """The data that each page names, small: a page's commands find it under the page's names.
 
-A function of a page writes the files into the current folder, and gives the arrays that the page's snippets take
-for a reader's own, by name.
+A function of a page writes the files into the current folder. It gives the arrays that the page's snippets
+take for a reader's own, by name.
 """
 
 from __future__ import annotations

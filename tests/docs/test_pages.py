@@ -22,17 +22,17 @@ from vaco_curate.stages import evaluate, train
 from vaco_curate_cli.main import main
 
 ROOT = Path(__file__).parents[2]
-NOTHING_TO_RUN = {"architecture", "method", "performance", "quality", "reliability", "scaling", "cli"}
+NOTHING_TO_RUN = {"notes", "architecture", "method", "performance", "quality", "reliability", "scaling", "cli"}
 """Pages without commands of a user: diagrams, equations, measurements and their commands."""
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs").glob("[!n]*/*.md"))]
-RUN = [page for page in PAGES if page.stem not in NOTHING_TO_RUN]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs").glob("*/*.md"))]
+RUN = [page for page in PAGES if NOTHING_TO_RUN.isdisjoint((page.stem, page.parent.name))]
 SKIPPED_LINE = "..."
 
 
 @pytest.fixture
 def short(monkeypatch) -> None:
-    """Few updates of small networks, whatever is asked for: fast ones, so that values are learned all the same."""
+    """Few updates of small networks, whatever is asked for; at a high rate, so that values are learned."""
     whole_train, whole_clone = train.train, evaluate.clone_policies
 
     def small(settings, updates):
@@ -113,10 +113,3 @@ def test_a_page_that_is_wrong_is_noticed(tmp_path):
         run_commands(indented, "page")
     with pytest.raises(AssertionError, match="2 rows"):
         run_commands(fenced, "page")
-
-
-def test_every_page_is_in_the_navigation():
-    named = (ROOT / "mkdocs.yml").read_text()
-    pages = [page.relative_to(ROOT / "docs") for page in (ROOT / "docs").rglob("*.md")]
-    missing = [str(page) for page in pages if page.parts[0] != "notes" and f": {page}\n" not in named]
-    assert not missing

@@ -1,23 +1,16 @@
-"""The reference of commands, made of click's own help when the site is built."""
+"""The reference of commands, made of click's own help."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
-from typing import Any
 
 import click
 
 from vaco_curate_cli.main import main
 
-PAGE, MARK = "reference/cli.md", "<!-- commands -->"
 BLOCK = "\b\n"
 """Click's mark of a paragraph whose lines stay as they are."""
-
-
-def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
-    """Put all commands in place of the mark."""
-    return markdown.replace(MARK, reference()) if page.file.src_uri == PAGE else markdown
 
 
 def reference() -> str:
@@ -38,7 +31,7 @@ def _section(command: click.Command, context: click.Context) -> Iterator[str]:
     yield "| option | meaning |\n|---|---|"
     for parameter in command.get_params(context):
         record = parameter.get_help_record(context)
-        if record is not None:
+        if record is not None and isinstance(parameter, click.Option):
             yield f"| {_code(record[0])} | {_cell(record[1])} |"
 
 

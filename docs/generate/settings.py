@@ -1,4 +1,4 @@
-"""The reference of settings, made of the dataclasses when the site is built."""
+"""The reference of settings, made of the dataclasses."""
 
 from __future__ import annotations
 
@@ -14,40 +14,30 @@ from vaco_curate.data.formats.options import ReadOptions
 from vaco_curate.evaluation import CloningSettings
 from vaco_curate.stages.evaluate import EvaluationSettings
 
-PAGE = "reference/settings.md"
 TRAINING: Mapping[type, str] = {TrainSettings: "", ValueSettings: "value", BilevelSettings: "bilevel"}
 """Where the settings of a preset lie in it."""
 
 SHOWN = (TrainSettings, ValueSettings, BilevelSettings, ReadOptions, EvaluationSettings, CloningSettings)
 
 
-def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
-    """Put a table in place of each mark, ``<!-- settings: NAME -->``."""
-    if page.file.src_uri == PAGE:
-        for owner in SHOWN:
-            markdown = markdown.replace(f"<!-- settings: {owner.__name__} -->", table(owner))
-    return markdown
-
-
 def table(owner: type) -> str:
-    """A row for each field: its type, its default or that of every preset, and what it means."""
+    """A row for each field: its name and type, its default, and what it means."""
     meanings = attributes(owner)
-    columns = list(PRESETS) if owner in TRAINING else ["default"]
-    lines = [f"| setting | type | {' | '.join(columns)} | meaning |", "|---" * (len(columns) + 3) + "|"]
+    lines = [f"| setting | {'standard' if owner in TRAINING else 'default'} | meaning |", "|---|---|---|"]
     for field in dataclasses.fields(owner):
         if field.name in TRAINING.values():
             continue
-        meaning = meanings[field.name]
-        if rule := field.metadata.get("rule"):
-            meaning = f"{meaning} Must be {rule.words}."
-        cells = [f"`{field.name}`", f"`{field.type}`", *_values(owner, field), meaning]
+        standard, others = _values(owner, field)
+        meaning = " ".join([meanings[field.name], *_rule(field), *others])
+        cells = [f"`{field.name}`<br>{_type(field)}", standard, meaning]
         lines.append(f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |")
     return "\n".join(lines)
 
 
 def attributes(owner: type) -> dict[str, str]:
-    """The sentence of the docstring for every attribute."""
+    """The sentence of the docstring for every attribute, its pages as links."""
     _, _, section = inspect.getdoc(owner).partition("Attributes:\n")  # type: ignore[union-attr]
+    section = re.sub(r"docs/(\w+)\.md", r"[\1](../\1.md)", section)
     found = re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", section, flags=re.M)
     return {name: _sentence(" ".join(text.split())) for name, text in found}
 
@@ -56,12 +46,27 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:].rstrip(".") + "."
 
 
-def _values(owner: type, field: Any) -> list[str]:
+def _type(field: Any) -> str:
+    return "str" if field.type.startswith("Literal") else field.type.replace("[", "\\[")
+
+
+def _rule(field: Any) -> list[str]:
+    rule = field.metadata.get("rule")
+    return [] if rule is None else [f"Must be {rule.words}."]
+
+
+def _values(owner: type, field: Any) -> tuple[str, list[str]]:
+    """The default, and what other presets have in its place."""
     if owner not in TRAINING:
-        return [_shown(_default(field))]
+        return _shown(_default(field)), []
     part = TRAINING[owner]
-    parts = [getattr(preset, part) if part else preset for preset in PRESETS.values()]
-    return [_shown(getattr(settings, field.name)) for settings in parts]
+    values = {
+        name: _shown(getattr(getattr(preset, part) if part else preset, field.name))
+        for name, preset in PRESETS.items()
+    }
+    standard = values["standard"]
+    others = [f"*{name}*: {value}." for name, value in values.items() if value != standard]
+    return standard, others
 
 
 def _default(field: Any) -> Any:
@@ -69,5 +74,6 @@ def _default(field: Any) -> Any:
 
 
 def _shown(value: Any) -> str:
-    plain = dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
-    return f"`{json.dumps(plain)}`"
+    if dataclasses.is_dataclass(value):
+        return "below"
+    return f"`{json.dumps(value)}`"
