@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator
 
 import click
 
 from vaco_curate_cli.main import main
 
+NAMES = re.compile(r"--?[\w-]+(?:, --?[\w-]+)*")
 BLOCK = "\b\n"
 """Click's mark of a paragraph whose lines stay as they are."""
 
@@ -32,7 +34,7 @@ def _section(command: click.Command, context: click.Context) -> Iterator[str]:
     for parameter in command.get_params(context):
         record = parameter.get_help_record(context)
         if record is not None and isinstance(parameter, click.Option):
-            yield f"| {_code(record[0])} | {_cell(record[1])} |"
+            yield f"| {_option(record[0])} | {_cell(record[1])} |"
 
 
 def _paragraph(text: str) -> str:
@@ -47,9 +49,13 @@ def _paragraph(text: str) -> str:
     return f"{title}\n\n```{language}\n{body}\n```\n"
 
 
-def _code(text: str) -> str:
-    return f"`{_cell(text)}`"
+def _option(text: str) -> str:
+    """``-h, --help`` or ``--by [score|return]``: the names, and below them what is given to them."""
+    names = NAMES.match(text)
+    assert names is not None
+    value = _cell(text[names.end() :].strip(" []").replace("|", " | "))
+    return f"`{names[0]}`<br>{value}" if value else f"`{names[0]}`"
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
+    return text.replace("|", "&#124;")
