@@ -12,11 +12,13 @@ import click
 import pytest
 
 import vaco_curate
+from vaco_curate.curation.advice import ALL_ROWS, BEST, TOP_10, TOP_25, WEIGHTS
 from vaco_curate_cli.main import COMMANDS, main
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 SETTINGS = ("TrainSettings", "ValueSettings", "BilevelSettings", "ReadOptions", "EvaluationSettings")
+WORDS = {ALL_ROWS: "all rows", WEIGHTS: "weights", TOP_10: "best 10 %", TOP_25: "best 25 %"}
 PAGE = re.compile(r": ([\w/-]+\.md)$", re.M)
 
 
@@ -57,6 +59,13 @@ def test_the_reference_of_python_has_every_public_name():
     text = (DOCS / "reference" / "python.md").read_text()
     missing = [name for name in vaco_curate.__all__ if not re.search(rf"vaco_curate\.{name}\n|`{name}`", text)]
     assert not missing
+
+
+def test_the_table_of_weights_and_filters_is_the_advice_of_the_commands():
+    text = (DOCS / "howto" / "weights-or-filter.md").read_text()
+    for learner in BEST["whole episodes"]:
+        cells = [", or ".join(WORDS[column] for column in BEST[kind][learner]) for kind in BEST]
+        assert f"| {learner} | {' | '.join(cells)} |" in text
 
 
 def test_links_of_the_site_stay_in_it(site):
