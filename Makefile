@@ -9,12 +9,13 @@
 #                 rewrites docs/performance.md and docs/scaling.md
 #   make quality DATA=folder   the board of docs/quality.md: policies learned from what scores choose; minutes
 #                 on a GPU, many hours on CPUs, resumable
+#   make docs     build the documentation site: open site/index.html
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-long test-adapters fuzz check bench quality clean
+.PHONY: demo test test-long test-adapters fuzz check bench quality docs clean
 
 demo: $(VENV)/installed
 	$(BIN)/vaco-curate demo --if-exists replace
@@ -47,6 +48,11 @@ bench: $(VENV)/installed-bench
 quality: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/quality $(DATA)
 
+docs: $(VENV)/installed-docs
+	$(BIN)/python docs/generate build/docs
+	$(BIN)/zensical build --config-file mkdocs.yml --clean --strict
+	@echo "open site/index.html; to search it, too: $(BIN)/python -m http.server -d site"
+
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "vaco-curate needs Python 3.11 or later; say which: make PYTHON=python3.12 ..."; exit 1; }
@@ -64,5 +70,9 @@ $(VENV)/installed-bench: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	touch $@
 
+$(VENV)/installed-docs: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) demo build site

@@ -1,27 +1,25 @@
-"""What the documents and help texts tell a user to type exists."""
+"""What the documents and help texts tell a user to type exists; ``docs/test_pages.py`` runs it."""
 
 from __future__ import annotations
 
 import re
 import shlex
-import shutil
 from pathlib import Path
 
 import click
 import pytest
-from helpers import tiny_settings
 
 import vaco_curate
 from vaco_curate_cli.main import COMMANDS, main
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 CONTEXT = click.Context(main)
 
 
 def typed_commands(text: str) -> list[list[str]]:
     """Every `vaco-curate ...` on a line or in backticks, split as a shell would."""
-    found = re.findall(r"(?:^|[`$]\s*|    )vaco-curate ([^`\n#]+)", text, flags=re.M)
+    found = re.findall(r"(?:^|[`$]\s*|    )vaco-curate ([^`\n#]+)", text.replace("\\\n", " "), flags=re.M)
     return [shlex.split(command.split("  ")[0]) for command in found]
 
 
@@ -34,7 +32,7 @@ def check(words: list[str]) -> None:
             assert word in known, f"vaco-curate {words[0]} has no {word}"
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.stem)
 def test_commands_in_the_documents_exist(document):
     for words in typed_commands(document.read_text()):
         check(words)
@@ -47,20 +45,6 @@ def test_commands_in_the_help_exist(name):
     assert examples
     for words in examples:
         check(words)
-
-
-def test_the_python_example_of_the_readme_runs(tmp_path, monkeypatch, pendulum):
-    """Its settings are the default's; here they are short, everything else is as printed."""
-    from vaco_curate.stages import train
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(train, "PRESETS", {"standard": tiny_settings()})
-    shutil.copy(pendulum, "dataset.hdf5")
-    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.S)
-    namespace: dict = {}
-    exec(example, namespace)
-    assert len(namespace["curated"]) == 2000
-    assert namespace["buffer"].transition_count == len(namespace["arrays"]["rewards"])
 
 
 def test_the_readme_shows_commands():

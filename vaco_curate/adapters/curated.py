@@ -128,7 +128,8 @@ class CuratedDataset(Dataset[dict[str, torch.Tensor]]):
         """So many batches of drawn transitions.
 
         Args:
-            generator, weighted: as for ``draw``.
+            generator: as for ``draw``.
+            weighted: as for ``draw``.
         """
         for rows in _Draws(self, batch_size, steps, generator, weighted):
             yield self[rows]

@@ -146,7 +146,8 @@ class Transitions:
         """Rows in pieces of whole episodes: about ``BLOCK`` rows each, or one longer episode.
 
         Args:
-            begin, end: the first row and the one after the last, where episodes begin.
+            begin: the first row, where an episode begins.
+            end: the row after the last, where an episode begins or the rows end.
         """
         end = len(self) if end is None else end
         first, last = np.searchsorted(self.episode_start, [begin, end])

@@ -34,9 +34,12 @@ class CloningSettings:
     """Defaults are the paper's policy network and learning rate.
 
     Attributes:
+        updates: of every policy.
+        batch_size: rows of an update.
         learning_rate: of the first update; it falls to 0 along a half cosine, as IQL's policy has it
             (Kostrikov et al. 2022, appendix B). Which of the last batches came last then matters little,
             and clones of several seeds earn more alike.
+        hidden: units of each hidden layer.
     """
 
     updates: int = 20_000

@@ -192,7 +192,10 @@ def reweight_dataset(
         temperature: weights are w ** (1 / temperature) of the scorer's.
         clip: largest weight allowed.
         file_format: one of ``WEIGHT_FORMATS``.
-        run, columns, engine, if_exists: as for ``filter_dataset``.
+        run: as for ``filter_dataset``.
+        columns: as for ``filter_dataset``.
+        engine: as for ``filter_dataset``.
+        if_exists: as for ``filter_dataset``.
 
     Raises:
         CurateError: the dataset changed, a setting is out of range, or a folder is in the way.

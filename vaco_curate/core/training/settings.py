@@ -37,7 +37,20 @@ def setting(default: Any, rule: Rule) -> Any:
 
 @dataclass(frozen=True)
 class ValueSettings:
-    """Value phase: IQL's expectile TD learning. Defaults are IQL's for locomotion."""
+    """Value phase: IQL's expectile TD learning. Defaults are IQL's for locomotion.
+
+    Attributes:
+        updates: the most that are made; the phase ends earlier where ``settled_at`` is reached.
+        batch_size: rows of an update.
+        learning_rate: of Adam, for V and both critics.
+        expectile: of Q that V is fitted to; larger is closer to the best action of the data.
+        discount: of the value after a step.
+        polyak: share of the critics that their targets take on after an update.
+        hidden: units of each hidden layer.
+        reward_shift: added to every reward before it is scaled; -1 for AntMaze.
+        settled_at: rank correlation of successive looks at the order of the rows from which the order counts as
+            settled; null makes all updates.
+    """
 
     updates: int = setting(30_000, AT_LEAST_ONE)  # K1, not published; early stop (docs/performance.md)
     batch_size: int = setting(256, AT_LEAST_ONE)
@@ -46,7 +59,7 @@ class ValueSettings:
     discount: float = setting(0.99, Rule("in [0, 1)", lambda value: 0 <= value < 1))
     polyak: float = setting(0.005, Rule("in (0, 1]", lambda value: 0 < value <= 1))
     hidden: tuple[int, ...] = setting((256, 256), SIZES)
-    reward_shift: float = 0.0  # AntMaze: -1
+    reward_shift: float = 0.0
     settled_at: float | None = setting(0.98, CORRELATION)  # ends the phase early (training/settling.py)
 
 
@@ -55,7 +68,11 @@ class BilevelSettings:
     """Bi-level phase. The paper's values where published.
 
     Attributes:
-        updates: K2; 0 leaves the phase out, and with it the network's own score.
+        updates: the most that are made; 0 leaves the phase out, and with it the column ``vaco_score``.
+        batch_size: rows of an update.
+        policy_learning_rate: of Adam, for the cloned policy of the lower level.
+        scorer_learning_rate: of Adam, for the network that weights rows.
+        hidden: units of each hidden layer.
         noise: standard deviation of the noise on the upper level's states, at the first and the last update, in
             normalized units; it falls linearly over the planned updates, so that a phase which ends early
             (``settled_at``) ends with some noise left.
@@ -78,12 +95,16 @@ class TrainSettings:
     """Everything that, with the data, the seeds and the device, decides the result of a run.
 
     Attributes:
+        value: of the value phase.
+        bilevel: of the bi-level phase.
         sample_size: effective sample size of the score's weights, as a share of the rows; larger where many
             rows are nearly as good as the best, smaller where few are far better
             (``trajectory_score.inverse_temperature_for``).
         matmul_precision: of the products between hidden layers, in torch's words: "highest" is float32,
             "high" lets CUDA use TF32, "medium" also lets a CPU multiply in bfloat16. Sums,
             parameters, and the first and last layers are float32 in all (docs/performance.md).
+        log_every: updates between rows of ``metrics.parquet``.
+        checkpoint_every: updates between checkpoints, from which ``--resume`` goes on.
     """
 
     value: ValueSettings = field(default_factory=ValueSettings)
