@@ -15,6 +15,9 @@ OUTSIDE = re.compile(r"\]\((?P<path>(?:\.\./)+[^)#\s]+)\)")
 LANGUAGES = {".py": "python", ".c": "c", ".md": "markdown"}
 """Files that are shown as text."""
 
+UNSEARCHED = "---\nsearch:\n  exclude: true\n---\n\n"
+"""What keeps a page out of the search."""
+
 
 def with_copies(markdown: str, page: Path, site: Path) -> str:
     """A page whose links that leave docs/ point at copies of the files, which are written.
@@ -43,5 +46,7 @@ def _copy(path: str, site: Path) -> str:
         (site / place).write_bytes((ROOT / path).read_bytes())
     else:
         text = (ROOT / path).read_text()
-        (site / place).write_text(f"# {Path(path).name}\n\n`{path}`\n\n````{language}\n{text}````\n")
+        (site / place).write_text(
+            f"{UNSEARCHED}# {Path(path).name}\n\n`{path}`\n\n````{language}\n{text}````\n"
+        )
     return place
