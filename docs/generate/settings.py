@@ -9,7 +9,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from vaco_curate.core.training import PRESETS, BilevelSettings, TrainSettings, ValueSettings
+from vaco_curate.core.training.presets import PRESETS
+from vaco_curate.core.training.settings import BilevelSettings, TrainSettings, ValueSettings
 from vaco_curate.data.formats.options import ReadOptions
 from vaco_curate.evaluation import CloningSettings
 from vaco_curate.stages.evaluate import EvaluationSettings

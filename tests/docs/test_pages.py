@@ -25,15 +25,8 @@ from vaco_curate_cli.main import main
 
 ROOT = Path(__file__).parents[2]
 NOTHING_TO_RUN = {
-    "notes",
-    "architecture",
-    "method",
-    "performance",
-    "quality",
-    "reliability",
-    "scaling",
-    "cli",
-    "json",
+    *("notes", "architecture", "method", "performance", "quality", "reliability", "scaling"),
+    *("cli", "json"),
 }
 """Pages without commands of a user: diagrams, equations, measurements and their commands."""
 
