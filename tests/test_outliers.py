@@ -43,7 +43,7 @@ def test_what_is_rare_or_crashes_is_no_outlier():
 def test_inspect_and_score_say_it(vaco, here):
     write_d4rl(here / "data.hdf5", with_value("reward", 7, 1e6, episodes=100))
     (here / "tiny.json").write_text('{"value": {"updates": 20}, "bilevel": {"updates": 0}}')
-    assert "row 7: the reward is 1e+06" in vaco("inspect", "data.hdf5").stdout
+    assert "row 7: the reward is 1e+06" in vaco("inspect", "data.hdf5").stderr
     outcome = vaco("score", "data.hdf5", "--config", "tiny.json", "--json")
     assert outcome.code == 0, outcome.stderr
     assert any("row 7: the reward is 1e+06" in warning for warning in outcome.json["warnings"])

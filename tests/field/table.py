@@ -10,20 +10,19 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import field.d4rl_cases
-import field.lerobot_cases
-import field.ogbench_cases
-import field.parquet_cases
-import field.robomimic_cases  # noqa: F401 (registers its cases)
+from field import d4rl_cases, lerobot_cases, ogbench_cases, parquet_cases, robomimic_cases
 from field.episodes import CASES
+
+MODULES = (d4rl_cases, lerobot_cases, ogbench_cases, parquet_cases, robomimic_cases)
 
 PAGE = Path(__file__).parents[2] / "docs" / "formats.md"
 BEGIN, END = "<!-- cases: python tests/field/table.py -->\n", "<!-- end of cases -->\n"
 
 
 def table() -> str:
-    """Rows in the order in which the cases are defined."""
-    rows = [f"| {case.situation} | {case.outcome} | {case.source} |" for case in CASES.values()]
+    """Rows in the order in which the cases are defined, whichever module was imported first."""
+    cases = [case for module in MODULES for case in CASES.values() if case.make.__module__ == module.__name__]
+    rows = [f"| {case.situation} | {case.outcome} | {case.source} |" for case in cases]
     return "\n".join(["| what people have | what happens | seen in |", "|---|---|---|", *rows, ""])
 
 
