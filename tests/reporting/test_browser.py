@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 import pytest
-from conftest import HOSTILE, Made
+from made_up import HOSTILE, Made
 
 from vaco_curate.curation import EPISODE, TRANSITION, Cut, before_and_after, select
 from vaco_curate.reporting import render_html

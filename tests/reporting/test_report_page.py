@@ -8,8 +8,8 @@ import re
 
 import numpy as np
 import pytest
-from conftest import HOSTILE, Made, manifest, row_scores, varied
 from helpers import make_transitions, write_scores
+from made_up import HOSTILE, Made, manifest, row_scores, varied
 
 from vaco_curate.core.scorer import RowScores
 from vaco_curate.reporting import figures, render_html, report_facts
