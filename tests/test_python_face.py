@@ -105,6 +105,7 @@ def test_tasks_are_told_from_their_begin_to_their_end():
             progress.advance(1)
             with progress.task("inner", 1):
                 progress.advance(1)
+            progress.advance(0)
             progress.advance(2)
         progress.advance(5)  # of nothing
     assert told == [

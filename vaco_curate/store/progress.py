@@ -73,7 +73,7 @@ def task(what: str, total: int, unit: str = "rows") -> Iterator[None]:
 def advance(count: int) -> None:
     """Tell that so much more of the task is done; outside of any, nothing."""
     begun = _task.get()
-    if begun is not None:
+    if begun is not None and count:
         begun.done += count
         tell(begun)
 
