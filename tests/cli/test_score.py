@@ -181,13 +181,14 @@ def test_rows_without_trajectories_are_told(vaco, here):
     outcome = vaco("score", "shuffled.hdf5", "--config", "settings.json")
     assert outcome.code == 0, outcome.stderr
     assert "100% of the rows are followed by no step" in outcome.stderr
-    assert "filter --by q_value" in outcome.stderr
+    assert "filter by q_value" in outcome.stderr
+    assert "vaco-curate filter" not in outcome.stderr
     assert "no behavior persists here" in outcome.stderr
     assert "what earned most" not in outcome.stderr + vaco("filter", "--top", "10%").stderr
 
 
 def test_score_and_filter_say_over_what_behavior_persists_and_what_serves_there(vaco, here):
-    """Four actors, one an episode, whose rewards differ from the first step to the last."""
+    """Four actors, one an episode, whose rewards differ from first to last: few episodes carry the weight."""
     data = make_transitions(
         episodes=40, columns={"reward": np.repeat(np.arange(40.0) % 4, 20).astype(np.float32)}
     )
@@ -195,9 +196,12 @@ def test_score_and_filter_say_over_what_behavior_persists_and_what_serves_there(
     (here / "settings.json").write_text(CONFIG)
     outcome = vaco("score", "mixture.hdf5", "--config", "settings.json")
     assert "persists over whole episodes here, so all rows of an episode have the same score" in outcome.stderr
-    assert advice("whole episodes") in outcome.stderr
-    assert advice("whole episodes") in vaco("filter", "--top", "10%").stderr
-    assert advice("whole episodes") not in vaco("filter", "--top", "10%", "--by", "return").stderr
+    assert "effective episodes of 40" in outcome.stderr
+    (advised,) = advice("whole episodes", ["weights"])
+    assert "for cloning, IQL and TD3+BC, filter --top 10% (docs" in advised
+    assert advised in outcome.stderr
+    assert advised in vaco("filter", "--top", "10%").stderr
+    assert advised not in vaco("filter", "--top", "10%", "--by", "return").stderr
 
 
 def test_where_actors_take_turns_the_steps_are_told(vaco, here):
@@ -209,6 +213,6 @@ def test_where_actors_take_turns_the_steps_are_told(vaco, here):
     (here / "settings.json").write_text(CONFIG)
     outcome = vaco("score", "turns.hdf5", "--config", "settings.json")
     assert re.search(r"persists over \d+ steps here: good and bad rows can lie in one episode", outcome.stderr)
-    assert advice("some steps") in outcome.stderr
-    assert advice("some steps") in vaco("filter", "--top", "10%").stderr
+    assert advice("some steps", [])[0] in outcome.stderr
+    assert advice("some steps", [])[0] in vaco("filter", "--top", "10%").stderr
     assert "what earned most" not in vaco("filter", "--bottom", "10%").stderr

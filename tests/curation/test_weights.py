@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from vaco_curate.core import transitions
 from vaco_curate.curation import Candidates, effective_sample_share, reweight, summarize
-from vaco_curate.curation.health import _tied_rows, score_warnings
+from vaco_curate.curation.health import _tied_rows, score_signs
 from vaco_curate.curation.weights import (
     clipped_weights,
     effective_episodes_of_scores,
@@ -102,8 +102,8 @@ def test_collapsed_and_tied_scores_are_reported_and_sound_ones_are_not():
     collapsed = sound.copy()
     collapsed[0] = 50.0
 
-    def warnings(score, *, q_value=sound, one_return=False, alone=0.01, effective=50.0):
-        return score_warnings(
+    def signs(score, *, q_value=sound, one_return=False, alone=0.01, effective=50.0):
+        return score_signs(
             score,
             np.sort(q_value),
             sample_share_of_scores(score),
@@ -113,14 +113,19 @@ def test_collapsed_and_tied_scores_are_reported_and_sound_ones_are_not():
             episodes=100,
         )
 
-    assert warnings(sound) == []
-    assert "on 3.0 effective episodes of 100" in warnings(sound, effective=3.0)[0]
-    assert "collapsed" in warnings(collapsed)[0]
-    assert "all scores are equal" in warnings(np.ones(9))[0]
-    assert warnings(np.round(sound)) == [], "rows of a path share their score"
-    assert "share their Q(s, a)" in warnings(sound, q_value=np.round(sound))[0]
-    assert "single TD errors" in warnings(sound, alone=1.0)[0]
-    assert "same return" in warnings(sound, one_return=True)[0]
+    assert signs(sound) == []
+    assert signs(np.round(sound)) == [], "rows of a path share their score"
+    expected = [
+        ("on 3.0 effective episodes of 100", "weights", signs(sound, effective=3.0)),
+        ("collapsed", "weights", signs(collapsed)),
+        ("all scores are equal", "scores", signs(np.ones(9))),
+        ("share their Q(s, a)", None, signs(sound, q_value=np.round(sound))),
+        ("single TD errors", "scores", signs(sound, alone=1.0)),
+        ("same return", "scores", signs(sound, one_return=True)),
+    ]
+    for words, against, found in expected:
+        assert words in found[0].text
+        assert found[0].against == against
 
 
 @pytest.mark.parametrize("block", [1, 2, 3, 7, 100])

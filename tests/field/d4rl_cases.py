@@ -64,7 +64,7 @@ def qlearning_dump(folder):
     "6 episodes: the limit would cut wrongly and is not used",
     source="Farama-Foundation/D4RL qlearning_dataset",
     options=["--max-episode-steps", "60"],
-    says="--max-episode-steps is not used",
+    says="the given step limit is not used",
 )
 def qlearning_dump_with_a_limit(folder):
     return _dump(folder)

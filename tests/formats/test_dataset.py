@@ -251,7 +251,7 @@ def test_a_step_limit_does_not_cut_where_the_source_tells_the_ends(tmp_path, row
     dataset = open_dataset(str(path), ReadOptions(max_episode_steps=100))
     assert [len(piece) for piece in dataset.pieces(1)] == [30] * 4
     assert sum(int(piece.truncated.sum()) for piece in dataset.pieces(rows)) == 2
-    assert any("--max-episode-steps is not used" in note for note in dataset.facts["notes"])
+    assert any("the given step limit is not used" in note for note in dataset.facts["notes"])
 
 
 def test_a_dataset_is_found_again_from_another_folder(tmp_path, monkeypatch):

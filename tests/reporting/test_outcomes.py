@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from vaco_curate.core.scorer import RowScores
 from vaco_curate.reporting.facts import report_facts
-from vaco_curate.reporting.outcomes import area_under_curve, outcome_warnings
+from vaco_curate.reporting.outcomes import area_under_curve, outcome_signs
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(-3, 3)), min_size=1, max_size=40))
@@ -55,12 +55,13 @@ def test_a_reward_that_an_episode_earns_once_or_never_is_an_outcome(facts_of, op
 def test_successes_that_do_not_stand_out_are_warned_of(facts_of):
     table = facts_of.table
     facts_of(rewards(10), np.arange(30.0))
-    (warning,) = outcome_warnings(table())
-    assert "a success scores higher than a failure in 0% of the pairs" in warning
+    (sign,) = outcome_signs(table())
+    assert "a success scores higher than a failure in 0% of the pairs" in sign.text
+    assert sign.against == "scores"
     facts_of(rewards(10), np.arange(30.0)[::-1])
-    assert outcome_warnings(table()) == []
+    assert outcome_signs(table()) == []
     facts_of(np.random.default_rng(0).random(600), np.arange(30.0))
-    assert outcome_warnings(table()) == []
+    assert outcome_signs(table()) == []
 
 
 def test_without_failures_there_is_nothing_to_tell_apart(facts_of):

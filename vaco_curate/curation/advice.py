@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
 
 from vaco_curate.core.advantage import Persistence
+from vaco_curate.curation.health import Doubted
 
 Kind = Literal["whole episodes", "some steps"]
 """Over what behavior persists in a dataset: every episode has one actor, or several."""
@@ -40,16 +41,37 @@ def kind_of(members: Sequence[Persistence]) -> Kind | None:
     return "some steps" if found == {False} else None
 
 
-def advice(kind: Kind) -> str:
-    """One line on what to do with scores."""
+def advised(kind: Kind | None, doubted: Collection[Doubted]) -> dict[str, tuple[str, ...]]:
+    """What of the board's columns is advised to each learner; nothing that warnings speak against.
+
+    Args:
+        doubted: by warnings: all advice is left out with "scores", weights with "weights".
+    """
+    if kind is None or "scores" in doubted:
+        return {}
+    usable = {
+        learner: tuple(column for column in columns if column != WEIGHTS or "weights" not in doubted)
+        for learner, columns in BEST[kind].items()
+    }
+    return {learner: columns for learner, columns in usable.items() if columns}
+
+
+def advice(kind: Kind | None, doubted: Collection[Doubted]) -> list[str]:
+    """One line on what to do with scores, by learner; none where nothing is ``advised``."""
     learners: dict[tuple[str, ...], list[str]] = {}
-    for learner, columns in BEST[kind].items():
+    for learner, columns in advised(kind, doubted).items():
         learners.setdefault(columns, []).append(learner)
+    if kind is None or not learners:
+        return []
     parts = [
-        f"for {' and '.join(names)}, {' or '.join(COMMANDS[column] for column in columns)}"
+        f"for {_listed(names)}, {' or '.join(COMMANDS[column] for column in columns)}"
         for columns, names in learners.items()
     ]
-    return (
+    return [
         f"what earned most on the {DATASETS[kind]} datasets that were measured where behavior persists over "
         f"{kind}: {'; '.join(parts)} (docs/quality.md)"
-    )
+    ]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))

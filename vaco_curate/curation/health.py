@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 import numpy as np
 
 from vaco_curate.core.transitions import Array, blocks
@@ -16,20 +19,38 @@ FEW_EPISODES = 10.0
 """Effective episodes below which weights or a selection rest on too little to be trusted."""
 
 
-def few_episodes_warning(effective: float, episodes: int) -> list[str]:
-    """A warning where nearly all weight lies on a few episodes; empty where it does not."""
+Doubted = Literal["scores", "weights"]
+
+
+@dataclass(frozen=True)
+class Sign:
+    """A warning.
+
+    Attributes:
+        text: in plain words.
+        against: what it advises against: to follow the scores at all, or to use them as weights; None for
+            neither.
+    """
+
+    text: str
+    against: Doubted | None = None
+
+
+def few_episodes_signs(effective: float, episodes: int) -> list[Sign]:
+    """A sign where nearly all weight lies on a few episodes; empty where it does not."""
     if effective >= FEW_EPISODES:
         return []
     if episodes < FEW_EPISODES:
         few = "is only 1 episode" if episodes == 1 else f"are only {episodes} episodes"
-        return [f"there {few}: too few to tell what is good from what is chance"]
-    return [
+        return [Sign(f"there {few}: too few to tell what is good from what is chance", "scores")]
+    text = (
         f"the weight lies on {effective:.1f} effective episodes of {episodes:,}: rows of an episode share most "
         "of their score. Look at these episodes before you train on them"
-    ]
+    )
+    return [Sign(text, "weights")]
 
 
-def score_warnings(
+def score_signs(
     score: Array,
     q_value: Array,
     sample_share: float,
@@ -38,8 +59,8 @@ def score_warnings(
     rows_alone: float,
     effective_episodes: float,
     episodes: int,
-) -> list[str]:
-    """Warnings about scores; empty when nothing looks wrong.
+) -> list[Sign]:
+    """Signs that scores are not worth trusting; empty when nothing looks wrong.
 
     Args:
         score: (n,) log weights up to a constant.
@@ -49,33 +70,33 @@ def score_warnings(
         rows_alone: share of the rows that no step of their episode follows.
         effective_episodes: that carry the weight, of so many ``episodes``.
     """
-    warnings = []
+    signs = []
     all_equal = bool(score.min() == score.max())
     if all_equal:
-        warnings.append("all scores are equal: the scorer cannot tell rows apart")
+        signs.append(Sign("all scores are equal: the scorer cannot tell rows apart", "scores"))
     if sample_share < SMALLEST_SAMPLE_SHARE:
-        warnings.append(
+        text = (
             f"the weights have collapsed: {sample_share:.1%} of the rows carry them. "
-            "Ranks may still be usable; for weights, raise --temperature"
+            "Ranks may still be usable. Weights need a higher temperature"
         )
+        signs.append(Sign(text, "weights"))
     if not all_equal:
-        warnings += few_episodes_warning(effective_episodes, episodes)
+        signs += few_episodes_signs(effective_episodes, episodes)
     tied = _tied_rows(q_value) / len(q_value)
     if tied > 0.5:
-        warnings.append(
-            f"{tied:.0%} of the rows share their Q(s, a) with another row (duplicates in the data?)"
-        )
+        text = f"{tied:.0%} of the rows share their Q(s, a) with another row (duplicates in the data?)"
+        signs.append(Sign(text))
     if rows_alone > MOST_ROWS_ALONE:
-        warnings.append(
+        text = (
             f"{rows_alone:.0%} of the rows are followed by no step of their episode: a score is then made of "
             "single TD errors, which are mostly noise. Q told more where both were measured "
-            "(docs/method.md): filter --by q_value"
+            "(docs/method.md): filter by q_value"
         )
+        signs.append(Sign(text, "scores"))
     if one_return:
-        warnings.append(
-            "all episodes have the same return: rewards do not tell them apart, so the scores cannot either"
-        )
-    return warnings
+        text = "all episodes have the same return: rewards do not tell them apart, so the scores cannot either"
+        signs.append(Sign(text, "scores"))
+    return signs
 
 
 def _tied_rows(ascending: Array) -> int:

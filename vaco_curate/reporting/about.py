@@ -9,7 +9,7 @@ from pathlib import PurePath
 from typing import Any
 
 from vaco_curate.core.training.presets import PRESETS
-from vaco_curate.curation.advice import BEST, COMMANDS, DATASETS
+from vaco_curate.curation.advice import COMMANDS, DATASETS, advised
 
 
 @dataclass(frozen=True)
@@ -92,13 +92,14 @@ def _date(text: str) -> str:
 
 
 def advice_by_learner(manifest: dict[str, Any]) -> tuple[str, list[Advice]] | None:
-    """The kind of such datasets, and the board's advice; None where the kind is not known."""
+    """The kind of such datasets, and the board's advice; None where there is none for such scores."""
     kind = manifest["persists_over"]
-    if kind is None:
+    by_learner = advised(kind, manifest["doubted"])
+    if not by_learner:
         return None
     learners = [
         Advice(learner, tuple(COMMANDS[column] for column in columns))
-        for learner, columns in BEST[kind].items()
+        for learner, columns in by_learner.items()
     ]
     return f"{DATASETS[kind]} datasets where behavior persists over {kind}, as here", learners
 
@@ -110,16 +111,9 @@ def next_steps(run: str, manifest: dict[str, Any]) -> list[Step]:
         run: name of the run folder.
     """
     name = shlex.quote(run)
-    advised = advice_by_learner(manifest)
-    first = advised[1][0].commands[0] if advised is not None else COMMANDS["top 10 %"]
-    command, _, options = first.partition(" ")
-    steps = [
-        Step(
-            f"vaco-curate {command} {name} {options}".rstrip(),
-            "Write the rows that are worth learning from, or weights for all of them.",
-        )
-    ]
-    if manifest["dataset"]["env_id"]:
+    doubted = manifest["doubted"]
+    steps = [] if "scores" in doubted else [_selection(name, advice_by_learner(manifest))]
+    if manifest["dataset"]["env_id"] and not doubted:
         purpose = (
             "Clone a policy with the weights, roll it out, and compare it with one cloned from all rows alike."
         )
@@ -127,6 +121,15 @@ def next_steps(run: str, manifest: dict[str, Any]) -> list[Step]:
     if manifest["members"] == 1 and "scorer_from" not in manifest:
         steps += _second_opinion(run, manifest)
     return steps
+
+
+def _selection(name: str, advice: tuple[str, list[Advice]] | None) -> Step:
+    first = advice[1][0].commands[0] if advice is not None else COMMANDS["top 10 %"]
+    command, _, options = first.partition(" ")
+    return Step(
+        f"vaco-curate {command} {name} {options}".rstrip(),
+        "Write the rows that are worth learning from, or weights for all of them.",
+    )
 
 
 def _second_opinion(run: str, manifest: dict[str, Any]) -> list[Step]:

@@ -9,6 +9,7 @@ import polars as pl
 
 from vaco_curate.core.transitions import Array
 from vaco_curate.curation import Candidates, episode_means
+from vaco_curate.curation.health import Sign
 from vaco_curate.data.scores import ScoreTable
 
 WEAK_AUC = 0.7
@@ -63,8 +64,8 @@ def _counts(scores: ScoreTable) -> dict[float, int]:
     return counts
 
 
-def outcome_warnings(scores: ScoreTable) -> list[str]:
-    """A warning where episodes succeed or fail, and the scores do not tell which."""
+def outcome_signs(scores: ScoreTable) -> list[Sign]:
+    """A sign where episodes succeed or fail, and the scores do not tell which."""
     if len(_counts(scores)) != 2:
         return []
     candidates = Candidates.scored(scores)
@@ -73,10 +74,11 @@ def outcome_warnings(scores: ScoreTable) -> list[str]:
     auc = None if outcomes is None else area_under_curve(outcomes.succeeded, mean)
     if auc is None or auc >= WEAK_AUC:
         return []
-    return [
+    text = (
         f"a success scores higher than a failure in {auc:.0%} of the pairs, where chance gives 50%: these "
         "scores do not tell them apart, so do not filter by them"
-    ]
+    )
+    return [Sign(text, "scores")]
 
 
 def area_under_curve(positive: Array, value: Array) -> float | None:

@@ -21,8 +21,8 @@ from vaco_curate.core.scorer import Scorer
 from vaco_curate.core.training.arithmetic import device_name
 from vaco_curate.core.training.settings import TrainSettings
 from vaco_curate.core.transitions import Fingerprint, Transitions
-from vaco_curate.curation.advice import advice, kind_of
-from vaco_curate.curation.health import score_warnings
+from vaco_curate.curation.advice import Kind, advice, kind_of
+from vaco_curate.curation.health import Doubted, score_signs
 from vaco_curate.curation.weights import effective_episodes_of_scores, sample_share_of_scores
 from vaco_curate.data.formats import Dataset, ReadOptions, open_dataset
 from vaco_curate.data.formats.dataset import read_ahead
@@ -31,7 +31,7 @@ from vaco_curate.data.formats.tables import ShardedWriter
 from vaco_curate.data.scores import ScoreTable, score_batch
 from vaco_curate.data.successors import Findings
 from vaco_curate.errors import DatasetError
-from vaco_curate.reporting.outcomes import outcome_warnings
+from vaco_curate.reporting.outcomes import outcome_signs
 from vaco_curate.stages.runs import SCORES_FOLDER, load_scores
 from vaco_curate.stages.shards import write_units
 from vaco_curate.store.engines import Engine, JobResult
@@ -53,6 +53,7 @@ class ScoreResult:
         seconds: wall time by part.
         notes: what was assumed.
         warnings: signs that the scores are not worth trusting.
+        doubted: what these warnings advise against: "scores" to go by, or "weights" made of them.
         source_format: of the dataset.
         skipped: the run was there already.
     """
@@ -66,6 +67,7 @@ class ScoreResult:
     seconds: dict[str, float]
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
+    doubted: tuple[Doubted, ...]
     source_format: str
     skipped: bool = False
 
@@ -275,6 +277,20 @@ def finish_run(
     )
     effective = effective_episodes_of_scores(parts, float(score.max()))
     members = [member.persistence for member in scorer.trajectory]
+    signs = [
+        *score_signs(
+            score,
+            q_value,
+            share,
+            one_return=scored.one_return,
+            rows_alone=1.0 - float(scored.scores.column("goes_on").mean()),
+            effective_episodes=effective,
+            episodes=episodes,
+        ),
+        *outcome_signs(scored.scores),
+    ]
+    kind = kind_of(members)
+    doubted = tuple(sorted({sign.against for sign in signs if sign.against is not None}))
     result = ScoreResult(
         run=out,
         rows=len(score),
@@ -283,20 +299,14 @@ def finish_run(
         effective_sample_share=share,
         effective_episodes=effective,
         seconds={part: round(value, 3) for part, value in seconds.items()},
-        notes=(*scored.notes, _note_on_actions(scorer), *_notes_on_persistence(members)),
-        warnings=(
-            *warnings,
-            *score_warnings(
-                score,
-                q_value,
-                share,
-                one_return=scored.one_return,
-                rows_alone=1.0 - float(scored.scores.column("goes_on").mean()),
-                effective_episodes=effective,
-                episodes=episodes,
-            ),
-            *outcome_warnings(scored.scores),
+        notes=(
+            *scored.notes,
+            _note_on_actions(scorer),
+            _note_on_persistence(kind, members),
+            *advice(kind, doubted),
         ),
+        warnings=(*warnings, *(sign.text for sign in signs)),
+        doubted=doubted,
         source_format=manifest["dataset"]["format"],
     )
     outcome = {
@@ -304,7 +314,8 @@ def finish_run(
         "files": hash_folder(work, without=[CHECKPOINT_FILE]),
         "scores": [file.name for file in scored.scores.files],
         "reward_scale": scored.scores.reward_scale,
-        "persists_over": kind_of(members),
+        "persists_over": kind,
+        "doubted": list(doubted),
         "effective_sample_share": result.effective_sample_share,
         "effective_episodes": result.effective_episodes,
         "notes": list(result.notes),
@@ -327,6 +338,7 @@ def recorded_result(out: Path, manifest: dict[str, Any]) -> ScoreResult:
         seconds=read_times(out).get("seconds", {}),
         notes=tuple(manifest["notes"]),
         warnings=tuple(manifest["warnings"]),
+        doubted=tuple(manifest["doubted"]),
         source_format=manifest["dataset"]["format"],
         skipped=True,
     )
@@ -347,19 +359,18 @@ def request_of(manifest: Mapping[str, Any], scorer: list[dict[str, Any]] | None)
     return request
 
 
-def _notes_on_persistence(members: Sequence[Persistence]) -> list[str]:
+def _note_on_persistence(kind: Kind | None, members: Sequence[Persistence]) -> str:
     """Over how many steps scores are smoothed, and what that means for a filter."""
-    kind = kind_of(members)
     scales = sorted({member.scale for member in members})
     names = " or ".join("whole episodes" if math.isinf(scale) else f"{scale:.0f} steps" for scale in scales)
     if kind is None and not any(member.predicted > 0.0 for member in members):
-        return ["no behavior persists here: the past of a row does not predict its future"]
+        return "no behavior persists here: the past of a row does not predict its future"
     if kind is None:
-        return [f"members disagree over how many steps behavior persists: {names}"]
+        return f"members disagree over how many steps behavior persists: {names}"
     if kind == "whole episodes":
         note = "behavior persists over whole episodes here, so all rows of an episode have the same score"
-        return [f"{note} (over at most {LONGEST_PATH:,} steps)", advice(kind)]
-    return [f"behavior persists over {names} here: good and bad rows can lie in one episode", advice(kind)]
+        return f"{note} (over at most {LONGEST_PATH:,} steps)"
+    return f"behavior persists over {names} here: good and bad rows can lie in one episode"
 
 
 def _note_on_actions(scorer: Scorer) -> str:

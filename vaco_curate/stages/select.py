@@ -22,7 +22,7 @@ from vaco_curate.curation import (
     select,
 )
 from vaco_curate.curation.advice import advice
-from vaco_curate.curation.health import few_episodes_warning
+from vaco_curate.curation.health import few_episodes_signs
 from vaco_curate.data.formats import WRITERS
 from vaco_curate.errors import RunError, SettingsError
 from vaco_curate.stages.outputs import FILTER_FORMATS, STORED_FORMATS, WEIGHT_FORMATS, WITHOUT_WEIGHTS
@@ -243,8 +243,9 @@ def reweight_dataset(
 
 def _advice(run: Run, cut: Cut, choice: Choice) -> list[str]:
     """What the board says of filters by score on such data."""
-    kind = run.manifest["persists_over"]
-    return [] if kind is None or choice.by != "score" or cut.worst else [advice(kind)]
+    if choice.by != "score" or cut.worst:
+        return []
+    return advice(run.manifest["persists_over"], run.manifest["doubted"])
 
 
 def _of_run(run: Run, by: By) -> list[str]:
@@ -253,7 +254,8 @@ def _of_run(run: Run, by: By) -> list[str]:
 
 
 def _warnings(decision: Decision) -> tuple[str, ...]:
-    return tuple(few_episodes_warning(decision.after.effective_episodes, decision.before.episodes))
+    signs = few_episodes_signs(decision.after.effective_episodes, decision.before.episodes)
+    return tuple(sign.text for sign in signs)
 
 
 def default_out(run_folder: Path, cut: Cut, choice: Choice) -> Path:

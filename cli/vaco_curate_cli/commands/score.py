@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -205,5 +206,12 @@ def _show(result: ScoreResult, display: Display) -> None:
         spent = ", ".join(f"{part} {seconds:.0f} s" for part, seconds in result.seconds.items())
         facts.add_row("time", spent)
     display.show(facts)
-    cut = "80%ep" if result.source_format == "lerobot" else "10%"
-    display.note(f"next: vaco-curate report    vaco-curate filter --top {cut}")
+    for command in _next(result):
+        display.note(f"next: vaco-curate {command}")
+
+
+def _next(result: ScoreResult) -> list[str]:
+    run = shlex.quote(str(result.run))
+    if "scores" in result.doubted:
+        return [f"report {run}"]
+    return [f"report {run}", f"filter {run} --top {'80%ep' if result.source_format == 'lerobot' else '10%'}"]
