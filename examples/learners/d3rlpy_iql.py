@@ -1,4 +1,4 @@
-"""d3rlpy's IQL on curated rows, drawn by weight; pip install 'vaco-curate[d3rlpy]'.
+"""d3rlpy's IQL on curated rows, drawn by weight; pip install 'd3rlpy!=2.8.1'.
 
 vaco-curate reweight RUN --out weighted
 python d3rlpy_iql.py weighted

@@ -181,7 +181,7 @@ class CuratedDataset(Dataset[dict[str, torch.Tensor]]):
         try:
             from vaco_curate.adapters.d3rlpy_buffer import replay_buffer
         except ImportError as error:
-            raise CurateError("d3rlpy is not installed", fix="pip install 'vaco-curate[d3rlpy]'") from error
+            raise CurateError("d3rlpy is not installed", fix="pip install 'd3rlpy!=2.8.1'") from error
         return replay_buffer(self.transitions, self.weight if weighted else np.ones(len(self), np.float32))
 
 

@@ -97,7 +97,7 @@ def _connected_ray() -> Any:
     try:
         import ray  # deferred: optional
     except ImportError as error:
-        raise CurateError("Ray is not installed", fix="pip install 'vaco-curate[ray]'") from error
+        raise CurateError("Ray is not installed", fix="pip install 'ray[data]'") from error
     with _quiet():
         if not ray.is_initialized():
             ray.init(log_to_driver=False, logging_level=logging.ERROR)

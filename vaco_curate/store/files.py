@@ -38,7 +38,7 @@ def place(address: str | Path) -> Path:
         raise CurateError(
             f"{address}: no package for this kind of store is installed",
             details=(str(error),),
-            fix="pip install 'vaco-curate[s3]' or 'vaco-curate[gcs]'",
+            fix="pip install universal-pathlib, and s3fs for s3:// or gcsfs for gs://",
         ) from error
 
 
