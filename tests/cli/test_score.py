@@ -10,7 +10,7 @@ import polars as pl
 from helpers import CONFIG, make_transitions, write_d4rl
 
 from vaco_curate.core.fast import native
-from vaco_curate.curation.advice import advice
+from vaco_curate.curation.advice import Standing
 from vaco_curate.data.formats import read_dataset
 from vaco_curate.store.folders import newest_run
 from vaco_curate.store.manifest import read_manifest
@@ -197,11 +197,14 @@ def test_score_and_filter_say_over_what_behavior_persists_and_what_serves_there(
     outcome = vaco("score", "mixture.hdf5", "--config", "settings.json")
     assert "persists over whole episodes here, so all rows of an episode have the same score" in outcome.stderr
     assert "effective episodes of 40" in outcome.stderr
-    (advised,) = advice("whole episodes", ["weights"])
-    assert "for cloning, IQL and TD3+BC, filter --top 10% (docs" in advised
-    assert advised in outcome.stderr
-    assert advised in vaco("filter", "--top", "10%").stderr
-    assert advised not in vaco("filter", "--top", "10%", "--by", "return").stderr
+    assert "what earned most" not in outcome.stderr
+    assert "next: vaco-curate filter mixture.vaco --top 80%ep\n" in outcome.stderr
+    assert "the weight lies on" not in vaco("filter", "--top", "80%ep").stderr, "a filter uses no weights"
+    assert re.search(
+        "what is kept comes from .* effective episodes of 40", vaco("filter", "--top", "1%").stderr
+    )
+    assert "the weight lies on" in vaco("reweight").stderr
+    assert "the weight lies on" not in vaco("reweight", "--temperature", "1000", "--out", "all").stderr
 
 
 def test_where_actors_take_turns_the_steps_are_told(vaco, here):
@@ -213,6 +216,9 @@ def test_where_actors_take_turns_the_steps_are_told(vaco, here):
     (here / "settings.json").write_text(CONFIG)
     outcome = vaco("score", "turns.hdf5", "--config", "settings.json")
     assert re.search(r"persists over \d+ steps here: good and bad rows can lie in one episode", outcome.stderr)
-    assert advice("some steps", [])[0] in outcome.stderr
-    assert advice("some steps", [])[0] in vaco("filter", "--top", "10%").stderr
+    (advice,) = Standing("some steps", (), demonstrations=False).advice
+    assert advice in outcome.stderr
+    assert "next: vaco-curate reweight turns.vaco\n" in outcome.stderr
+    assert advice in vaco("filter", "--top", "10%").stderr
+    assert advice not in vaco("filter", "--top", "20%", "--by", "return").stderr
     assert "what earned most" not in vaco("filter", "--bottom", "10%").stderr

@@ -102,7 +102,7 @@ def test_collapsed_and_tied_scores_are_reported_and_sound_ones_are_not():
     collapsed = sound.copy()
     collapsed[0] = 50.0
 
-    def signs(score, *, q_value=sound, one_return=False, alone=0.01, effective=50.0):
+    def signs(score, *, q_value=sound, one_return=False, alone=0.01, effective=50.0, episodes=100):
         return score_signs(
             score,
             np.sort(q_value),
@@ -110,13 +110,14 @@ def test_collapsed_and_tied_scores_are_reported_and_sound_ones_are_not():
             one_return=one_return,
             rows_alone=alone,
             effective_episodes=effective,
-            episodes=100,
+            episodes=episodes,
         )
 
     assert signs(sound) == []
     assert signs(np.round(sound)) == [], "rows of a path share their score"
     expected = [
         ("on 3.0 effective episodes of 100", "weights", signs(sound, effective=3.0)),
+        ("are only 9 episodes", "scores", signs(sound, effective=3.0, episodes=9)),
         ("collapsed", "weights", signs(collapsed)),
         ("all scores are equal", "scores", signs(np.ones(9))),
         ("share their Q(s, a)", None, signs(sound, q_value=np.round(sound))),

@@ -19,7 +19,7 @@ def warnings_of(tmp_path):
         score = np.repeat(by_episode(data.episode_return), data.episode_length).astype(np.float32)
         zeros = np.zeros(len(data), np.float32)
         table = write_scores(tmp_path / "scores.parquet", data, RowScores(score, *[zeros] * 4))
-        manifest = {"warnings": ["from the run"]}
+        manifest = {"warnings": [{"text": "from the run", "against": None}]}
         assert report_facts(table, manifest, None, {}).warnings[0] == "from the run"
         return " ".join(report_facts(table, manifest, None, {}).warnings[1:])
 

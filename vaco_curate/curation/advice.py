@@ -1,13 +1,14 @@
-"""Which of weights and filters serve which learner: read off the board in docs/quality.md, and nothing else."""
+"""What to do with scores: weights or filters, by learner, as the board in docs/quality.md has it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from vaco_curate.core.advantage import Persistence
-from vaco_curate.curation.health import Doubted
+from vaco_curate.curation.health import Doubted, Sign, doubted_by
 
 Kind = Literal["whole episodes", "some steps"]
 """Over what behavior persists in a dataset: every episode has one actor, or several."""
@@ -25,6 +26,9 @@ A test holds them against the board; a learner that is left out was not measured
 DATASETS: Mapping[Kind, int] = {"whole episodes": 6, "some steps": 2}
 """How many datasets of a kind the board has."""
 
+CAREFUL = "filter --top 80%ep"
+"""Drops the worst episodes: where the board has no such data, or few episodes carry the weight."""
+
 COMMANDS = {
     ALL_ROWS: "all rows",
     WEIGHTS: "reweight",
@@ -41,36 +45,72 @@ def kind_of(members: Sequence[Persistence]) -> Kind | None:
     return "some steps" if found == {False} else None
 
 
-def advised(kind: Kind | None, doubted: Collection[Doubted]) -> dict[str, tuple[str, ...]]:
-    """What of the board's columns is advised to each learner; nothing that warnings speak against.
+@dataclass(frozen=True)
+class Standing:
+    """What decides how scores may be used.
 
-    Args:
-        doubted: by warnings: all advice is left out with "scores", weights with "weights".
+    Attributes:
+        kind: over what behavior persists; None where the scorers found nothing, or disagree.
+        doubted: what warnings advise against.
+        demonstrations: whether the rows are demonstrations, of which the board has none.
     """
-    if kind is None or "scores" in doubted:
-        return {}
-    usable = {
-        learner: tuple(column for column in columns if column != WEIGHTS or "weights" not in doubted)
-        for learner, columns in BEST[kind].items()
-    }
-    return {learner: columns for learner, columns in usable.items() if columns}
+
+    kind: Kind | None
+    doubted: tuple[Doubted, ...]
+    demonstrations: bool
+
+    @classmethod
+    def of(cls, manifest: Mapping[str, Any]) -> Standing:
+        """Of a finished run."""
+        doubted = doubted_by(Sign(**sign) for sign in manifest["warnings"])
+        return cls(manifest["persists_over"], doubted, are_demonstrations(manifest["dataset"]))
+
+    @property
+    def advised(self) -> Mapping[str, tuple[str, ...]]:
+        """The board's columns for each learner, best first; nothing where it does not speak of such scores."""
+        if self.kind is None or self.doubted or self.demonstrations:
+            return {}
+        return BEST[self.kind]
+
+    @property
+    def advice(self) -> list[str]:
+        """One line on what to do, by learner; none where nothing is advised."""
+        learners: dict[tuple[str, ...], list[str]] = {}
+        for learner, columns in self.advised.items():
+            learners.setdefault(columns, []).append(learner)
+        if self.kind is None or not learners:
+            return []
+        parts = [
+            f"for {_listed(names)}, {' or '.join(COMMANDS[column] for column in columns)}"
+            for columns, names in learners.items()
+        ]
+        return [
+            f"what earned most on the {DATASETS[self.kind]} datasets that were measured where behavior "
+            f"persists over {self.kind}: {'; '.join(parts)} (docs/quality.md)"
+        ]
+
+    @property
+    def share_to_keep(self) -> tuple[int, bool]:
+        """Percent of the rows to look at first, and whether they are taken as whole episodes."""
+        if self.doubted or self.demonstrations:
+            return 80, True
+        shares = {TOP_10: 10, TOP_25: 25}
+        advised = (shares[column] for column in self.advised.get("cloning", ()) if column in shares)
+        return next(advised, 25), False
+
+    @property
+    def proposed(self) -> str | None:
+        """The command to begin with, without the run; None where warnings speak against the scores."""
+        if "scores" in self.doubted:
+            return None
+        if self.doubted or self.demonstrations:
+            return CAREFUL
+        return COMMANDS[self.advised["cloning"][0] if self.advised else TOP_10]
 
 
-def advice(kind: Kind | None, doubted: Collection[Doubted]) -> list[str]:
-    """One line on what to do with scores, by learner; none where nothing is ``advised``."""
-    learners: dict[tuple[str, ...], list[str]] = {}
-    for learner, columns in advised(kind, doubted).items():
-        learners.setdefault(columns, []).append(learner)
-    if kind is None or not learners:
-        return []
-    parts = [
-        f"for {_listed(names)}, {' or '.join(COMMANDS[column] for column in columns)}"
-        for columns, names in learners.items()
-    ]
-    return [
-        f"what earned most on the {DATASETS[kind]} datasets that were measured where behavior persists over "
-        f"{kind}: {'; '.join(parts)} (docs/quality.md)"
-    ]
+def are_demonstrations(dataset: Mapping[str, Any]) -> bool:
+    """Whether a manifest's dataset is of demonstrations: LeRobot's, or with a flag of success."""
+    return bool(dataset["format"] == "lerobot" or dataset["read_options"].get("success"))
 
 
 def _listed(names: Sequence[str]) -> str:

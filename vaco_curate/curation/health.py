@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -36,18 +37,43 @@ class Sign:
     against: Doubted | None = None
 
 
-def few_episodes_signs(effective: float, episodes: int) -> list[Sign]:
-    """A sign where nearly all weight lies on a few episodes; empty where it does not."""
-    if effective >= FEW_EPISODES:
+def doubted_by(signs: Iterable[Sign]) -> tuple[Doubted, ...]:
+    """All that some signs speak against."""
+    return tuple(sorted({sign.against for sign in signs if sign.against is not None}))
+
+
+def weight_signs(sample_share: float, effective_episodes: float, episodes: int) -> list[Sign]:
+    """Signs that weights rest on too little; empty where they do not.
+
+    Args:
+        sample_share: the effective one of the weights, in (0, 1].
+        effective_episodes: that carry the weight, of so many ``episodes``.
+    """
+    signs = []
+    if sample_share < SMALLEST_SAMPLE_SHARE:
+        text = (
+            f"the weights have collapsed: {sample_share:.1%} of the rows carry them. "
+            "Ranks may still be usable. Weights need a higher temperature"
+        )
+        signs.append(Sign(text, "weights"))
+    if effective_episodes < FEW_EPISODES <= episodes:
+        text = (
+            f"the weight lies on {effective_episodes:.1f} effective episodes of {episodes:,}: look at them "
+            "before you train on weights, or spread the weight by a higher temperature"
+        )
+        signs.append(Sign(text, "weights"))
+    return signs
+
+
+def kept_signs(effective_episodes: float, episodes: int) -> list[Sign]:
+    """A sign that a filter keeps rows of few of so many ``episodes``; empty where it does not."""
+    if effective_episodes >= FEW_EPISODES or episodes < FEW_EPISODES:
         return []
-    if episodes < FEW_EPISODES:
-        few = "is only 1 episode" if episodes == 1 else f"are only {episodes} episodes"
-        return [Sign(f"there {few}: too few to tell what is good from what is chance", "scores")]
     text = (
-        f"the weight lies on {effective:.1f} effective episodes of {episodes:,}: rows of an episode share most "
-        "of their score. Look at these episodes before you train on them"
+        f"what is kept comes from {effective_episodes:.1f} effective episodes of {episodes:,}: look at them "
+        "before you train on them, or keep more"
     )
-    return [Sign(text, "weights")]
+    return [Sign(text)]
 
 
 def score_signs(
@@ -74,14 +100,11 @@ def score_signs(
     all_equal = bool(score.min() == score.max())
     if all_equal:
         signs.append(Sign("all scores are equal: the scorer cannot tell rows apart", "scores"))
-    if sample_share < SMALLEST_SAMPLE_SHARE:
-        text = (
-            f"the weights have collapsed: {sample_share:.1%} of the rows carry them. "
-            "Ranks may still be usable. Weights need a higher temperature"
-        )
-        signs.append(Sign(text, "weights"))
+    if episodes < FEW_EPISODES:
+        few = "is only 1 episode" if episodes == 1 else f"are only {episodes} episodes"
+        signs.append(Sign(f"there {few}: too few to tell what is good from what is chance", "scores"))
     if not all_equal:
-        signs += few_episodes_signs(effective_episodes, episodes)
+        signs += weight_signs(sample_share, effective_episodes, episodes)
     tied = _tied_rows(q_value) / len(q_value)
     if tied > 0.5:
         text = f"{tied:.0%} of the rows share their Q(s, a) with another row (duplicates in the data?)"

@@ -9,7 +9,7 @@ from pathlib import PurePath
 from typing import Any
 
 from vaco_curate.core.training.presets import PRESETS
-from vaco_curate.curation.advice import COMMANDS, DATASETS, advised
+from vaco_curate.curation.advice import COMMANDS, DATASETS, Standing
 
 
 @dataclass(frozen=True)
@@ -93,15 +93,29 @@ def _date(text: str) -> str:
 
 def advice_by_learner(manifest: dict[str, Any]) -> tuple[str, list[Advice]] | None:
     """The kind of such datasets, and the board's advice; None where there is none for such scores."""
-    kind = manifest["persists_over"]
-    by_learner = advised(kind, manifest["doubted"])
-    if not by_learner:
+    standing = Standing.of(manifest)
+    if standing.kind is None or not standing.advised:
         return None
     learners = [
         Advice(learner, tuple(COMMANDS[column] for column in columns))
-        for learner, columns in by_learner.items()
+        for learner, columns in standing.advised.items()
     ]
-    return f"{DATASETS[kind]} datasets where behavior persists over {kind}, as here", learners
+    return f"{DATASETS[standing.kind]} datasets where behavior persists over {standing.kind}, as here", learners
+
+
+def why_no_advice(manifest: dict[str, Any]) -> str:
+    """The reason in words, where there is no advice by learner."""
+    standing = Standing.of(manifest)
+    if "scores" in standing.doubted:
+        return "a warning above speaks against following these scores"
+    if standing.doubted:
+        return "few rows or episodes carry the weight (see the warning above), and the board has no such data"
+    if standing.demonstrations:
+        return "the board has no demonstrations"
+    found = "no behavior was found to persist here"
+    if manifest["members"] > 1:
+        found = "the members disagree over how long behavior persists here, or found that it does not"
+    return f"{found}, and the board has no such datasets"
 
 
 def next_steps(run: str, manifest: dict[str, Any]) -> list[Step]:
@@ -111,9 +125,9 @@ def next_steps(run: str, manifest: dict[str, Any]) -> list[Step]:
         run: name of the run folder.
     """
     name = shlex.quote(run)
-    doubted = manifest["doubted"]
-    steps = [] if "scores" in doubted else [_selection(name, advice_by_learner(manifest))]
-    if manifest["dataset"]["env_id"] and not doubted:
+    standing = Standing.of(manifest)
+    steps = [] if standing.proposed is None else [_selection(name, standing.proposed)]
+    if manifest["dataset"]["env_id"] and not standing.doubted:
         purpose = (
             "Clone a policy with the weights, roll it out, and compare it with one cloned from all rows alike."
         )
@@ -123,13 +137,12 @@ def next_steps(run: str, manifest: dict[str, Any]) -> list[Step]:
     return steps
 
 
-def _selection(name: str, advice: tuple[str, list[Advice]] | None) -> Step:
-    first = advice[1][0].commands[0] if advice is not None else COMMANDS["top 10 %"]
-    command, _, options = first.partition(" ")
-    return Step(
-        f"vaco-curate {command} {name} {options}".rstrip(),
-        "Write the rows that are worth learning from, or weights for all of them.",
+def _selection(name: str, proposed: str) -> Step:
+    command, _, options = proposed.partition(" ")
+    purpose = (
+        "Write a weight for every row." if command == "reweight" else "Write the rows worth learning from."
     )
+    return Step(f"vaco-curate {command} {name} {options}".rstrip(), purpose)
 
 
 def _second_opinion(run: str, manifest: dict[str, Any]) -> list[Step]:

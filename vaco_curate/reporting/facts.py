@@ -133,7 +133,10 @@ def report_facts(
         manifest=manifest,
         evaluations=evaluations,
         comparison=comparison,
-        warnings=[*manifest["warnings"], *signs(score, mean, outcomes, correlations[0], relations)],
+        warnings=[
+            *(sign["text"] for sign in manifest["warnings"]),
+            *signs(score, mean, outcomes, correlations[0], relations),
+        ],
     )
 
 

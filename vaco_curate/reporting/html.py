@@ -9,7 +9,7 @@ from typing import Any
 import jinja2
 import vl_convert
 
-from vaco_curate.reporting.about import advice_by_learner, dataset_name, header, next_steps
+from vaco_curate.reporting.about import advice_by_learner, dataset_name, header, next_steps, why_no_advice
 from vaco_curate.reporting.facts import ReportFacts
 from vaco_curate.reporting.figures import Figure, figures
 from vaco_curate.reporting.page_data import page_data
@@ -38,17 +38,19 @@ def render_html(facts: ReportFacts, run: str, finished: str | None = None) -> st
     environment.filters["number"] = number
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     charts = figures(facts)
+    data = page_data(facts, charts, run)
     return environment.get_template(TEMPLATE).render(
         facts=facts,
         run=run,
         name=dataset_name(facts.manifest),
         header=header(facts.manifest, finished),
         advice=advice_by_learner(facts.manifest),
+        no_advice=why_no_advice(facts.manifest),
         steps=next_steps(run, facts.manifest),
         figures=charts,
         titles={name: _title(figure) for name, figure in charts.items()},
         filters=_filters(facts),
-        data=page_data(facts, charts, run),
+        data=data,
         style=_text(STYLE),
         script=_text(SCRIPT),
         library=chart_library(),

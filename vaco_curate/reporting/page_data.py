@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from vaco_curate.curation.advice import Standing
 from vaco_curate.reporting.episodes import LISTED, Course, most_varied, spread_over_ranking
 from vaco_curate.reporting.facts import ReportFacts
 from vaco_curate.reporting.figures import Figure
@@ -34,11 +35,14 @@ COLUMNS = {
 def page_data(facts: ReportFacts, figures: Mapping[str, Figure], run: str) -> dict[str, Any]:
     """All of it, as JSON can hold it."""
     charts, tables = _charts(figures)
+    share, whole = Standing.of(facts.manifest).share_to_keep
     return {
         "charts": charts,
         "tables": tables,
         "keep": {
             "run": shlex.quote(run),
+            "share": share,
+            "whole": whole,
             "rows": _keep(facts.keeping.rows, facts.projection, "by_row"),
             "episodes": _keep(facts.keeping.episodes, facts.projection, "by_episode"),
         },

@@ -4,7 +4,8 @@
   const at = (id) => document.getElementById(id);
   const PAGE = 20;
   const FACTS = ["rows", "episodes", "effective", "mean", "median", "lowest", "coverage"];
-  const state = { share: 25, whole: false, sort: "score", descending: true, page: 0, search: "", chosen: null };
+  const { share, whole: wholeEpisodes } = data.keep;
+  const state = { share, whole: wholeEpisodes, sort: "score", descending: true, page: 0, search: "", chosen: null };
 
   // --- numbers, as the page writes them ---------------------------------------------------------------
   const grouped = (value, digits) =>

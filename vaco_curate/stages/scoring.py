@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,8 +22,8 @@ from vaco_curate.core.scorer import Scorer
 from vaco_curate.core.training.arithmetic import device_name
 from vaco_curate.core.training.settings import TrainSettings
 from vaco_curate.core.transitions import Fingerprint, Transitions
-from vaco_curate.curation.advice import Kind, advice, kind_of
-from vaco_curate.curation.health import Doubted, score_signs
+from vaco_curate.curation.advice import Kind, Standing, are_demonstrations, kind_of
+from vaco_curate.curation.health import Sign, doubted_by, score_signs
 from vaco_curate.curation.weights import effective_episodes_of_scores, sample_share_of_scores
 from vaco_curate.data.formats import Dataset, ReadOptions, open_dataset
 from vaco_curate.data.formats.dataset import read_ahead
@@ -53,7 +54,7 @@ class ScoreResult:
         seconds: wall time by part.
         notes: what was assumed.
         warnings: signs that the scores are not worth trusting.
-        doubted: what these warnings advise against: "scores" to go by, or "weights" made of them.
+        proposed: the command to begin with, without the run; None where a warning speaks against the scores.
         source_format: of the dataset.
         skipped: the run was there already.
     """
@@ -67,7 +68,7 @@ class ScoreResult:
     seconds: dict[str, float]
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
-    doubted: tuple[Doubted, ...]
+    proposed: str | None
     source_format: str
     skipped: bool = False
 
@@ -290,7 +291,8 @@ def finish_run(
         *outcome_signs(scored.scores),
     ]
     kind = kind_of(members)
-    doubted = tuple(sorted({sign.against for sign in signs if sign.against is not None}))
+    signs = [*(Sign(text) for text in warnings), *signs]
+    standing = Standing(kind, doubted_by(signs), are_demonstrations(manifest["dataset"]))
     result = ScoreResult(
         run=out,
         rows=len(score),
@@ -303,10 +305,10 @@ def finish_run(
             *scored.notes,
             _note_on_actions(scorer),
             _note_on_persistence(kind, members),
-            *advice(kind, doubted),
+            *standing.advice,
         ),
-        warnings=(*warnings, *(sign.text for sign in signs)),
-        doubted=doubted,
+        warnings=tuple(sign.text for sign in signs),
+        proposed=standing.proposed,
         source_format=manifest["dataset"]["format"],
     )
     outcome = {
@@ -315,11 +317,10 @@ def finish_run(
         "scores": [file.name for file in scored.scores.files],
         "reward_scale": scored.scores.reward_scale,
         "persists_over": kind,
-        "doubted": list(doubted),
         "effective_sample_share": result.effective_sample_share,
         "effective_episodes": result.effective_episodes,
         "notes": list(result.notes),
-        "warnings": list(result.warnings),
+        "warnings": [dataclasses.asdict(sign) for sign in signs],
     }
     write_times(work, {"finished": now(), "seconds": result.seconds})
     write_manifest(work, manifest | outcome)
@@ -337,8 +338,8 @@ def recorded_result(out: Path, manifest: dict[str, Any]) -> ScoreResult:
         effective_episodes=manifest["effective_episodes"],
         seconds=read_times(out).get("seconds", {}),
         notes=tuple(manifest["notes"]),
-        warnings=tuple(manifest["warnings"]),
-        doubted=tuple(manifest["doubted"]),
+        warnings=tuple(sign["text"] for sign in manifest["warnings"]),
+        proposed=Standing.of(manifest).proposed,
         source_format=manifest["dataset"]["format"],
         skipped=True,
     )

@@ -21,8 +21,8 @@ from vaco_curate.curation import (
     reweight,
     select,
 )
-from vaco_curate.curation.advice import advice
-from vaco_curate.curation.health import few_episodes_signs
+from vaco_curate.curation.advice import Standing
+from vaco_curate.curation.health import Sign, kept_signs, weight_signs
 from vaco_curate.data.formats import WRITERS
 from vaco_curate.errors import RunError, SettingsError
 from vaco_curate.stages.outputs import FILTER_FORMATS, STORED_FORMATS, WEIGHT_FORMATS, WITHOUT_WEIGHTS
@@ -169,7 +169,12 @@ def filter_dataset(
         decision.after,
         rows_by_reason(selection),
         (*notes, *_advice(opened, cut, choice)),
-        warnings=tuple(dict.fromkeys([*_of_run(opened, choice.by), *_warnings(decision)])),
+        warnings=_texts(
+            [
+                *(_of_scores(opened) if choice.by == "score" else []),
+                *kept_signs(decision.after.effective_episodes, decision.before.episodes),
+            ]
+        ),
         skipped=made is not None,
     )
 
@@ -226,17 +231,19 @@ def reweight_dataset(
         check_engine(engine)
     decision, share_before = _weigh(opened, temperature, clip)
     notes = write_output(opened, decision, output, dataset, request) if made is None else tuple(made["notes"])
+    after = decision.after
+    share = after.effective_sample_size / after.rows
     return SelectionResult(
         opened.folder,
         out,
         decision.selection.rule,
         None,
         decision.before,
-        decision.after,
+        after,
         {},
         notes,
         share_before,
-        tuple(dict.fromkeys([*_of_run(opened, "score"), *_warnings(decision)])),
+        _texts([*_of_scores(opened), *weight_signs(share, after.effective_episodes, after.episodes)]),
         skipped=made is not None,
     )
 
@@ -245,17 +252,17 @@ def _advice(run: Run, cut: Cut, choice: Choice) -> list[str]:
     """What the board says of filters by score on such data."""
     if choice.by != "score" or cut.worst:
         return []
-    return advice(run.manifest["persists_over"], run.manifest["doubted"])
+    return Standing.of(run.manifest).advice
 
 
-def _of_run(run: Run, by: By) -> list[str]:
-    """What was said of the scores when they were made, where they decide."""
-    return run.manifest["warnings"] if by == "score" else []
+def _of_scores(run: Run) -> list[Sign]:
+    """What was said of the scores when they were made; not of the weights, which are others here."""
+    signs = [Sign(**sign) for sign in run.manifest["warnings"]]
+    return [sign for sign in signs if sign.against != "weights"]
 
 
-def _warnings(decision: Decision) -> tuple[str, ...]:
-    signs = few_episodes_signs(decision.after.effective_episodes, decision.before.episodes)
-    return tuple(sign.text for sign in signs)
+def _texts(signs: list[Sign]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(sign.text for sign in signs))
 
 
 def default_out(run_folder: Path, cut: Cut, choice: Choice) -> Path:

@@ -32,10 +32,9 @@ SHAPES: Mapping[str, Any] = {
         "scores": [str],
         "reward_scale": NUMBER,
         "persists_over": (None, str),
-        "doubted": [str],
         "effective_sample_share": NUMBER,
         "effective_episodes": NUMBER,
-        "warnings": [str],
+        "warnings": [{"text": str, "against": (None, str)}],
     },
     "curated": WRITTEN
     | {

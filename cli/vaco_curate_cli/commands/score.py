@@ -200,18 +200,15 @@ def _show(result: ScoreResult, display: Display) -> None:
     facts.add_row("scored", f"{result.rows:,} rows in {result.episodes:,} episodes")
     if result.members > 1:
         facts.add_row("score", f"mean of {result.members} members; score_std is their spread")
-    facts.add_row("effective rows", f"{result.effective_sample_share:.0%} of all carry the weights")
+    share = f"{result.effective_sample_share:.0%}"
+    facts.add_row("effective rows", f"{share} of all carry the weights, by the choice of the temperature")
     facts.add_row("effective episodes", f"{result.effective_episodes:.1f} of {result.episodes:,} carry them")
     if result.seconds:
         spent = ", ".join(f"{part} {seconds:.0f} s" for part, seconds in result.seconds.items())
         facts.add_row("time", spent)
     display.show(facts)
-    for command in _next(result):
-        display.note(f"next: vaco-curate {command}")
-
-
-def _next(result: ScoreResult) -> list[str]:
     run = shlex.quote(str(result.run))
-    if "scores" in result.doubted:
-        return [f"report {run}"]
-    return [f"report {run}", f"filter {run} --top {'80%ep' if result.source_format == 'lerobot' else '10%'}"]
+    display.note(f"next: vaco-curate report {run}")
+    if result.proposed is not None:
+        command, _, options = result.proposed.partition(" ")
+        display.note(f"next: vaco-curate {command} {run} {options}".rstrip())
