@@ -69,6 +69,7 @@ def manifest(data: Transitions, **facts: object) -> dict:
         "members": 3,
         "device": "cpu",
         "persists_over": "whole episodes",
+        "success_rate": None,
         "effective_sample_share": 0.15,
         "effective_episodes": 30.3,
         "notes": [HOSTILE],

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from fractions import Fraction
 
 import pytest
 from made_up import HOSTILE, Made
 
-from vaco_curate.curation import EPISODE, TRANSITION, Cut, before_and_after, select
+from vaco_curate.curation import Cut, before_and_after, select
 from vaco_curate.reporting import render_html
 from vaco_curate.reporting.html import number
 
@@ -94,8 +93,8 @@ def set_share(page, share):
 def test_the_slider_says_what_a_filter_would_keep(made, page, share, level):
     page.locator(f"input[name=level][value={level}]").check()
     set_share(page, share)
-    chosen = EPISODE if level == "episodes" else TRANSITION
-    selection = select(made.candidates, Cut(share=Fraction(share, 100)), chosen)
+    amount = f"{share}%ep" if level == "episodes" else f"{share}%"
+    selection = select(made.candidates, Cut(amount))
     kept = before_and_after(made.candidates, selection)[1]
     expected = {
         "rows": kept.rows,
@@ -111,8 +110,8 @@ def test_the_slider_says_what_a_filter_would_keep(made, page, share, level):
     assert spoken == f"{share} percent: {number(kept.rows)} rows, mean return {number(kept.return_mean)}"
     assert page.locator("#kept-coverage").inner_text().endswith(" %")
     command = page.locator("#command").inner_text()
-    assert command.startswith(f"vaco-curate filter 'made up.vaco' --top {share}%")
-    assert ("--level episode" in command) == (level == "episodes")
+    assert command == f"vaco-curate filter 'made up.vaco' --top {amount}"
+    assert page.locator("#unit").inner_text() == level
 
 
 def test_the_keyboard_moves_the_slider_and_the_charts_follow(page):
@@ -148,8 +147,14 @@ def test_the_table_is_sorted_searched_and_says_what_is_kept(made, page):
     assert page.locator("#listed").inner_text() == "75 found"
     page.locator("#search").fill("29")
     assert {name[:2] for name in column(page, 1)} == {"29"}
+    page.locator("#search").fill("dropped")
+    assert page.locator("#listed").inner_text() == "240 found"
+    assert set(column(page, 4)) == {"none"}
+    page.locator("#search").fill("kept")
+    assert page.locator("#listed").inner_text() == "60 found"
     page.locator("#search").fill("nobody")
     assert page.locator("#listed").inner_text() == "0 found"
+    assert page.locator("#copy-ids").is_disabled()
     page.locator("#search").fill("")
 
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
-
 import numpy as np
 import pytest
 
-from vaco_curate.curation import EPISODE, TRANSITION, Candidates, Cut, before_and_after, select
-from vaco_curate.errors import SettingsError
+from vaco_curate.curation import Candidates, Cut, before_and_after, select
 from vaco_curate.reporting.keeping import keeping
 
 
@@ -24,24 +21,22 @@ def candidates(lengths, value):
 @pytest.mark.parametrize("share", [1, 7, 10, 25, 33, 50, 99, 100])
 def test_every_share_keeps_what_select_keeps(made, share):
     kept = keeping(made.candidates)
-    for level, found in ((TRANSITION, kept.rows[share - 1]), (EPISODE, kept.episodes[share - 1])):
-        selection = select(made.candidates, Cut(share=Fraction(share, 100)), level)
+    cuts = Cut(f"{share}%"), Cut(f"{share}%ep")
+    for cut, found in zip(cuts, (kept.rows[share - 1], kept.episodes[share - 1]), strict=True):
+        selection = select(made.candidates, cut)
         expected = vars(before_and_after(made.candidates, selection)[1])
         assert vars(found.summary) == {name: pytest.approx(value) for name, value in expected.items()}
         assert found.lowest == selection.cut
-    rows = select(made.candidates, Cut(share=Fraction(share, 100))).keep
+    rows, whole = (select(made.candidates, cut).keep for cut in cuts)
     np.testing.assert_array_equal(kept.row_share <= share, rows)
-    whole = select(made.candidates, Cut(share=Fraction(share, 100)), EPISODE).keep
     np.testing.assert_array_equal(np.repeat(kept.episode_share <= share, made.candidates.episode_length), whole)
 
 
-def test_shares_that_hold_no_whole_episode_keep_none():
+def test_shares_of_few_episodes_are_rounded_up():
     few = candidates([30, 10], np.repeat([2.0, 1.0], [30, 10]))
     kept = keeping(few)
-    assert [one is None for one in kept.episodes] == [True] * 72 + [False] * 28
-    with pytest.raises(SettingsError):
-        select(few, Cut(share=Fraction(72, 100)), EPISODE)
-    assert kept.episode_share.tolist() == [73, 98]
+    assert [one.summary.episodes for one in kept.episodes] == [1] * 50 + [2] * 50
+    assert kept.episode_share.tolist() == [1, 51]
     assert kept.rows[9].summary.rows == 4
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from vaco_curate.core.scorer import RowScores
 from vaco_curate.reporting.facts import report_facts
-from vaco_curate.reporting.outcomes import area_under_curve, outcome_signs
+from vaco_curate.reporting.outcomes import Outcomes, area_under_curve, outcome_signs, scored_outcomes
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(-3, 3)), min_size=1, max_size=40))
@@ -52,16 +52,28 @@ def test_a_reward_that_an_episode_earns_once_or_never_is_an_outcome(facts_of, op
     assert facts.warnings == []
 
 
+def signs_of(facts_of):
+    found = scored_outcomes(facts_of.table())
+    return [] if found is None else outcome_signs(*found)
+
+
 def test_successes_that_do_not_stand_out_are_warned_of(facts_of):
-    table = facts_of.table
     facts_of(rewards(10), np.arange(30.0))
-    (sign,) = outcome_signs(table())
+    (sign,) = signs_of(facts_of)
     assert "a success scores higher than a failure in 0% of the pairs" in sign.text
     assert sign.against == "scores"
     facts_of(rewards(10), np.arange(30.0)[::-1])
-    assert outcome_signs(table()) == []
+    assert signs_of(facts_of) == []
     facts_of(np.random.default_rng(0).random(600), np.arange(30.0))
-    assert outcome_signs(table()) == []
+    assert signs_of(facts_of) == []
+
+
+@pytest.mark.parametrize(("correlation", "told"), [(0.71, True), (0.0, False), (-0.9, False), (None, False)])
+def test_long_successes_above_short_ones_are_told(correlation, told):
+    succeeded = np.arange(30) < 10
+    signs = outcome_signs(Outcomes(succeeded, correlation), np.arange(30.0)[::-1])
+    assert [sign.against for sign in signs] == ([None] if told else [])
+    assert not told or "(Spearman 0.71)" in signs[0].text
 
 
 def test_without_failures_there_is_nothing_to_tell_apart(facts_of):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from vaco_curate.core.advantage import Persistence
 from vaco_curate.curation.health import Doubted, Sign, doubted_by
@@ -26,8 +26,8 @@ A test holds them against the board; a learner that is left out was not measured
 DATASETS: Mapping[Kind, int] = {"whole episodes": 6, "some steps": 2}
 """How many datasets of a kind the board has."""
 
-CAREFUL = "filter --top 80%ep"
-"""Drops the worst episodes: where the board has no such data, or few episodes carry the weight."""
+CAREFUL = 80
+"""Percent of the episodes to keep where the board has no such data, or few episodes carry the weight."""
 
 COMMANDS = {
     ALL_ROWS: "all rows",
@@ -53,17 +53,20 @@ class Standing:
         kind: over what behavior persists; None where the scorers found nothing, or disagree.
         doubted: what warnings advise against.
         demonstrations: whether the rows are demonstrations, of which the board has none.
+        success_rate: share of the episodes that succeed; None where rewards say more than that.
     """
 
     kind: Kind | None
     doubted: tuple[Doubted, ...]
     demonstrations: bool
+    success_rate: float | None = None
 
     @classmethod
     def of(cls, manifest: Mapping[str, Any]) -> Standing:
         """Of a finished run."""
         doubted = doubted_by(Sign(**sign) for sign in manifest["warnings"])
-        return cls(manifest["persists_over"], doubted, are_demonstrations(manifest["dataset"]))
+        demonstrations = are_demonstrations(manifest["dataset"])
+        return cls(manifest["persists_over"], doubted, demonstrations, manifest["success_rate"])
 
     @property
     def advised(self) -> Mapping[str, tuple[str, ...]]:
@@ -91,9 +94,10 @@ class Standing:
 
     @property
     def share_to_keep(self) -> tuple[int, bool]:
-        """Percent of the rows to look at first, and whether they are taken as whole episodes."""
+        """Percent of the rows to look at first, or of the episodes, and whether it is of those."""
         if self.doubted or self.demonstrations:
-            return 80, True
+            some = self.success_rate is not None and 0 < self.success_rate < 1
+            return math.ceil(100 * cast(float, self.success_rate)) if some else CAREFUL, True
         shares = {TOP_10: 10, TOP_25: 25}
         advised = (shares[column] for column in self.advised.get("cloning", ()) if column in shares)
         return next(advised, 25), False
@@ -104,13 +108,13 @@ class Standing:
         if "scores" in self.doubted:
             return None
         if self.doubted or self.demonstrations:
-            return CAREFUL
+            return f"filter --top {self.share_to_keep[0]}%ep"
         return COMMANDS[self.advised["cloning"][0] if self.advised else TOP_10]
 
 
 def are_demonstrations(dataset: Mapping[str, Any]) -> bool:
-    """Whether a manifest's dataset is of demonstrations: LeRobot's, or with a flag of success."""
-    return bool(dataset["format"] == "lerobot" or dataset["read_options"].get("success"))
+    """Whether a manifest's dataset is of demonstrations: a robot format's, or with a flag of success."""
+    return bool(dataset["format"] in ("lerobot", "robomimic") or dataset["read_options"].get("success"))
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -145,8 +145,22 @@ def _selection(name: str, proposed: str) -> Step:
     return Step(f"vaco-curate {command} {name} {options}".rstrip(), purpose)
 
 
+def _read_as(manifest: dict[str, Any]) -> list[str]:
+    """The options of ``score`` by which the dataset was read."""
+    read = manifest["dataset"]["read_options"]
+    words: list[str] = []
+    if read.get("columns"):
+        words += ["--column", ",".join(f"{ours}={theirs}" for ours, theirs in read["columns"].items())]
+    if read.get("drop_columns"):
+        words += ["--drop-columns", ",".join(read["drop_columns"])]
+    for name in ("success", "step_cost", "max_episode_steps"):
+        if read.get(name):
+            words += [f"--{name.replace('_', '-')}", str(read[name])]
+    return words
+
+
 def _second_opinion(run: str, manifest: dict[str, Any]) -> list[Step]:
-    source = shlex.quote(str(manifest["dataset"]["source"]))
+    source = " ".join(map(shlex.quote, [str(manifest["dataset"]["source"]), *_read_as(manifest)]))
     other = shlex.quote(f"{run.removesuffix('.vaco')}-again.vaco")
     preset = preset_name(manifest)
     options = f"--seed {manifest['seed'] + 1} --out {other}"

@@ -33,7 +33,6 @@ def render_html(facts: ReportFacts, run: str, finished: str | None = None) -> st
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
-        extensions=["jinja2.ext.loopcontrols"],
     )
     environment.filters["number"] = number
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
@@ -83,9 +82,9 @@ def _title(figure: Figure) -> str:
 def _filters(facts: ReportFacts) -> list[dict[str, Any]]:
     """Rows of the table of what filters keep."""
     found: list[dict[str, Any]] = [{"label": "all rows", "summary": facts.before}]
-    for what, kept in (("", facts.keeping.rows), (", whole episodes", facts.keeping.episodes)):
-        for share in SHOWN_SHARES:
-            one = kept[share - 1]
-            label = f"top {share} %{what}"
-            found.append({"label": label, "summary": None if one is None else one.summary})
+    for unit, kept in (("rows", facts.keeping.rows), ("episodes", facts.keeping.episodes)):
+        found += [
+            {"label": f"top {share} % of the {unit}", "summary": kept[share - 1].summary}
+            for share in SHOWN_SHARES
+        ]
     return found

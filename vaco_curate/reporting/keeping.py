@@ -29,34 +29,31 @@ class Kept:
 
 @dataclass(frozen=True)
 class Keeping:
-    """Filters of the best 1 to 100 % of the rows, taken one by one or as whole episodes.
+    """Filters of the best 1 to 100 % of the rows, or of the episodes.
 
     Attributes:
         rows: what ``filter --top P%`` keeps, for every P of ``SHARES``.
-        episodes: with ``--level episode``; None where the best episode alone has more rows.
+        episodes: what ``filter --top P%ep`` keeps.
         row_share: (n,) uint8, the smallest P at which a row is kept.
-        episode_share: (episodes,) uint8, the smallest P at which an episode is kept with ``--level episode``.
+        episode_share: (episodes,) uint8, the smallest P at which an episode is kept.
     """
 
     rows: list[Kept]
-    episodes: list[Kept | None]
+    episodes: list[Kept]
     row_share: Array
     episode_share: Array
 
 
 def keeping(candidates: Candidates) -> Keeping:
     """All of them, by counting along the order of the rows and of the episodes."""
-    allowed = np.array([math.ceil(share * len(candidates) / 100) for share in SHARES])
-    row_share = _share_of_rows(candidates, allowed)
+    row_share = _share_of_rows(candidates, _counts(len(candidates)))
     mean = episode_means(candidates, candidates.value)
     order = np.argsort(ranks(mean))
     position = np.empty(len(order), np.int64)
     position[order] = np.arange(len(order))
-    counts = np.searchsorted(np.cumsum(candidates.episode_length[order]), allowed, side="right")
+    counts = _counts(len(order))
     episodes = [
-        None
-        if count == 0
-        else Kept(
+        Kept(
             summary_of_kept(candidates, np.where(position < count, candidates.episode_length, 0)),
             float(mean[order[count - 1]]),
         )
@@ -64,6 +61,11 @@ def keeping(candidates: Candidates) -> Keeping:
     ]
     episode_share = (np.searchsorted(counts, position, side="right") + SHARES.start).astype(np.uint8)
     return Keeping(_kept_rows(candidates, row_share), episodes, row_share, episode_share)
+
+
+def _counts(total: int) -> Array:
+    """(shares,) what every share of so many rows or episodes is, rounded up."""
+    return np.array([math.ceil(share * total / 100) for share in SHARES])
 
 
 def _share_of_rows(candidates: Candidates, allowed: Array) -> Array:

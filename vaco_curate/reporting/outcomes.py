@@ -14,6 +14,9 @@ from vaco_curate.data.scores import ScoreTable
 
 WEAK_AUC = 0.7
 
+LONGER_IS_BETTER = 0.3
+"""Spearman correlation of the scores of successes with their lengths, above which it is told."""
+
 
 @dataclass(frozen=True)
 class Outcomes:
@@ -27,6 +30,11 @@ class Outcomes:
 
     succeeded: Array
     length_correlation: float | None
+
+    @property
+    def rate(self) -> float:
+        """Share of the episodes that succeed."""
+        return float(self.succeeded.mean())
 
 
 def outcomes_of(candidates: Candidates, scores: ScoreTable, episode_score: Array) -> Outcomes | None:
@@ -64,21 +72,38 @@ def _counts(scores: ScoreTable) -> dict[float, int]:
     return counts
 
 
-def outcome_signs(scores: ScoreTable) -> list[Sign]:
-    """A sign where episodes succeed or fail, and the scores do not tell which."""
+def scored_outcomes(scores: ScoreTable) -> tuple[Outcomes, Array] | None:
+    """The outcomes of episodes and their mean scores; None where rewards say more than success."""
     if len(_counts(scores)) != 2:
-        return []
+        return None
     candidates = Candidates.scored(scores)
     mean = episode_means(candidates, candidates.value)
     outcomes = outcomes_of(candidates, scores, mean)
-    auc = None if outcomes is None else area_under_curve(outcomes.succeeded, mean)
-    if auc is None or auc >= WEAK_AUC:
-        return []
-    text = (
-        f"a success scores higher than a failure in {auc:.0%} of the pairs, where chance gives 50%: these "
-        "scores do not tell them apart, so do not filter by them"
-    )
-    return [Sign(text, "scores")]
+    return None if outcomes is None else (outcomes, mean)
+
+
+def outcome_signs(outcomes: Outcomes, mean: Array) -> list[Sign]:
+    """Signs that scores do not tell successes from failures, or good successes from long ones.
+
+    Args:
+        mean: (episodes,) mean scores.
+    """
+    signs = []
+    auc = area_under_curve(outcomes.succeeded, mean)
+    if auc is not None and auc < WEAK_AUC:
+        text = (
+            f"a success scores higher than a failure in {auc:.0%} of the pairs, where chance gives 50%: these "
+            "scores do not tell them apart, so do not filter by them"
+        )
+        signs.append(Sign(text, "scores"))
+    longer = outcomes.length_correlation
+    if longer is not None and longer > LONGER_IS_BETTER:
+        text = (
+            f"long successes score higher than short ones (Spearman {longer:.2f}). If fast ones are better, "
+            "subtract a step cost"
+        )
+        signs.append(Sign(text))
+    return signs
 
 
 def area_under_curve(positive: Array, value: Array) -> float | None:

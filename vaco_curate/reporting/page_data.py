@@ -67,13 +67,11 @@ def _in_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     return {name: [row[name] for row in rows] for name in rows[0]} if rows else {}
 
 
-def _keep(kept: Sequence[Kept | None], projection: Projection | str, coverage: str) -> list[list[Any] | None]:
+def _keep(kept: Sequence[Kept], projection: Projection | str, coverage: str) -> list[list[Any]]:
     """By share: rows, episodes, effective episodes, mean and median return, lowest score, coverage."""
     covered = getattr(projection, coverage) if isinstance(projection, Projection) else [None] * len(kept)
     return [
-        None
-        if one is None
-        else [
+        [
             one.summary.rows,
             one.summary.episodes,
             one.summary.effective_episodes,

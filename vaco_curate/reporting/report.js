@@ -86,15 +86,14 @@
     const all = data.keep.rows[99];
     FACTS.forEach((fact, number) => {
       const text = fact === "coverage" ? percent : shown;
-      at(`kept-${fact}`).textContent = kept === null ? "-" : text(kept[number]);
+      at(`kept-${fact}`).textContent = text(kept[number]);
       at(`all-${fact}`).textContent = all[number] === null ? "not known" : `all rows: ${text(all[number])}`;
     });
     at("share-shown").textContent = state.share;
-    const spoken = kept === null ? "nothing kept" : `${shown(kept[0])} rows, mean return ${shown(kept[3])}`;
+    at("unit").textContent = state.whole ? "episodes" : "rows";
+    const spoken = `${shown(kept[0])} rows, mean return ${shown(kept[3])}`;
     at("share").setAttribute("aria-valuetext", `${state.share} percent: ${spoken}`);
-    at("command").textContent = kept === null
-      ? "the best episode alone has more rows than this"
-      : `vaco-curate filter ${data.keep.run} --top ${state.share}%${state.whole ? " --level episode" : ""}`;
+    at("command").textContent = `vaco-curate filter ${data.keep.run} --top ${state.share}%${state.whole ? "ep" : ""}`;
     Object.values(views).filter((view) => view.follows).forEach(follow);
     showTable();
   }
@@ -111,10 +110,12 @@
   const valueOf = (name, row) => (name === "kept" ? rank[keptOf(row)] : columns[name][row]);
   function found() {
     const text = state.search.trim().toLowerCase();
+    const words = { all: ["kept", "all"], part: ["kept", "part"], none: ["dropped", "none"] };
+    const outcomes = { yes: ["success", "yes"], no: ["failure", "no"] };
     const matches = (row) =>
       String(columns.episode[row]).startsWith(text) ||
       (columns.group?.[row].toLowerCase().includes(text) ?? false) ||
-      (columns.success !== undefined && (columns.success[row] === "yes" ? "success" : "failure").startsWith(text));
+      [...words[keptOf(row)], ...(outcomes[columns.success?.[row]] ?? [])].includes(text);
     const rows = columns.episode.map((_, row) => row).filter((row) => !text || matches(row));
     const sign = state.descending ? -1 : 1;
     const compare = (a, b) => (a < b ? -1 : a > b ? 1 : 0);
@@ -171,6 +172,7 @@
       else cell.removeAttribute("aria-sort");
     });
     at("table").tBodies[0].replaceChildren(...rows.slice(PAGE * state.page, PAGE * (state.page + 1)).map(rowOf));
+    at("copy-ids").disabled = rows.length === 0;
     at("listed").textContent = `${grouped(rows.length, 0)} found`;
     at("page").textContent = `page ${state.page + 1} of ${pages}`;
     at("previous").disabled = state.page === 0;

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vaco_curate.core.transitions import Array
+from vaco_curate.curation import Candidates
 from vaco_curate.data.formats import Dataset, opened_once
 from vaco_curate.data.formats.arrow import parquet_file
 from vaco_curate.data.formats.further import SOURCE_FILE
@@ -19,7 +20,7 @@ from vaco_curate.reporting.episodes import Grouping
 from vaco_curate.reporting.projection import ObservationSample, sample_observations
 from vaco_curate.stages.runs import REPORT_FILE, SCORES_FOLDER, Run, RunSource, folder_of, open_run
 from vaco_curate.store.files import place, write_atomically
-from vaco_curate.store.manifest import read_times
+from vaco_curate.store.manifest import HASH, read_times
 
 if TYPE_CHECKING:
     import altair
@@ -154,9 +155,24 @@ def _first_rows(run: Run) -> Array:
     return np.concatenate(found)
 
 
+def _same_rows(run: Run, other: Run) -> bool:
+    """Whether both are of the same files, cut into the same episodes: rewards may be read differently."""
+    hashes, lengths = (
+        [
+            [[file[HASH] for file in part["files"]] for part in one.manifest["dataset"]["recordings"]]
+            for one in (run, other)
+        ],
+        [[one.manifest["dataset"][name] for name in ("rows", "episodes")] for one in (run, other)],
+    )
+    if hashes[0] != hashes[1] or lengths[0] != lengths[1]:
+        return False
+    ours, theirs = (Candidates.scored(one.scores).episode_start for one in (run, other))
+    return np.array_equal(ours, theirs)
+
+
 def _comparison(run: Run, folder: Path) -> Comparison:
     other = open_run(folder, parts=(SCORES_FOLDER,))
-    if other.scores.fingerprint != run.scores.fingerprint:
+    if other.scores.fingerprint != run.scores.fingerprint and not _same_rows(run, other):
         raise DatasetError(
             f"{other.folder}: made for a different dataset than {run.folder}",
             details=(

@@ -32,7 +32,7 @@ from vaco_curate.data.formats.tables import ShardedWriter
 from vaco_curate.data.scores import ScoreTable, score_batch
 from vaco_curate.data.successors import Findings
 from vaco_curate.errors import DatasetError
-from vaco_curate.reporting.outcomes import outcome_signs
+from vaco_curate.reporting.outcomes import outcome_signs, scored_outcomes
 from vaco_curate.stages.runs import SCORES_FOLDER, load_scores
 from vaco_curate.stages.shards import write_units
 from vaco_curate.store.engines import Engine, JobResult
@@ -278,6 +278,8 @@ def finish_run(
     )
     effective = effective_episodes_of_scores(parts, float(score.max()))
     members = [member.persistence for member in scorer.trajectory]
+    found = scored_outcomes(scored.scores)
+    success_rate = None if found is None else found[0].rate
     signs = [
         *score_signs(
             score,
@@ -288,11 +290,11 @@ def finish_run(
             effective_episodes=effective,
             episodes=episodes,
         ),
-        *outcome_signs(scored.scores),
+        *([] if found is None else outcome_signs(*found)),
     ]
     kind = kind_of(members)
     signs = [*(Sign(text) for text in warnings), *signs]
-    standing = Standing(kind, doubted_by(signs), are_demonstrations(manifest["dataset"]))
+    standing = Standing(kind, doubted_by(signs), are_demonstrations(manifest["dataset"]), success_rate)
     result = ScoreResult(
         run=out,
         rows=len(score),
@@ -317,6 +319,7 @@ def finish_run(
         "scores": [file.name for file in scored.scores.files],
         "reward_scale": scored.scores.reward_scale,
         "persists_over": kind,
+        "success_rate": success_rate,
         "effective_sample_share": result.effective_sample_share,
         "effective_episodes": result.effective_episodes,
         "notes": list(result.notes),

@@ -32,6 +32,7 @@ SHAPES: Mapping[str, Any] = {
         "scores": [str],
         "reward_scale": NUMBER,
         "persists_over": (None, str),
+        "success_rate": (None, NUMBER),
         "effective_sample_share": NUMBER,
         "effective_episodes": NUMBER,
         "warnings": [{"text": str, "against": (None, str)}],

@@ -19,7 +19,7 @@ from vaco_curate.reporting.figures.base import (
     share_to_keep,
     zoom,
 )
-from vaco_curate.reporting.keeping import SHARES, Kept
+from vaco_curate.reporting.keeping import SHARES
 from vaco_curate.reporting.projection import Projection
 
 POINTS = 3_000
@@ -30,21 +30,17 @@ LEVELS = {"rows": "rows", "episodes": "whole episodes"}
 
 def mean_return(facts: ReportFacts) -> Figure:
     """Mean return of what is kept, by share."""
-    kept: dict[str, list[Kept | None]] = {
-        LEVELS["rows"]: list(facts.keeping.rows),
-        LEVELS["episodes"]: facts.keeping.episodes,
-    }
+    kept = {LEVELS["rows"]: facts.keeping.rows, LEVELS["episodes"]: facts.keeping.episodes}
     rows = [
         {"share": share, "mean": found.summary.return_mean, "of": level}
         for level, found_by_share in kept.items()
         for share, found in zip(SHARES, found_by_share, strict=True)
-        if found is not None
     ]
     lines = (
         alt.Chart(rounded(pl.DataFrame(rows)))
         .mark_line(strokeWidth=1.8)
         .encode(
-            x=alt.X("share:Q", title="share of the rows that is kept, in %"),
+            x=alt.X("share:Q", title="share of the rows, or episodes, that is kept, in %"),
             y=alt.Y("mean:Q", title="mean return", scale=alt.Scale(zero=False), axis=alt.Axis(format=",~r")),
             color=alt.Color("of:N", scale=alt.Scale(domain=[*LEVELS.values()], range=[KEPT, BAD])),
             strokeDash=alt.StrokeDash(

@@ -31,7 +31,7 @@ def histogram(facts: ReportFacts) -> Figure:
     data = rounded(frame_of(low=edges[:-1], high=edges[1:], rows=facts.bin_rows))
     cuts = rounded(
         frame_of(share=list(SHARES), rows=[kept.lowest for kept in facts.keeping.rows]).with_columns(
-            whole=pl.Series([None if kept is None else kept.lowest for kept in facts.keeping.episodes])
+            whole=pl.Series([kept.lowest for kept in facts.keeping.episodes])
         )
     )
     bars = (
