@@ -20,7 +20,7 @@ def summary_table(before: Summary, after: Summary) -> Table:
         label = f"  {quantile:.0%} quantile"
         rows.append((label, before.return_quantiles[number], after.return_quantiles[number]))
     rows.append(("effective rows", round(before.effective_sample_size), round(after.effective_sample_size)))
-    rows.append(("effective episodes", before.effective_episodes, after.effective_episodes))
     for label, left, right in rows:
         made.add_row(label, number_text(left), number_text(right))
+    made.add_row("effective episodes", f"{before.effective_episodes:,.1f}", f"{after.effective_episodes:,.1f}")
     return made

@@ -77,6 +77,16 @@ def test_two_runs_on_one_dataset_are_compared_and_others_refused(vaco, scored):
     assert vaco("report", "pendulum.vaco", "--compare", "again.vaco").code == 0
     assert "Compared with again.vaco" in page(scored / "pendulum.vaco")
     assert "best 25 % in common" in page(scored / "pendulum.vaco")
+    read = ["--step-cost", "0.5", "--max-episode-steps", "9999"]
+    outcome = vaco("score", "pendulum.hdf5", "--config", "tiny.json", *read, "--out", "cost.vaco")
+    assert outcome.code == 0
+    assert vaco("report", "pendulum.vaco", "--compare", "cost.vaco").code == 0, "other rewards of the same rows"
+    assert vaco("report", "cost.vaco").code == 0
+    again = re.search("vaco-curate (score .* --out cost-again.vaco)", page(scored / "cost.vaco"))[1]
+    assert " ".join(read) in again
+    assert vaco(*again.split(), "--config", "tiny.json").code == 0, (
+        "the command reads the dataset as the run did"
+    )
     scored_with(scored, vaco, "other")
     refused = vaco("report", "pendulum.vaco", "--compare", "other.vaco")
     assert refused.code == 1

@@ -85,7 +85,7 @@
     const kept = data.keep[state.whole ? "episodes" : "rows"][state.share - 1];
     const all = data.keep.rows[99];
     FACTS.forEach((fact, number) => {
-      const text = fact === "coverage" ? percent : shown;
+      const text = { coverage: percent, effective: (value) => grouped(value, 1) }[fact] ?? shown;
       at(`kept-${fact}`).textContent = text(kept[number]);
       at(`all-${fact}`).textContent = all[number] === null ? "not known" : `all rows: ${text(all[number])}`;
     });

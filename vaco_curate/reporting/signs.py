@@ -38,7 +38,8 @@ def signs(
     """
     found = []
     if len(mean) < FEW_EPISODES:
-        found.append(f"only {len(mean)} episodes: too few for a reliable correlation with the return")
+        few = "1 episode" if len(mean) == 1 else f"{len(mean)} episodes"
+        found.append(f"only {few}: too few for a reliable correlation with the return")
     found += _of_spread(score, mean)
     found += _of_length(outcomes, correlation, relations)
     return found + (_of_returns(correlation) if outcomes is None else _of_outcomes(outcomes))
