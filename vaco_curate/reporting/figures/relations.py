@@ -100,7 +100,7 @@ def _scatter(facts: ReportFacts, column: str, title: str) -> alt.Chart:
         )
         tooltip.append("outcome:N")
     encoded: alt.Chart = chart.encode(
-        x=alt.X(f"{column}:Q", title=title, axis=alt.Axis(format=",~r"), scale=alt.Scale(nice=True)),
+        x=alt.X(f"{column}:Q", title=title, axis=alt.Axis(format=",~r"), scale=alt.Scale(nice=True, padding=8)),
         y=alt.Y("score:Q", title="mean score", scale=alt.Scale(zero=False)),
         tooltip=tooltip,
     )
