@@ -201,7 +201,7 @@ def _show(result: ScoreResult, display: Display) -> None:
     if result.members > 1:
         facts.add_row("score", f"mean of {result.members} members; score_std is their spread")
     share = f"{result.effective_sample_share:.0%}"
-    facts.add_row("effective rows", f"{share} of all carry the weights, by the choice of the temperature")
+    facts.add_row("effective rows", f"{share} of all carry the weights (set by the temperature)")
     facts.add_row("effective episodes", f"{result.effective_episodes:.1f} of {result.episodes:,} carry them")
     if result.seconds:
         spent = ", ".join(f"{part} {seconds:.0f} s" for part, seconds in result.seconds.items())
