@@ -158,7 +158,7 @@ def _opened(source: str, path: Path, options: ReadOptions) -> Dataset:
         parts = _recordings(kind, rows, options)
         if not path.exists():  # an id stands for a folder
             address = str(parts[0].path.resolve())
-        return Dataset(source, address, parts, options.max_episode_steps, options.step_cost, hashes=hashes)
+        return _dataset(source, address, parts, options, hashes)
     if not path.exists() and not is_pattern:
         raise DatasetError(
             f"{source}: no such file or folder, and no Minari dataset of this id", details=_known_formats()
@@ -178,7 +178,25 @@ def _opened(source: str, path: Path, options: ReadOptions) -> Dataset:
         )
     (only,) = kinds
     several = tuple(part for member in members for part in _recordings(only, member, options))
-    return Dataset(source, address, several, options.max_episode_steps, options.step_cost, hashes=hashes)
+    return _dataset(source, address, several, options, hashes)
+
+
+def _dataset(
+    source: str,
+    address: str,
+    parts: tuple[Recording, ...],
+    options: ReadOptions,
+    hashes: Mapping[Path, str],
+) -> Dataset:
+    return Dataset(
+        source,
+        address,
+        parts,
+        max_episode_steps=options.max_episode_steps,
+        step_cost=options.step_cost,
+        by_success=options.success is not None,
+        hashes=hashes,
+    )
 
 
 @opened_once()

@@ -124,7 +124,7 @@ def _recording(path: Path, options: ReadOptions) -> Recording:
         unread=tuple(unread),
         others=partial(further_tables, path),
         has_rewards=facts.get("has_rewards", True),
-        episodes=_episodes(path, columns, named_episodes) if "episode_id" in columns else None,
+        episodes=_episodes(path, columns, named_episodes, options) if "episode_id" in columns else None,
         facts={
             "env_id": facts.get("env_id"),
             "env_kwargs": facts.get("env_kwargs", {}),
@@ -286,8 +286,12 @@ def _named_episodes(path: Path, columns: Mapping[str, list[str]], schema: pa.Sch
     return tuple(found)
 
 
-def _episodes(path: Path, columns: Mapping[str, list[str]], named_episodes: Sequence[str]) -> EpisodeIds | None:
+def _episodes(
+    path: Path, columns: Mapping[str, list[str]], named_episodes: Sequence[str], options: ReadOptions
+) -> EpisodeIds | None:
     names = [name for name in ("episode_id", "step_index", "terminated", "truncated") if name in columns]
+    if options.success is not None and "step_index" in columns:  # an episode may go on after its success
+        names.remove("terminated")
     if not named_episodes:
         return EpisodeIds.of(scalar_batches(path, {name: columns[name][0] for name in names}))
     return EpisodeIds.of(
