@@ -164,11 +164,11 @@ def test_a_flag_of_episodes_is_that_of_their_last_frames(recorded):
 
 
 def test_what_is_missing_is_said_with_the_option_that_mends_it(recorded, tmp_path):
-    with pytest.raises(DatasetError, match=r"no rewards(.|\n)*read_options.success NAME"):
+    with pytest.raises(DatasetError, match=r"no rewards(.|\n)*read_options.success next.success"):
         score_dataset(recorded, out=tmp_path / "run", device="cpu")
     assert "--success next.success" in " ".join(open_dataset(str(recorded)).facts["notes"])
     named = ReadOptions(columns={"reward": "next.success"})
-    with pytest.raises(DatasetError, match=r"no value can be learned(.|\n)*read_options.success NAME"):
+    with pytest.raises(DatasetError, match=r"no value can be learned(.|\n)*read_options.success next.success;"):
         score_dataset(recorded, out=tmp_path / "run", device="cpu", read_options=named)
     with pytest.raises(
         CurateError, match=r"read_options\.success won: neither a feature of frames nor a flag of every episode"
@@ -201,6 +201,22 @@ def test_a_filter_of_episodes_says_how_lerobot_deletes_the_others(recorded, tmp_
     rows = vaco("filter", tmp_path / "run", "--top", "50%", "--out", tmp_path / "rows")
     assert "_lerobot.txt" not in rows.stderr
     assert not (tmp_path / "rows" / "_lerobot.txt").exists()
+
+
+def test_episodes_without_frames_are_deleted_with_the_dropped_ones(recorded, tmp_path, vaco):
+    folder = tmp_path / "robot"
+    shutil.copytree(recorded, folder)
+    with (folder / "meta" / "episodes.jsonl").open("a") as file:
+        file.write(json.dumps({"episode_index": 80, "length": 0, "solved": False}) + "\n")
+    quick = dataclasses.replace(SETTINGS, value=dataclasses.replace(SETTINGS.value, updates=100))
+    options = ReadOptions(success="next.success")
+    scored = score_dataset(folder, out=tmp_path / "run", settings=quick, device="cpu", read_options=options)
+    assert "without frames: episode 80" in scored.notes
+    made = vaco("filter", tmp_path / "run", "--top", "50%", "--level", "episode", "--out", tmp_path / "kept")
+    assert "dropped episodes and 1 without frames, kept.lerobot" in made.stderr
+    command = shlex.split((tmp_path / "kept" / "_lerobot.txt").read_text())
+    dropped = json.loads(command[command.index("--operation.episode_indices") + 1])
+    assert sorted(kept_episodes(tmp_path / "kept") + dropped) == list(range(81))
 
 
 def test_lerobot_gets_weights_and_rlinf_flags_of_frames(recorded, tmp_path, vaco):

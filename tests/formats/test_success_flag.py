@@ -10,10 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from vaco_curate.core.rewards import RewardUse
 from vaco_curate.data.formats import ReadOptions, open_dataset, read_dataset
 from vaco_curate.data.formats.cache import mapped
-from vaco_curate.errors import SettingsError
+from vaco_curate.errors import DatasetError, SettingsError
 from vaco_curate.stages.inspect import inspect_dataset
+from vaco_curate.stages.scoring import open_scorable
 
 FLAGS = (
     (0, 0, 0, 1, 1, 1),  # set on several last frames
@@ -129,3 +131,68 @@ def test_episodes_without_a_success_end_at_their_time_limit(tmp_path):
 def test_a_step_cost_that_rewards_slowness_is_refused(cost):
     with pytest.raises(SettingsError, match=r"step_cost (.*) must be a number that is at least 0"):
         ReadOptions(success="next.success", step_cost=cost)
+
+
+def notes_of(source):
+    return " ".join(open_dataset(str(source)).facts["notes"])
+
+
+def test_a_typing_error_is_answered_with_the_names_that_are_like_it(tmp_path):
+    source, _ = lerobot(tmp_path / "robot")
+    (source / "meta" / "episodes.jsonl").write_text(
+        json.dumps({"episode_index": 0, "length": 6, "was_success": True, "tasks": ["reach"]})
+    )
+    with pytest.raises(DatasetError, match=r"flags of meta/episodes: was_success\n(.*)success next.success"):
+        open_dataset(str(source), ReadOptions(success="next.succes"))
+    with pytest.raises(DatasetError, match=r"if you mean it: (.*)success was_success"):
+        open_dataset(str(source), ReadOptions(success="was_succes"))
+    folder, options = parquet(tmp_path / "rows")
+    with pytest.raises(DatasetError, match=r"which (.*)success next.succes names(.|\n)*mean it: next.success"):
+        open_dataset(str(folder), ReadOptions(options.columns, success="next.succes"))
+    path, _ = robomimic(tmp_path / "demos")
+    with pytest.raises(DatasetError, match=r"which (.*)success names(.|\n)*mean it: rewards"):
+        open_dataset(str(path), ReadOptions(success="reward"))
+
+
+def test_flags_of_episodes_are_found_in_version_3(tmp_path):
+    source, _ = lerobot(tmp_path / "robot")
+    chunk = source / "meta" / "episodes" / "chunk-000"
+    chunk.mkdir(parents=True)
+    numbers = list(range(len(FLAGS)))
+    columns = {"episode_index": numbers, "length": list(map(len, FLAGS)), "solved": [True] * len(FLAGS)}
+    pq.write_table(pa.table(columns), chunk / "file-000.parquet")
+    with pytest.raises(DatasetError, match=r"flags of meta/episodes: solved\n(.*)success solved"):
+        open_dataset(str(source), ReadOptions(success="solve"))
+    assert read_dataset(str(source), ReadOptions(success="solved")).terminated.sum() == len(FLAGS)
+
+
+def test_a_forgotten_flag_is_named_where_rewards_are_missing(tmp_path):
+    source, _ = lerobot(tmp_path / "robot")
+    with pytest.raises(DatasetError, match=r"has no rewards(.|\n)*success flag: (.*)success next\.success"):
+        open_scorable(str(source), ReadOptions(), tmp_path / "run")
+    assert "--success next.success" in notes_of(source)
+    assert "--column terminated" not in notes_of(source), "that alone would be refused by score"
+    folder, options = parquet(tmp_path / "rows")
+    with pytest.raises(DatasetError, match=r"missing column reward(.|\n)*success next\.success"):
+        open_dataset(str(folder), ReadOptions(options.columns))
+    path, _ = robomimic(tmp_path / "demos")
+    with h5py.File(path, "a") as file:
+        for demo in file["data"].values():
+            demo.move("rewards", "success")
+    assert "no rewards: all are read as 0; with the success flag for reward: --success success" in notes_of(
+        path
+    )
+    arrays = {"observations": np.zeros((4, 2)), "actions": np.zeros((4, 2)), "terminals": np.ones(4)}
+    np.savez(tmp_path / "play.npz", success=np.ones(4), **arrays)
+    assert "read as 0; with the success flag for reward: --success success" in notes_of(tmp_path / "play.npz")
+
+
+def test_rewards_of_robomimic_that_mark_success_are_what_to_name(tmp_path):
+    path, options = robomimic(tmp_path / "demos", [(0, 0, 1), (0, 0, 0, 1), (0, 0)])
+    dataset, use = open_dataset(str(path)), RewardUse()
+    use.add(dataset.read())
+    with pytest.raises(DatasetError, match=r"no value can be learned(.|\n)*success rewards;"):
+        use.refuse_unused(str(path), dataset.success_flag)
+    use = RewardUse()
+    use.add(read_dataset(str(path), options))
+    use.refuse_unused(str(path))

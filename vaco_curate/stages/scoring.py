@@ -90,7 +90,8 @@ def open_scorable(source: str, options: ReadOptions, out: Path) -> Dataset:
     if not dataset.has_rewards:
         raise DatasetError(
             f"{source}: the dataset has no rewards, and scores are learned from nothing else",
-            fix="name their column: --column reward=NAME, or of demonstrations a success flag: --success NAME",
+            fix="name their column: --column reward=NAME, or of demonstrations a success flag: --success "
+            f"{dataset.success_flag or 'NAME'}",
         )
     return dataset
 
@@ -228,7 +229,7 @@ def score_into(
         fingerprint.add_json(facts["fingerprint"])
         findings.add(Findings(**facts["findings"]))
         use.add_json(facts["rewards"])
-    use.refuse_unused(dataset.source)
+    use.refuse_unused(dataset.source, dataset.success_flag)
     episodes = sum(facts["episodes"] for facts in done)
     lowest, highest, magnitude = (
         extreme(facts["returns"][number] for facts in done) for number, extreme in enumerate((min, max, max))

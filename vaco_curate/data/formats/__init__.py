@@ -107,7 +107,17 @@ def open_dataset(source: str, options: ReadOptions | None = None) -> Dataset:
     """
     options, path = options or ReadOptions(), place(source)
     if is_local(path):
-        dataset = _opened(source, path, options)
+        try:
+            dataset = _opened(source, path, options)
+        except DatasetError as error:
+            above = _lerobot_above(path)
+            if above is None or options.columns:  # single files of one can be read, with names
+                raise
+            raise DatasetError(
+                f"{source}: is a part of a LeRobot dataset, which is read as a whole",
+                details=(error.problem,),
+                fix=f"name its folder: {above}",
+            ) from error
         for file in dataset.files:
             _refuse_name(file)
         return dataset
@@ -119,6 +129,11 @@ def open_dataset(source: str, options: ReadOptions | None = None) -> Dataset:
         raise
     except Exception as error:  # each store's client has errors of its own
         raise store_unusable(source, error) from error
+
+
+def _lerobot_above(path: Path) -> Path | None:
+    """The LeRobot dataset that a file or folder lies in; None for none."""
+    return next((folder for folder in path.absolute().parents[:3] if lerobot.matches(str(folder))), None)
 
 
 def _refuse_name(path: Path) -> None:

@@ -126,6 +126,11 @@ class Dataset:
         """Whether rewards were recorded; false where some are read as zero for want of them."""
         return all(recording.has_rewards for recording in self.recordings)
 
+    @property
+    def success_flag(self) -> str | None:
+        """What ``--success`` may name, where something looks like a flag of success."""
+        return next((flag for recording in self.recordings for flag in recording.success_flags), None)
+
     @cached_property
     def further(self) -> FurtherColumns:
         """Columns beyond those of ``Transitions``."""

@@ -41,7 +41,8 @@ class ReadOptions:
             )
         if not (math.isfinite(self.step_cost) and self.step_cost >= 0.0):
             raise SettingsError(
-                f"--step-cost {self.step_cost} must be a number that is at least 0: it is subtracted from rewards"
+                f"--step-cost {self.step_cost} must be a number that is at least 0",
+                fix="give what a step costs: it is subtracted from every reward",
             )
 
     @property
