@@ -16,7 +16,7 @@ from vaco_curate.errors import DatasetError
 from vaco_curate.store.files import is_hidden
 
 EPISODE, LENGTH = "episode_index", "length"
-DAMAGED = (KeyError, TypeError, ValueError, OSError, pa.ArrowException)
+DAMAGED = (KeyError, TypeError, ValueError, OverflowError, OSError, pa.ArrowException)
 
 
 def flags_of_episodes(folder: Path, name: str, features: Collection[str]) -> dict[int, tuple[bool, int]]:

@@ -108,10 +108,10 @@ def note_on_ends(present: Collection[str], found: Iterable[str]) -> tuple[str, .
     if "terminated" in present:
         return ()
     likely = [name for name in found if WORDS_FOR_ENDS.search(name)]
+    if "reward" not in present:  # a flag of success makes both, as the note on rewards says
+        likely = [name for name in likely if name not in flags_of_success(likely)]
     if not likely:
         return ()
-    if "reward" not in present and flags_of_success(likely):
-        return (f"no column is read as true ends: {hint_at_success(flags_of_success(likely))[2:]}",)
     return (
         f"no column is read as true ends, but {some(likely)} may hold them: --column terminated={likely[0]} "
         "(with truncated=NAME for time limits)",
