@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shlex
 import shutil
 from fractions import Fraction
@@ -16,6 +17,7 @@ from scipy.stats import rankdata
 
 from vaco_curate import (
     Cut,
+    apply_scorer,
     filter_dataset,
     kept_episodes,
     load_curated,
@@ -26,11 +28,15 @@ from vaco_curate import (
     reweight_dataset,
     score_dataset,
 )
+from vaco_curate.core.advantage import Persistence
 from vaco_curate.core.training.presets import PRESETS
 from vaco_curate.core.training.settings import ValueSettings
+from vaco_curate.curation.advice import kind_of
 from vaco_curate.data.formats import ReadOptions
 from vaco_curate.errors import CurateError, DatasetError, RunError, SettingsError
 from vaco_curate.stages.runs import open_run
+from vaco_curate.stages.scoring import note_on_persistence
+from vaco_curate.store.manifest import read_manifest
 
 SETTINGS = dataclasses.replace(
     PRESETS["quick"], value=ValueSettings(updates=4_000, batch_size=128, hidden=(64, 64), settled_at=None)
@@ -118,6 +124,12 @@ def episode_scores(recorded, out, **options):
     return {kind: means[np.array(KINDS) == kind] for kind in ("good", "slow", "wobbly", "failing")}
 
 
+def quick_score(source, out, **options):
+    """Scores that are no good, in a second."""
+    settings = dataclasses.replace(SETTINGS, value=dataclasses.replace(SETTINGS.value, updates=100))
+    return score_dataset(source, out=out, settings=settings, device="cpu", read_options=ReadOptions(**options))
+
+
 def area_under_curve(good, bad):
     ranks = rankdata(np.concatenate([good, bad]))
     return (ranks[: len(good)].sum() - len(good) * (len(good) + 1) / 2) / (len(good) * len(bad))
@@ -164,11 +176,11 @@ def test_a_flag_of_episodes_is_that_of_their_last_frames(recorded):
 
 
 def test_what_is_missing_is_said_with_the_option_that_mends_it(recorded, tmp_path):
-    with pytest.raises(DatasetError, match=r"no rewards(.|\n)*read_options.success NAME"):
+    with pytest.raises(DatasetError, match=r"no rewards(.|\n)*read_options.success next.success"):
         score_dataset(recorded, out=tmp_path / "run", device="cpu")
     assert "--success next.success" in " ".join(open_dataset(str(recorded)).facts["notes"])
     named = ReadOptions(columns={"reward": "next.success"})
-    with pytest.raises(DatasetError, match=r"no value can be learned(.|\n)*read_options.success NAME"):
+    with pytest.raises(DatasetError, match=r"no value can be learned(.|\n)*read_options.success next.success;"):
         score_dataset(recorded, out=tmp_path / "run", device="cpu", read_options=named)
     with pytest.raises(
         CurateError, match=r"read_options\.success won: neither a feature of frames nor a flag of every episode"
@@ -201,6 +213,78 @@ def test_a_filter_of_episodes_says_how_lerobot_deletes_the_others(recorded, tmp_
     rows = vaco("filter", tmp_path / "run", "--top", "50%", "--out", tmp_path / "rows")
     assert "_lerobot.txt" not in rows.stderr
     assert not (tmp_path / "rows" / "_lerobot.txt").exists()
+
+
+def test_episodes_without_frames_are_deleted_with_the_dropped_ones(recorded, tmp_path, vaco):
+    folder = tmp_path / "robot"
+    shutil.copytree(recorded, folder)
+    with (folder / "meta" / "episodes.jsonl").open("a") as file:
+        file.write(json.dumps({"episode_index": 80, "length": 0, "solved": False}) + "\n")
+    scored = quick_score(folder, tmp_path / "run", success="next.success")
+    assert "without frames: episode 80" in scored.notes
+    made = vaco("filter", tmp_path / "run", "--top", "50%", "--level", "episode", "--out", tmp_path / "kept")
+    assert "dropped episodes and 1 without frames, kept.lerobot" in made.stderr
+    command = shlex.split((tmp_path / "kept" / "_lerobot.txt").read_text())
+    dropped = json.loads(command[command.index("--operation.episode_indices") + 1])
+    assert sorted(kept_episodes(tmp_path / "kept") + dropped) == list(range(81))
+
+
+def test_a_scorer_is_told_of_rows_that_are_read_otherwise_than_its_own(recorded, tmp_path):
+    quick_score(recorded, tmp_path / "run", success="next.success", step_cost=0.05)
+
+    def warnings(out, **options):
+        found = apply_scorer(
+            recorded, tmp_path / "run", out=tmp_path / out, device="cpu", read_options=ReadOptions(**options)
+        )
+        told = [warning for warning in found.warnings if "the scorer was trained" in warning]
+        kept = [sign["text"] for sign in read_manifest(tmp_path / out)["warnings"]]
+        assert set(told) <= set(kept)
+        return told
+
+    assert not warnings("same", success="next.success", step_cost=0.05)
+    assert not warnings("of_episodes", success="solved", step_cost=0.05)
+    assert warnings("plain", success="next.success") == [
+        "the scorer was trained with --step-cost 0.05, and these rows are read without: their scores are not "
+        "comparable"
+    ]
+    flagless, dearer, named = warnings(
+        "rewards", columns={"reward": "next.success", "terminated": "next.success"}, step_cost=0.1
+    )
+    assert "trained with --success next.success, and these rows are read without:" in flagless
+    assert "trained with --step-cost 0.05, and these rows are read with --step-cost 0.1:" in dearer
+    assert "trained without --column, and these rows are read with --column reward=next.success," in named
+
+
+def test_one_episode_is_too_few_and_no_note_reaches_beyond_it(recorded, tmp_path):
+    folder = tmp_path / "robot"
+    shutil.copytree(recorded, folder)
+    (file,) = (folder / "data").glob("*/*.parquet")
+    table = pq.read_table(file)
+    table = table.filter(pa.compute.equal(table["episode_index"], 0))
+    pq.write_table(table, file)
+    info = json.loads((folder / "meta" / "info.json").read_text())
+    (folder / "meta" / "info.json").write_text(json.dumps(info | {"total_frames": len(table)}))
+    scored = quick_score(folder, tmp_path / "run", success="next.success")
+    assert "there is only 1 episode: too few to tell what is good from what is chance" in scored.warnings
+    assert scored.proposed is None
+    (note,) = [note for note in scored.notes if "behavior persists" in note]
+    assert all(int(number) <= len(table) for number in re.findall(r"(\d+) steps", note))
+
+
+@pytest.mark.parametrize(
+    ("scale", "note"),
+    [
+        (np.inf, "so all rows of an episode have the same score (over at most 60 steps)"),
+        (
+            300.0,
+            "over at least 60 steps here, the length of the longest episode: rows of an episode have similar",
+        ),
+        (10.0, "behavior persists over 10 steps here: good and bad rows can lie in one episode"),
+    ],
+)
+def test_the_note_on_persistence_is_of_no_more_steps_than_an_episode_has(scale, note):
+    members = [Persistence(scale, shrinkage=1.0, low=-1.0, high=1.0, expected=0.0, predicted=0.5)]
+    assert note in note_on_persistence(kind_of(members), members, longest=60)
 
 
 def test_lerobot_gets_weights_and_rlinf_flags_of_frames(recorded, tmp_path, vaco):

@@ -105,7 +105,9 @@ def test_nan_and_infinity_are_refused_with_the_first_bad_row(name, bad):
     values = columns(next_observation=np.zeros((10, 3), np.float32))[name].copy()
     values[6] = bad
     values[8] = bad
-    with pytest.raises(DatasetError, match=rf"{name} is NaN or infinite in row 6 and 1 more"):
+    with pytest.raises(
+        DatasetError, match=rf"{name} is NaN or infinite in row 6 \(episode \d, step \d\) and 1 more"
+    ):
         build(**{"next_observation": np.zeros((10, 3), np.float32), name: values})
 
 

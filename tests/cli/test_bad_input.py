@@ -34,11 +34,14 @@ BAD_FILES = {
         },
         "zero rows",
     ),
-    "nan": ({"observations": nan_in_row_7(make_transitions())}, "NaN or infinite in row 7"),
-    "huge": ({"rewards": np.full(120, 1e20, np.float32)}, "exceeds 1e+15 in row 0 and 99 more up to row 99"),
+    "nan": ({"observations": nan_in_row_7(make_transitions())}, "NaN or infinite in row 7 (episode 0, step 7)"),
+    "huge": (
+        {"rewards": np.full(120, 1e20, np.float32)},
+        "exceeds 1e+15 in row 0 (episode 0, step 0) and 99 more up to row 99",
+    ),
     "infinity": (
         {"rewards": np.full(120, np.inf, np.float32)},
-        "NaN or infinite in row 0 and 99 more up to row 99",
+        "NaN or infinite in row 0 (episode 0, step 0) and 99 more up to row 99",
     ),
 }
 

@@ -115,3 +115,47 @@ def test_an_older_version_is_refused(tmp_path):
     source, _ = write_lerobot(tmp_path / "robot", version="v1.6")
     with pytest.raises(DatasetError, match=r"version v1\.6"):
         open_dataset(source)
+
+
+def declare(folder, lengths):
+    lines = [json.dumps({"episode_index": number, "length": length}) for number, length in lengths.items()]
+    (folder / "meta" / "episodes.jsonl").write_text("\n".join(lines))
+
+
+def without_frames(source):
+    return [note for note in open_dataset(str(source)).facts["notes"] if note.startswith("without frames")]
+
+
+def test_episodes_without_frames_are_named(tmp_path):
+    source, _ = write_lerobot(tmp_path / "robot")
+    declared = dict(enumerate(LENGTHS))
+    declare(tmp_path / "robot", declared)
+    assert not without_frames(source)
+    declare(tmp_path / "robot", declared | {10: 0})
+    assert without_frames(source) == ["without frames: episode 10"]
+    (tmp_path / "robot" / "meta" / "episodes.jsonl").unlink()
+    path = tmp_path / "robot" / "data" / "chunk-000" / "file-001.parquet"
+    table = pq.read_table(path)
+    moved = pa.array(table["episode_index"].to_numpy() + 2)
+    pq.write_table(table.set_column(table.column_names.index("episode_index"), "episode_index", moved), path)
+    assert without_frames(source) == ["without frames: episodes 2, 3"]
+
+
+@pytest.mark.parametrize("part", ["data", "meta", "data/chunk-000", "data/chunk-000/file-000.parquet"])
+def test_a_part_of_a_dataset_is_refused_with_the_folder_to_name(tmp_path, part):
+    write_lerobot(tmp_path / "robot")
+    with pytest.raises(DatasetError, match=r"is a part of a LeRobot dataset") as refused:
+        open_dataset(str(tmp_path / "robot" / part))
+    assert refused.value.fix == f"name its folder: {tmp_path / 'robot'}"
+
+
+def test_a_number_that_is_none_is_refused_with_its_episode(tmp_path):
+    source, _ = write_lerobot(tmp_path / "robot")
+    path = tmp_path / "robot" / "data" / "chunk-000" / "file-001.parquet"
+    table = pq.read_table(path)
+    rewards = table["next.reward"].to_numpy().copy()
+    rewards[4] = np.nan
+    place = table.column_names.index("next.reward")
+    pq.write_table(table.set_column(place, "next.reward", pa.array(rewards)), path)
+    with pytest.raises(DatasetError, match=r"reward is NaN or infinite in row 14 \(episode 3, step 1\)"):
+        read_dataset(source)

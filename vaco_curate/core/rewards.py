@@ -75,8 +75,11 @@ class RewardUse:
         self._sparse &= facts["sparse"]
         self._add({value: [everywhere, lost] for value, everywhere, lost in facts["counts"]})
 
-    def refuse_unused(self, source: str) -> None:
+    def refuse_unused(self, source: str, success_flag: str | None = None) -> None:
         """Refuse rewards of which most that say something are used by no target.
+
+        Args:
+            success_flag: what may be a flag of success in the source, for the message.
 
         Raises:
             DatasetError: with both ways to mend it.
@@ -87,6 +90,7 @@ class RewardUse:
         telling = [counts for value, counts in self._counts.items() if value != usual]
         everywhere, lost = (sum(counts[n] for counts in telling) for n in (0, 1))
         if 2 * lost > everywhere:
+            flag = success_flag or "NAME (LeRobot's is next.success)"
             raise DatasetError(
                 f"{source}: {lost} of the {everywhere} rewards other than {usual:g} lie on rows from which no "
                 "value can be learned",
@@ -94,7 +98,7 @@ class RewardUse:
                     "they are the last of their episodes, no true ends, and the state after them is not known",
                     "scores would not see them, and could put failures first",
                 ),
-                fix="if they mark success: --success NAME (LeRobot's is next.success); if they are other true "
-                "ends, name the column that marks those: --column terminated=NAME; else store the observation "
+                fix=f"if they mark success: --success {flag}; if they are other true ends, "
+                "name the column that marks those: --column terminated=NAME; else store the observation "
                 "after them",
             )

@@ -323,8 +323,9 @@ def _refuse_rows(data: Transitions, is_bad: Callable[[Array], Array], what: str,
         if count:
             row, last = data.first_row + first, data.first_row + len(data) - 1
             more = f" and {count - 1} more up to row {last}" if count > 1 else ""
+            where = f"episode {data.episode_id[first]}, step {data.step_index[first]}"
             raise DatasetError(
-                f"{data.source}: {name} {what} in row {row}{more}",
+                f"{data.source}: {name} {what} in row {row} ({where}){more}",
                 details=(f"{name}[{row}] = {column[first]}",),
                 fix=fix,
             )

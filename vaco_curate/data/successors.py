@@ -266,6 +266,7 @@ class Findings:
         reset_rows: rows after an end that go on from the state it reached, and jump: steps that only reset.
         unknown: rows whose next observation is not stored, which no flag explains.
         successes: terminals after which the trajectory goes on.
+        flagged: episodes with a success flag on several frames.
         first: where the first of ``ends`` and ``gaps`` is, in words; None for none.
     """
 
@@ -276,12 +277,13 @@ class Findings:
     reset_rows: int = 0
     unknown: int = 0
     successes: int = 0
+    flagged: int = 0
     first: str | None = None
 
     def add(self, other: Findings) -> None:
         """Take in what was found in another part; parts come in order."""
         self.first = other.first if self.first is None else self.first
-        for name in ("ends", "gaps", "late", "resets", "reset_rows", "unknown", "successes"):
+        for name in (field.name for field in dataclasses.fields(self) if field.name != "first"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
     def to_json(self) -> dict[str, int | str | None]:
@@ -301,6 +303,11 @@ class Findings:
         if self.successes:
             notes.append(
                 f"{self.successes} terminal(s) do not end a trajectory: it continues, so they mark success"
+            )
+        if self.flagged:
+            notes.append(
+                f"the success flag is set on several frames of {self.flagged} episode(s): the first of them "
+                "earns the reward and is the true end, or the last frame where all frames have the flag"
             )
         if self.late:
             notes.append(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from vaco_curate.core.scorer import Scorer
 from vaco_curate.core.training.arithmetic import chosen_device
@@ -92,7 +94,46 @@ def apply_scorer(
         for file in scorer_folder.iterdir():
             (work / SCORER_FOLDER / file.name).write_bytes(file.read_bytes())
         seconds = {"read": opened - started, "score": time.perf_counter() - opened}
-        return finish_run(work, out, manifest, scored, scorer, seconds)
+        warnings = _read_otherwise(trained.manifest["dataset"], manifest["dataset"])
+        return finish_run(work, out, manifest, scored, scorer, seconds, warnings)
+
+
+def _read_otherwise(trained: Mapping[str, Any], applied: Mapping[str, Any]) -> list[str]:
+    """Warnings of options by which the rows are read otherwise than those that the scorer was trained on.
+
+    A flag of success may have another name, and names tell nothing between files of two formats.
+
+    Args:
+        trained, applied: facts of both datasets, of the manifests of their runs.
+    """
+    before, now = (ReadOptions.from_json(facts["read_options"]) for facts in (trained, applied))
+    compared: tuple[str, ...] = ("--success", "--step-cost")
+    if (before.success is None) == (now.success is None):
+        compared = ("--step-cost",)
+    if trained["format"] == applied["format"]:
+        compared += ("--column", "--drop-columns", "--max-episode-steps")
+    warnings = []
+    for option in compared:
+        was, given = (_given(options)[option] for options in (before, now))
+        if was != given:
+            with_was = f"with {option} {was}" if was else f"without {option}"
+            with_given = f"with {option} {given}" if given else "without"
+            warnings.append(
+                f"the scorer was trained {with_was}, and these rows are read {with_given}: their scores "
+                "are not comparable"
+            )
+    return warnings
+
+
+def _given(options: ReadOptions) -> dict[str, str]:
+    """The values of options as they are given to a command; empty for those that are not."""
+    return {
+        "--success": options.success or "",
+        "--step-cost": f"{options.step_cost:g}" if options.step_cost else "",
+        "--column": ",".join(f"{ours}={theirs}" for ours, theirs in sorted(options.columns.items())),
+        "--drop-columns": ",".join(sorted(options.drop_columns)),
+        "--max-episode-steps": str(options.max_episode_steps or ""),
+    }
 
 
 def _load_scorer(folder: Path, device: str) -> Scorer:

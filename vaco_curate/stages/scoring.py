@@ -90,7 +90,8 @@ def open_scorable(source: str, options: ReadOptions, out: Path) -> Dataset:
     if not dataset.has_rewards:
         raise DatasetError(
             f"{source}: the dataset has no rewards, and scores are learned from nothing else",
-            fix="name their column: --column reward=NAME, or of demonstrations a success flag: --success NAME",
+            fix="name their column: --column reward=NAME, or of demonstrations a success flag: --success "
+            f"{dataset.success_flag or 'NAME'}",
         )
     return dataset
 
@@ -122,6 +123,7 @@ class Scored:
         scores: the table.
         found: facts of the dataset that reading all of it shows.
         one_return: whether there are several episodes, and all have the same return but for rounding.
+        longest_episode: its rows.
         notes: what was assumed.
         device: where the scores were computed.
     """
@@ -129,6 +131,7 @@ class Scored:
     scores: ScoreTable
     found: dict[str, Any]
     one_return: bool
+    longest_episode: int
     notes: tuple[str, ...]
     device: str
 
@@ -165,11 +168,11 @@ class ScoreShards:
             unit.first_row,
         )
         fingerprint, returns, notes = Fingerprint(), [], dict[str, None]()
-        findings, use, largest = Findings(), RewardUse(), 0.0
+        findings, use, largest, longest = Findings(), RewardUse(), 0.0, 0
         for piece in read_ahead(fingerprint.over(self._pieces(unit, findings))):
             returns.append(piece.episode_return)
             use.add(piece)
-            largest = max(largest, magnitude(piece))
+            largest, longest = max(largest, magnitude(piece)), max(longest, int(piece.episode_length.max()))
             notes |= dict.fromkeys(piece.notes)
             batch = score_batch(piece, self.scorer.score(piece))
             writer.write(pa.Table.from_batches([batch]), batch.column("index").to_numpy())
@@ -180,6 +183,7 @@ class ScoreShards:
             "rows": sum(recording.rows for recording in unit.recordings),
             "fingerprint": fingerprint.to_json(),
             "episodes": len(episode_return),
+            "longest": longest,
             "returns": [float(episode_return.min()), float(episode_return.max()), largest],
             "findings": findings.to_json(),
             "rewards": use.to_json(),
@@ -228,7 +232,7 @@ def score_into(
         fingerprint.add_json(facts["fingerprint"])
         findings.add(Findings(**facts["findings"]))
         use.add_json(facts["rewards"])
-    use.refuse_unused(dataset.source)
+    use.refuse_unused(dataset.source, dataset.success_flag)
     episodes = sum(facts["episodes"] for facts in done)
     lowest, highest, magnitude = (
         extreme(facts["returns"][number] for facts in done) for number, extreme in enumerate((min, max, max))
@@ -238,6 +242,7 @@ def score_into(
         ScoreTable(files, fingerprint.hexdigest(), dataset.source, reward_scale),
         {"fingerprint": fingerprint.hexdigest(), "episodes": episodes},
         episodes > 1 and are_equal(lowest, highest, magnitude),
+        max(facts["longest"] for facts in done),
         tuple(dict.fromkeys([*(note for facts in done for note in facts["notes"]), *findings.notes()])),
         ", ".join(sorted({facts["device"] for facts in done})),
     )
@@ -306,7 +311,7 @@ def finish_run(
         notes=(
             *scored.notes,
             _note_on_actions(scorer),
-            _note_on_persistence(kind, members),
+            note_on_persistence(kind, members, scored.longest_episode),
             *standing.advice,
         ),
         warnings=tuple(sign.text for sign in signs),
@@ -363,9 +368,15 @@ def request_of(manifest: Mapping[str, Any], scorer: list[dict[str, Any]] | None)
     return request
 
 
-def _note_on_persistence(kind: Kind | None, members: Sequence[Persistence]) -> str:
-    """Over how many steps scores are smoothed, and what that means for a filter."""
-    scales = sorted({member.scale for member in members})
+def note_on_persistence(kind: Kind | None, members: Sequence[Persistence], longest: int) -> str:
+    """Over how many steps scores are smoothed, and what that means for a filter.
+
+    Args:
+        longest: steps of the longest episode; no score reaches beyond its own.
+    """
+    scales = sorted(
+        {scale if math.isinf(scale) else min(scale, longest) for scale in (member.scale for member in members)}
+    )
     names = " or ".join("whole episodes" if math.isinf(scale) else f"{scale:.0f} steps" for scale in scales)
     if kind is None and not any(member.predicted > 0.0 for member in members):
         return "no behavior persists here: the past of a row does not predict its future"
@@ -373,7 +384,12 @@ def _note_on_persistence(kind: Kind | None, members: Sequence[Persistence]) -> s
         return f"members disagree over how many steps behavior persists: {names}"
     if kind == "whole episodes":
         note = "behavior persists over whole episodes here, so all rows of an episode have the same score"
-        return f"{note} (over at most {LONGEST_PATH:,} steps)"
+        return f"{note} (over at most {min(LONGEST_PATH, longest):,} steps)"
+    if all(member.scale >= longest for member in members):
+        return (
+            f"behavior persists over at least {longest} steps here, the length of the longest episode: rows of "
+            "an episode have similar scores"
+        )
     return f"behavior persists over {names} here: good and bad rows can lie in one episode"
 
 

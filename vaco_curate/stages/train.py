@@ -153,7 +153,7 @@ def _score(
                 _loaded(dataset, hashes, request.read_options, request.out, in_memory, cache, on_note)
             )
             dataset.refuse_changed()
-        _refuse_untellable(data)
+        _refuse_untellable(data, dataset.success_flag)
         warnings = outliers(data)
         manifest["dataset"] |= {"fingerprint": data.fingerprint, "episodes": len(data.episode_start)}
         if request.began is not None:
@@ -309,7 +309,7 @@ def _loaded(
         remove(scratch)
 
 
-def _refuse_untellable(data: Transitions) -> None:
+def _refuse_untellable(data: Transitions, success_flag: str | None) -> None:
     """Refuse data that no scorer can tell apart: equal rows, or rewards that no target uses."""
     columns = (data.observation, data.action)
     if all((column[rows] == column[0]).all() for rows in blocks(len(data)) for column in columns):
@@ -320,7 +320,7 @@ def _refuse_untellable(data: Transitions) -> None:
         )
     use = RewardUse()
     use.add(data)
-    use.refuse_unused(data.source)
+    use.refuse_unused(data.source, success_flag)
 
 
 def _unfinished_run(out: Path, work: Path, *, resume: bool, replace: bool) -> dict[str, Any] | None:

@@ -23,6 +23,7 @@ from vaco_curate.curation.selection import KEPT, REASONS, rows_are_consecutive
 from vaco_curate.data.formats import DATA_FOLDER, MASKS, WRITERS, Dataset, Target, opened_once
 from vaco_curate.data.formats.arrow import parquet_file
 from vaco_curate.data.formats.dataset import read_ahead
+from vaco_curate.data.formats.lerobot_episodes import lengths_of_episodes
 from vaco_curate.data.formats.others import chosen_rows
 from vaco_curate.data.successors import Findings
 from vaco_curate.stages.runs import Run
@@ -171,7 +172,9 @@ def _lerobot_command(run: Run, selection: Selection, work: Path, folder: Path) -
         return ()
     ids = episode[start]
     (work / EPISODES_FILE).write_text(f"{json.dumps(ids[kept].tolist())}\n")
-    source, dropped = place(facts["address"]), ids[~kept].tolist()
+    source = place(facts["address"])
+    empty = lengths_of_episodes(source).keys() - set(ids.tolist())  # or they would stay in the copy
+    dropped = sorted([*ids[~kept].tolist(), *empty])
     if not dropped:
         return ()
     copy = folder.resolve().with_name(f"{folder.resolve().name}.lerobot")
@@ -181,10 +184,13 @@ def _lerobot_command(run: Run, selection: Selection, work: Path, folder: Path) -
         f'--operation.episode_indices "{dropped}"'
     )
     (work / LEROBOT_FILE).write_text(f"{command}\n")
+    without = f"{len(dropped) - len(empty)} dropped episodes"
+    if empty:
+        without += f" and {len(empty)} without frames"
     shown = f": {command}" if len(dropped) <= SHOWN_EPISODES else ""
     exists = f". Remove {copy} first: it is of an earlier cut" if copy.exists() else ""
     return (
-        f"{folder / LEROBOT_FILE} makes a copy without the {len(dropped)} dropped episodes, {copy.name}, by "
+        f"{folder / LEROBOT_FILE} makes a copy without the {without}, {copy.name}, by "
         f"LeRobot's own tool, in LeRobot's environment{shown}{exists}",
         f"{folder / EPISODES_FILE} has the numbers of the kept episodes, for LeRobotDataset(..., episodes=)",
     )

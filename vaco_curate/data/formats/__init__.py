@@ -107,7 +107,17 @@ def open_dataset(source: str, options: ReadOptions | None = None) -> Dataset:
     """
     options, path = options or ReadOptions(), place(source)
     if is_local(path):
-        dataset = _opened(source, path, options)
+        try:
+            dataset = _opened(source, path, options)
+        except DatasetError as error:
+            above = _lerobot_above(path)
+            if above is None or options.columns:  # single files of one can be read, with names
+                raise
+            raise DatasetError(
+                f"{source}: is a part of a LeRobot dataset, which is read as a whole",
+                details=(error.problem,),
+                fix=f"name its folder: {above}",
+            ) from error
         for file in dataset.files:
             _refuse_name(file)
         return dataset
@@ -119,6 +129,11 @@ def open_dataset(source: str, options: ReadOptions | None = None) -> Dataset:
         raise
     except Exception as error:  # each store's client has errors of its own
         raise store_unusable(source, error) from error
+
+
+def _lerobot_above(path: Path) -> Path | None:
+    """The LeRobot dataset that a file or folder lies in; None for none."""
+    return next((folder for folder in path.absolute().parents[:3] if lerobot.matches(str(folder))), None)
 
 
 def _refuse_name(path: Path) -> None:
@@ -158,7 +173,7 @@ def _opened(source: str, path: Path, options: ReadOptions) -> Dataset:
         parts = _recordings(kind, rows, options)
         if not path.exists():  # an id stands for a folder
             address = str(parts[0].path.resolve())
-        return Dataset(source, address, parts, options.max_episode_steps, options.step_cost, hashes=hashes)
+        return _dataset(source, address, parts, options, hashes)
     if not path.exists() and not is_pattern:
         raise DatasetError(
             f"{source}: no such file or folder, and no Minari dataset of this id", details=_known_formats()
@@ -178,7 +193,25 @@ def _opened(source: str, path: Path, options: ReadOptions) -> Dataset:
         )
     (only,) = kinds
     several = tuple(part for member in members for part in _recordings(only, member, options))
-    return Dataset(source, address, several, options.max_episode_steps, options.step_cost, hashes=hashes)
+    return _dataset(source, address, several, options, hashes)
+
+
+def _dataset(
+    source: str,
+    address: str,
+    parts: tuple[Recording, ...],
+    options: ReadOptions,
+    hashes: Mapping[Path, str],
+) -> Dataset:
+    return Dataset(
+        source,
+        address,
+        parts,
+        max_episode_steps=options.max_episode_steps,
+        step_cost=options.step_cost,
+        by_success=options.success is not None,
+        hashes=hashes,
+    )
 
 
 @opened_once()

@@ -22,7 +22,7 @@ from vaco_curate.store.files import hidden, remove, sync_tree, user_cache
 from vaco_curate.store.locks import locked
 from vaco_curate.store.memory import memory_of_machine
 
-VERSION = 3
+VERSION = 4
 """Of what a cache holds; one of another version is not used."""
 
 FACTS_FILE = "facts.json"

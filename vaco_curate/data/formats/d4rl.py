@@ -18,7 +18,14 @@ from vaco_curate.data.episodes import Columns, EpisodeIds
 from vaco_curate.data.formats.d4rl_flags import Trajectories, trajectories_of
 from vaco_curate.data.formats.environment import action_bounds
 from vaco_curate.data.formats.hdf5 import SUFFIXES, StoredArray, array_names, opened, text
-from vaco_curate.data.formats.names import Joined, check_asked, named, refuse_one_of_several
+from vaco_curate.data.formats.names import (
+    Joined,
+    check_asked,
+    flags_of_success,
+    hint_at_success,
+    named,
+    refuse_one_of_several,
+)
 from vaco_curate.data.formats.npz import SUFFIX, NpzArrays, notes_on_left_out, opened_npz
 from vaco_curate.data.formats.options import ReadOptions
 from vaco_curate.data.formats.others import array_tables, further_arrays, stored_values
@@ -108,6 +115,7 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
             rows=rows,
             batches=partial(_batches, path, source, names, trajectories),
             further=further,
+            success_flags=flags_of_success(free),
             unread=tuple(unread),
             others=partial(_others, path, rows),
             facts={"env_id": env_id, "action_low": low, "action_high": high},
@@ -155,7 +163,9 @@ def _names(file: Any, source: str, options: ReadOptions) -> dict[str, list[str]]
     """The file's names by ours: those that the user gives, or else the usual ones."""
     check_asked(source, options.names, tuple(USUAL))
     found = _all_names(file)
-    names = {ours: named(source, ours, theirs, found) for ours, theirs in options.names.items()}
+    names = {
+        ours: named(source, ours, theirs, found, options.success) for ours, theirs in options.names.items()
+    }
     for ours, usual in USUAL.items():
         present = [name for name in usual if name in file]
         if ours not in names and present:
@@ -166,7 +176,8 @@ def _names(file: Any, source: str, options: ReadOptions) -> dict[str, list[str]]
             f"{source}: missing {', '.join(missing)}",
             details=(f"found: {', '.join(sorted(file)) or 'nothing'}", *_known_layout(file)),
             fix="a D4RL-layout file needs observations, actions, rewards and terminals at its root. For other "
-            "names: --column observation=NAME,action=NAME,reward=NAME,terminated=NAME",
+            "names: --column observation=NAME,action=NAME,reward=NAME,terminated=NAME"
+            + (hint_at_success(flags_of_success(found)) if USUAL["reward"][0] in missing else ""),
         )
     if len(names["observation"]) > 1:
         shapes = {name: file[name].shape[1:] for name in names["observation"]}

@@ -28,6 +28,7 @@ from vaco_curate.data.episodes import (
 )
 from vaco_curate.data.formats.further import FurtherColumns
 from vaco_curate.data.formats.recording import Recording
+from vaco_curate.data.success import earned_once
 from vaco_curate.data.successors import SAMPLE_ROWS, Findings
 from vaco_curate.errors import DatasetError
 from vaco_curate.store.files import stamp
@@ -73,6 +74,7 @@ class Dataset:
         address: where it is found again: absolute.
         recordings: of one format, at least one.
         max_episode_steps, step_cost: of ``ReadOptions``.
+        by_success: whether rewards and true ends are made of a success flag.
         first_row: raw row number of the first row: 0 but for a unit of a larger dataset.
         shifts: added to the episode numbers of each recording; None to find what makes them unique.
         names: of what is written of each recording, without suffix; None to find what makes them unique.
@@ -85,6 +87,7 @@ class Dataset:
     recordings: tuple[Recording, ...]
     max_episode_steps: int | None = None
     step_cost: float = 0.0
+    by_success: bool = False
     first_row: int = 0
     shifts: tuple[int, ...] | None = None
     names: tuple[str, ...] | None = None
@@ -122,6 +125,11 @@ class Dataset:
     def has_rewards(self) -> bool:
         """Whether rewards were recorded; false where some are read as zero for want of them."""
         return all(recording.has_rewards for recording in self.recordings)
+
+    @property
+    def success_flag(self) -> str | None:
+        """What ``--success`` may name, where something looks like a flag of success."""
+        return next((flag for recording in self.recordings for flag in recording.success_flags), None)
 
     @cached_property
     def further(self) -> FurtherColumns:
@@ -168,6 +176,8 @@ class Dataset:
         findings = Findings() if findings is None else findings
         rows = rows or max(1, min(self._piece_rows, PIECE_BYTES // (self.further.row_bytes(beside) or 1)))
         for columns in whole_episodes(gathered(self._numbered(rows, findings), rows), self.source):
+            if self.by_success:
+                columns = earned_once(columns, self.step_cost, findings)
             piece = transitions_of_episodes(
                 columns, source=self.source, format_name=self.format, first_row=first_row, **self.facts
             )

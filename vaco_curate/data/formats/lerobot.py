@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -26,7 +26,20 @@ from vaco_curate.data.formats.arrow import (
     vectors,
 )
 from vaco_curate.data.formats.dataset import Dataset
-from vaco_curate.data.formats.names import check_asked, named, note_on_ends
+from vaco_curate.data.formats.lerobot_episodes import (
+    EPISODE,
+    episodes_without_frames,
+    flag_names,
+    flags_of_episodes,
+)
+from vaco_curate.data.formats.names import (
+    check_asked,
+    flags_of_success,
+    hint_at_success,
+    named,
+    note_on_ends,
+    some,
+)
 from vaco_curate.data.formats.options import ReadOptions
 from vaco_curate.data.formats.parts import joined, kept_parts, recorded_parts
 from vaco_curate.data.formats.recording import Recording, natural_order
@@ -44,7 +57,7 @@ USUAL = {
 """LeRobot's names of our columns; ``next.done`` is any end, and where it is all there is, a true one."""
 
 DONE, SUCCESS = "next.done", "next.success"
-EPISODE, STEP = "episode_index", "frame_index"
+STEP = "frame_index"
 OBSERVATION = ("observation", "observation.")
 PICTURES = ("image", "video")
 WORDS = ("string", "language")
@@ -67,8 +80,9 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
     features = info["features"]
     of_episodes = None
     if options.success is not None and options.success not in features:
-        of_episodes = _flags_of_episodes(Path(source), options.success, features)
+        of_episodes = flags_of_episodes(Path(source), options.success, features)
     names = _names(source, features, options.columns if of_episodes is not None else options.names)
+    flags = flags_of_success([*_flags_of_frames(features), *flag_names(Path(source))])
     asked = options.columns.get("observation")
     parts = (
         [name for name in features if name.startswith(OBSERVATION[1]) or name == OBSERVATION[0]]
@@ -85,10 +99,12 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
     words = [name for name in parts if features[name]["dtype"] in WORDS]
     cameras = [name for name in parts if features[name]["dtype"] in PICTURES] if asked is None else []
     kept = kept_parts(source, shapes, (*options.drop_columns, *cameras), words)
-    found = [_recording(path, names, kept, features, of_episodes) for path in _files(Path(source))]
-    if cameras and not options.drop_columns and found:
-        note = f"cameras are left out, scores are made of the rest: {', '.join(cameras)}"
-        found[0] = dataclasses.replace(found[0], notes=(*found[0].notes, note))
+    found = [_recording(path, names, kept, features, of_episodes, flags) for path in _files(Path(source))]
+    notes = _notes_on_episodes(Path(source), found)
+    if cameras and not options.drop_columns:
+        notes.append(f"cameras are left out, scores are made of the rest: {', '.join(cameras)}")
+    if found:
+        found[0] = dataclasses.replace(found[0], notes=(*found[0].notes, *notes))
     rows = sum(recording.rows for recording in found)
     if rows != int(info["total_frames"]):
         raise DatasetError(
@@ -101,6 +117,15 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
             f"{source}: the dataset has zero frames", fix="the recording was interrupted: record again"
         )
     return tuple(found)
+
+
+def _notes_on_episodes(folder: Path, found: Sequence[Recording]) -> list[str]:
+    """A word on episodes that have no frames."""
+    numbers = [recording.episodes.numbers for recording in found if recording.episodes is not None]
+    missing = (
+        [str(number) for number in episodes_without_frames(folder, np.concatenate(numbers))] if numbers else []
+    )
+    return [f"without frames: episode{'s' * (len(missing) > 1)} {some(missing)}"] if missing else []
 
 
 def _files(folder: Path) -> list[Path]:
@@ -133,37 +158,6 @@ def _info(folder: Path) -> dict[str, Any]:
             fix="convert it with LeRobot's own script",
         )
     return info
-
-
-def _flags_of_episodes(folder: Path, name: str, features: Mapping[str, Any]) -> dict[int, tuple[bool, int]]:
-    """By number of each episode, a flag that the metadata have for it, and its length.
-
-    Raises:
-        DatasetError: they have no such flag, for each episode.
-    """
-    lines = folder / "meta" / "episodes.jsonl"
-    files = sorted((folder / "meta" / "episodes").glob("**/*.parquet"))
-    facts: list[dict[str, Any]] = []
-    try:
-        if lines.is_file():
-            facts = [json.loads(line) for line in lines.read_text().splitlines() if line.strip()]
-        for path in files:
-            with parquet_file(path) as file:
-                wanted = [n for n in (EPISODE, "length", name) if n in file.schema_arrow.names]
-                facts += file.read(wanted).to_pylist()
-        flags = {int(one[EPISODE]): (bool(one[name]), int(one["length"])) for one in facts}
-    except (KeyError, TypeError, ValueError, OSError, pa.ArrowException) as error:
-        raise _no_success(folder, name, features) from error
-    if not flags:
-        raise _no_success(folder, name, features)
-    return flags
-
-
-def _no_success(folder: Path, name: str, features: Mapping[str, Any]) -> DatasetError:
-    return DatasetError(
-        f"{folder}: --success {name}: neither a feature of frames nor a flag of every episode in meta/episodes",
-        details=(f"features: {', '.join(features)}",),
-    )
 
 
 def _names(source: str, features: Mapping[str, Any], asked: Mapping[str, str]) -> dict[str, list[str]]:
@@ -205,6 +199,7 @@ def _recording(
     kept: dict[str, int],
     features: Mapping[str, Any],
     of_episodes: Mapping[int, tuple[bool, int]] | None,
+    flags: tuple[str, ...],
 ) -> Recording:
     try:
         with parquet_file(path) as file:
@@ -228,15 +223,24 @@ def _recording(
         episodes=EpisodeIds.of(scalar_batches(path, {"episode_id": EPISODE, "step_index": STEP})),
         has_rewards=has_rewards,
         facts={"observation_parts": recorded_parts(kept)},
-        notes=_notes(names, features) if of_episodes is None else (),
+        success_flags=flags,
+        notes=_notes(names, features, flags) if of_episodes is None else (),
     )
 
 
-def _notes(names: Mapping[str, list[str]], features: Mapping[str, Any]) -> tuple[str, ...]:
-    hint = f"; with the success flag for reward: --success {SUCCESS}" if SUCCESS in features else ""
-    notes = [] if "reward" in names else [f"no rewards: all are read as 0{hint}"]
+def _flags_of_frames(features: Mapping[str, Any]) -> list[str]:
+    """Names of the features that are flags; the usual name of success comes first."""
+    flags = [name for name, feature in features.items() if feature.get("dtype") == "bool"]
+    return [SUCCESS, *(name for name in flags if name != SUCCESS)] if SUCCESS in features else flags
+
+
+def _notes(
+    names: Mapping[str, list[str]], features: Mapping[str, Any], flags: tuple[str, ...]
+) -> tuple[str, ...]:
+    notes = [] if "reward" in names else [f"no rewards: all are read as 0{hint_at_success(flags)}"]
     if names.get("terminated") == [DONE] and "truncated" not in names:
-        other = f"; if it does: --column terminated={SUCCESS}" if SUCCESS in features else ""
+        option = "--column terminated=" if "reward" in names else "--success "
+        other = f"; if it does: {option}{SUCCESS}" if SUCCESS in features else ""
         notes.append(f"{DONE} is taken as a true end; it may also mark time limits, which are none{other}")
     return (*notes, *note_on_ends(names, features))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -34,8 +35,11 @@ def check_asked(source: str, asked: Mapping[str, str], known: Collection[str]) -
         )
 
 
-def named(source: str, ours: str, theirs: str, found: Sequence[str]) -> list[str]:
+def named(source: str, ours: str, theirs: str, found: Sequence[str], success: str | None = None) -> list[str]:
     """The source's names that ``--column OURS=THEIRS`` means: one, ``a+b+c``, or a pattern such as ``obs_*``.
+
+    Args:
+        success: of ``ReadOptions``, for the message.
 
     Raises:
         DatasetError: one of them is not there, or several for what is no vector.
@@ -46,14 +50,32 @@ def named(source: str, ours: str, theirs: str, found: Sequence[str]) -> list[str
     for part in theirs.split(SEVERAL):
         matching = [part] if part in found else sorted(fnmatch.filter(found, part), key=natural_order)
         if not matching:
+            option = f"--success {theirs}" if theirs == success else f"--column {ours}={theirs}"
+            likely = nearest(part, found)
             raise DatasetError(
-                f"{source}: missing column {part}, which --column {ours}={theirs} names",
-                details=(f"found: {_some(found)}",),
+                f"{source}: missing column {part}, which {option} names",
+                details=(f"found: {some(found)}",),
+                fix=f"if you mean it: {' or '.join(likely)}" if likely else None,
             )
         names += matching
     if len(names) > 1 and ours not in VECTORS:
         raise DatasetError(f"{source}: --column {ours}={theirs} names {len(names)} columns, it takes one")
     return names
+
+
+def nearest(name: str, found: Iterable[str]) -> list[str]:
+    """The names most like one that is not there, the most likely first."""
+    return difflib.get_close_matches(name, list(found))
+
+
+def flags_of_success(found: Iterable[str]) -> tuple[str, ...]:
+    """Names that speak of success."""
+    return tuple(name for name in found if "success" in name.lower())
+
+
+def hint_at_success(flags: Sequence[str]) -> str:
+    """What a note on missing rewards says of ``flags_of_success``."""
+    return f"; with the success flag for reward: --success {flags[0]}" if flags else ""
 
 
 def refuse_one_of_several(
@@ -75,7 +97,7 @@ def refuse_one_of_several(
     left = sorted((n for n in others if n not in dropped), key=natural_order)
     if left:
         raise DatasetError(
-            f"{source}: {ours}={name} is one number a row, and there are also {_some(left)}",
+            f"{source}: {ours}={name} is one number a row, and there are also {some(left)}",
             fix=f"for all of them --column '{ours}={stem}*', for this one alone also "
             f"--drop-columns {','.join(left)}",
         )
@@ -86,15 +108,18 @@ def note_on_ends(present: Collection[str], found: Iterable[str]) -> tuple[str, .
     if "terminated" in present:
         return ()
     likely = [name for name in found if WORDS_FOR_ENDS.search(name)]
+    if "reward" not in present:  # a flag of success makes both, as the note on rewards says
+        likely = [name for name in likely if name not in flags_of_success(likely)]
     if not likely:
         return ()
     return (
-        f"no column is read as true ends, but {_some(likely)} may hold them: --column terminated={likely[0]} "
+        f"no column is read as true ends, but {some(likely)} may hold them: --column terminated={likely[0]} "
         "(with truncated=NAME for time limits)",
     )
 
 
-def _some(names: Sequence[str]) -> str:
+def some(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
     return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "") or "nothing"
 
 

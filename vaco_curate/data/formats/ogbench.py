@@ -20,7 +20,7 @@ from vaco_curate.core.transitions import check_same_length
 from vaco_curate.data.columns import flag_column
 from vaco_curate.data.episodes import Columns
 from vaco_curate.data.formats import d4rl
-from vaco_curate.data.formats.names import Joined, check_asked, named
+from vaco_curate.data.formats.names import Joined, check_asked, flags_of_success, hint_at_success, named
 from vaco_curate.data.formats.npz import SUFFIX, NpzArrays, notes_on_left_out, opened_npz
 from vaco_curate.data.formats.options import ReadOptions
 from vaco_curate.data.formats.others import array_tables, further_arrays
@@ -40,6 +40,8 @@ USUAL = {
 """OGBench's names of our columns, and of the flags that are its own."""
 
 REQUIRED = ("observation", "action", "terminals")
+
+NO_REWARDS = "no rewards, OGBench has none before a task is chosen: read as 0"
 
 
 def matches(source: str) -> bool:
@@ -71,6 +73,7 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
         used = {name for group in names.values() for name in group}
         further, unread = further_arrays(arrays, [name for name in arrays if name not in used], rows)
         left_out = notes_on_left_out(arrays)
+        flags = flags_of_success(further)
     stored = "next_observation" in names
     return (
         Recording(
@@ -79,6 +82,7 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
             rows=rows,
             batches=partial(_batches, path, names),
             further=further,
+            success_flags=flags,
             unread=tuple(unread),
             others=partial(_others, path, rows),
             has_rewards="reward" in names,
@@ -86,11 +90,7 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
                 "without timeouts an npz file is OGBench's: terminals end trajectories"
                 + ("" if stored else "; the last row of each has no successor"),
                 *(["masks of 0 are true ends, and trajectories go on after them"] if "masks" in names else []),
-                *(
-                    []
-                    if "reward" in names
-                    else ["no rewards, OGBench has none before a task is chosen: read as 0"]
-                ),
+                *([] if "reward" in names else [f"{NO_REWARDS}{hint_at_success(flags)}"]),
                 *(
                     ["if they are true ends: --column terminated=terminals"]
                     if "reward" in names and "masks" not in names

@@ -21,7 +21,8 @@ class ReadOptions:
         columns: our column name -> the source's, where it has other names.
         max_episode_steps: step limit of the environment, for files without time-limit flags.
         drop_columns: parts of the observation to leave out, by the source's names; images, for one.
-        success: the source's name of a success flag, which becomes a reward of 1 and a true end.
+        success: the source's name of a success flag, which becomes a reward of 1 and a true end, once an
+            episode.
         step_cost: subtracted from the reward of every step, so that a slow success is worth less.
     """
 
@@ -38,8 +39,11 @@ class ReadOptions:
                 f"--success {self.success} makes reward and terminated, and --column names {twice[0]}, too",
                 fix="leave one of them out",
             )
-        if not math.isfinite(self.step_cost):
-            raise SettingsError(f"--step-cost {self.step_cost} must be a number")
+        if not (math.isfinite(self.step_cost) and self.step_cost >= 0.0):
+            raise SettingsError(
+                f"--step-cost {self.step_cost} must be a number that is at least 0",
+                fix="give what a step costs: it is subtracted from every reward",
+            )
 
     @property
     def names(self) -> dict[str, str]:

@@ -39,7 +39,14 @@ from vaco_curate.data.formats.arrow import (
     words,
 )
 from vaco_curate.data.formats.environment import action_bounds
-from vaco_curate.data.formats.names import check_asked, named, note_on_ends, refuse_one_of_several
+from vaco_curate.data.formats.names import (
+    check_asked,
+    flags_of_success,
+    hint_at_success,
+    named,
+    note_on_ends,
+    refuse_one_of_several,
+)
 from vaco_curate.data.formats.options import ReadOptions
 from vaco_curate.data.formats.others import OWN_NAMES, vector_column
 from vaco_curate.data.formats.parts import joined, kept_parts, recorded_parts
@@ -123,8 +130,9 @@ def _recording(path: Path, options: ReadOptions) -> Recording:
         further=further,
         unread=tuple(unread),
         others=partial(further_tables, path),
+        success_flags=flags_of_success(free),
         has_rewards=facts.get("has_rewards", True),
-        episodes=_episodes(path, columns, named_episodes) if "episode_id" in columns else None,
+        episodes=_episodes(path, columns, named_episodes, options) if "episode_id" in columns else None,
         facts={
             "env_id": facts.get("env_id"),
             "env_kwargs": facts.get("env_kwargs", {}),
@@ -152,7 +160,7 @@ def _columns_of(source: str, schema: pa.Schema, options: ReadOptions) -> dict[st
                 )
             columns[ours] = _in_order(leaves, theirs, columns) if ours == "next_observation" else leaves
         elif ours in options.names:
-            columns[ours] = named(source, ours, theirs, list(fields))
+            columns[ours] = named(source, ours, theirs, list(fields), options.success)
         elif ours in fields:
             columns[ours] = [ours]
     twice = [name for group in columns.values() for name in group if schema.names.count(name) > 1]
@@ -166,7 +174,8 @@ def _columns_of(source: str, schema: pa.Schema, options: ReadOptions) -> dict[st
             f"{source}: missing column {', '.join(missing)}",
             details=(f"found: {', '.join(schema.names)}",),
             fix="name the source's columns: --column observation=NAME,action=NAME,reward=NAME,terminated=NAME; "
-            "several that make a vector: --column 'observation=obs_*' or observation=pos+vel",
+            "several that make a vector: --column 'observation=obs_*' or observation=pos+vel"
+            + (hint_at_success(flags_of_success(fields)) if "reward" in missing else ""),
         )
     numbers = [name for name, field in fields.items() if not is_list(field.type)]
     for ours, group in columns.items():
@@ -286,8 +295,12 @@ def _named_episodes(path: Path, columns: Mapping[str, list[str]], schema: pa.Sch
     return tuple(found)
 
 
-def _episodes(path: Path, columns: Mapping[str, list[str]], named_episodes: Sequence[str]) -> EpisodeIds | None:
+def _episodes(
+    path: Path, columns: Mapping[str, list[str]], named_episodes: Sequence[str], options: ReadOptions
+) -> EpisodeIds | None:
     names = [name for name in ("episode_id", "step_index", "terminated", "truncated") if name in columns]
+    if options.success is not None and "step_index" in columns:  # an episode may go on after its success
+        names.remove("terminated")
     if not named_episodes:
         return EpisodeIds.of(scalar_batches(path, {name: columns[name][0] for name in names}))
     return EpisodeIds.of(

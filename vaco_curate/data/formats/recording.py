@@ -38,6 +38,7 @@ class Recording:
         others: of the further columns those that are named, in the order of the rows, some at a time.
         episodes: what the column ``episode_id`` holds; None where there is none, or it counts from 0.
         named_episodes: rows of each episode by its name, in order, where the format names them.
+        success_flags: names of what may be a flag of success, the most likely first.
         has_rewards: false where the format has none, and all are read as zero.
         facts: of the fields of ``Transitions`` that are no columns: ``env_id``, ``action_low`` and so on.
         notes: what had to be assumed, in plain words.
@@ -53,6 +54,7 @@ class Recording:
     others: Callable[[Sequence[str]], Iterator[pa.Table]] = no_others
     episodes: EpisodeIds | None = None
     named_episodes: Mapping[str, int] = field(default_factory=dict)
+    success_flags: tuple[str, ...] = ()
     has_rewards: bool = True
     facts: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()

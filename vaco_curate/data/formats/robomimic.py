@@ -17,7 +17,7 @@ from vaco_curate.data.columns import flag_column
 from vaco_curate.data.episodes import Columns
 from vaco_curate.data.formats.dataset import Dataset
 from vaco_curate.data.formats.hdf5 import StoredArray, opened, root_keys, text
-from vaco_curate.data.formats.names import check_asked
+from vaco_curate.data.formats.names import check_asked, flags_of_success, hint_at_success, nearest
 from vaco_curate.data.formats.options import ReadOptions
 from vaco_curate.data.formats.others import array_type, table_of
 from vaco_curate.data.formats.parts import joined, kept_parts, recorded_parts
@@ -74,7 +74,7 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
         _refuse_some(file, demos, names, present, source)
         absent = [theirs for ours, theirs in options.names.items() if ours not in present]
         if absent:
-            raise DatasetError(f"{source}: {absent[0]} is not in every demonstration, which --column names")
+            raise _not_everywhere(source, absent[0], file["data"][demos[0]], options)
         some_next = any(names["next_observation"] in file["data"][demo] for demo in demos)
         part = next(iter(kept))
         longer = [d for d in demos if len(_parts(file, d, names["observation"], source)[part]) > lengths[d]]
@@ -84,6 +84,7 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
         groups = set(_groups(file["data"]))
         beside = [name for name in file["data"] if name not in groups]
         env_id, env_notes = _environment(file["data"].attrs)
+        flags = flags_of_success(n for n in file["data"][demos[0]] if all(n in file["data"][d] for d in demos))
     notes = [
         *([f"observation concatenates {', '.join(kept)}"] if any(kept) else []),
         *(
@@ -91,7 +92,7 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
             if names["terminated"] == USUAL["terminated"] and "terminated" in present
             else []
         ),
-        *([] if "reward" in present else ["no rewards: all are read as 0"]),
+        *([] if "reward" in present else [f"no rewards: all are read as 0{hint_at_success(flags)}"]),
         *([f"not read, no demonstrations: {', '.join(f'data/{name}' for name in beside)}"] if beside else []),
         *([f"without steps: {', '.join(d for d in demos if not lengths[d])}"] if 0 in lengths.values() else []),
         *(
@@ -111,10 +112,22 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
             unread=tuple(unread),
             others=partial(_others, path, source, lengths),
             named_episodes=lengths,
+            success_flags=(*flags, *([USUAL["reward"]] if "reward" in present else [])),
             has_rewards="reward" in present,
             facts={"env_id": env_id, "observation_parts": recorded_parts(kept)},
             notes=tuple(notes),
         ),
+    )
+
+
+def _not_everywhere(source: str, name: str, found: Collection[str], options: ReadOptions) -> DatasetError:
+    """The refusal of a name that is not in every demonstration; ``found`` are those of the first."""
+    likely = nearest(name, found)
+    return DatasetError(
+        f"{source}: {name} is not in every demonstration, which "
+        f"{'--success' if name == options.success else '--column'} names",
+        details=(f"found: {', '.join(found)}",),
+        fix=f"if you mean it: {' or '.join(likely)}" if likely else None,
     )
 
 
