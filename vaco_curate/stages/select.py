@@ -12,6 +12,7 @@ import numpy as np
 
 from vaco_curate.core.transitions import Array
 from vaco_curate.curation import (
+    ORDERS,
     TRANSITION,
     By,
     Candidates,
@@ -52,6 +53,8 @@ class Choice:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.by not in ORDERS:
+            raise SettingsError(f"--by {self.by}: unknown", fix=f"choose from {', '.join(ORDERS)}")
         if self.seed < 0:
             raise SettingsError(f"--seed {self.seed} must be at least 0")
 
@@ -136,7 +139,7 @@ def filter_dataset(
     """
     check_if_exists(if_exists)
     cut = top if isinstance(top, Cut) else Cut(top)
-    level = cut.level_of(level if isinstance(level, Level) else Level.parse(level))
+    level = cut.level_of(level if isinstance(level, Level) else Level(level))
     choice = Choice(by, level, per, min_episode_length, keep_successors, seed)
     opened = open_run(folder_of(run))
     out = place(out) if out is not None else default_out(opened.folder, cut, choice)

@@ -19,7 +19,7 @@ from vaco_curate.core.rewards import RewardUse
 from vaco_curate.core.scorer import Scorer
 from vaco_curate.core.training.arithmetic import arithmetic, chosen_device, device_name
 from vaco_curate.core.training.loop import OnProgress
-from vaco_curate.core.training.presets import PRESETS
+from vaco_curate.core.training.presets import PRESETS, chosen_settings
 from vaco_curate.core.training.settings import TrainSettings, settings_from_json
 from vaco_curate.core.training.trainer import Training, train
 from vaco_curate.core.transitions import Transitions, blocks
@@ -65,7 +65,7 @@ def score_dataset(
     source: Source,
     *,
     out: str | Path | None = None,
-    settings: TrainSettings | None = None,
+    settings: TrainSettings | str | None = None,
     seed: int | None = None,
     members: int | None = None,
     device: str = "auto",
@@ -86,7 +86,8 @@ def score_dataset(
         source: where the dataset lies; or one in memory (``in_memory.Source``), which is written to a file
             beside ``out``, for later commands read it again.
         out: run folder; None for ``NAME.vaco`` in the current directory.
-        settings: None for the ``standard`` preset, or with ``resume`` for what the run began with.
+        settings: of your own, or the name of a preset ("quick", "standard", "paper"); None for "standard", or
+            with ``resume`` for what the run began with.
         seed: None for 0, or with ``resume`` for what the run began with.
         members: independent scorers, with seeds from ``seed`` on, whose mean is the score and whose spread
             is ``score_std``; None for 1, or with ``resume`` for what the run began with.
@@ -103,6 +104,7 @@ def score_dataset(
     Raises:
         CurateError: unusable data, settings out of range, or a folder in the way.
     """
+    settings = None if settings is None else chosen_settings(settings)
     address, out = settled(source, out, read_options)
     if not is_local(out):
         raise SettingsError(f"--out {out}: training needs a folder of this machine; copy it afterwards")

@@ -53,7 +53,7 @@ class LevelText(click.ParamType):  # type: ignore[type-arg]  # generic from clic
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Level:
         """Parse."""
-        return value if isinstance(value, Level) else Level.parse(value)
+        return value if isinstance(value, Level) else Level(value)
 
 
 class AmountText(click.ParamType):  # type: ignore[type-arg]
