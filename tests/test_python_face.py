@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import sys
+from fractions import Fraction
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -17,19 +20,26 @@ from vaco_curate import (
     Level,
     Scorer,
     TrainedPolicy,
+    convert_dataset,
     errors,
     filter_dataset,
+    inspect_dataset,
     load_curated,
     open_dataset,
     read_dataset,
+    report_run,
     reweight_dataset,
     score_dataset,
+    verify_folder,
 )
 from vaco_curate.core.training import presets
 from vaco_curate.curation import ORDERS
 from vaco_curate.errors import CurateError
+from vaco_curate.stages.evaluate import EvaluationResult, PolicyResult
 from vaco_curate.stages.outputs import FILTER_FORMATS, WEIGHT_FORMATS
 from vaco_curate.stages.runs import open_run
+from vaco_curate.stages.scoring import recorded_result
+from vaco_curate.stages.words import warned
 from vaco_curate.store import progress
 from vaco_curate.store.engines import ENGINES
 from vaco_curate.store.folders import IfExists
@@ -65,6 +75,70 @@ def test_representations_are_a_line_with_the_facts(folder, pendulum, pendulum_ru
     for thing in (open_run(pendulum_run).scores, load_curated(folder / "weighted")):
         assert len(repr(thing)) < 250
         assert "4,000 rows" in repr(thing)
+
+
+def test_results_are_a_line_with_the_facts(tmp_path, pendulum, pendulum_run):
+    kept = filter_dataset(pendulum_run, "10%", out=tmp_path / "best")
+    mean = kept.after.return_mean
+    score = open_run(pendulum_run).manifest
+    effective = f"{score['effective_episodes']:,.1f} effective episodes"
+    of_report = report_run(pendulum_run)
+    alike = next(found.spearman for found in of_report.correlations if found.signal == "score")
+    policies = [
+        PolicyResult("curated", 400, [[-12.5]], -12.5, None, None),
+        PolicyResult("uniform", 4000, [[-1234.5]], -1234.5, None, None),
+    ]
+    shown = {
+        f"<SelectionResult {tmp_path}/best: 400 of 4,000 rows, {kept.after.episodes} of 20 episodes, "
+        f"mean return {mean:.4g}{warned(kept.warnings)}>": kept,
+        f"<ScoreResult {pendulum_run}: 4,000 rows in 20 episodes, {effective}"
+        f"{warned(score['warnings'])}>": recorded_result(pendulum_run, score),
+        f"<ReportResult {pendulum_run}/report.html: scores and returns agree by {alike:.2f} (Spearman)"
+        f"{warned(of_report.warnings)}>": of_report,
+        f"<ConvertResult {tmp_path}/out: 4,000 rows in 20 episodes, 2 files>": convert_dataset(
+            pendulum, tmp_path / "out", rows_per_shard=2000
+        ),
+        f"<Verification {tmp_path}/out: converted, 3 checks, none failed>": verify_folder(tmp_path / "out"),
+        "<EvaluationResult best: mean returns in Pendulum-v1: curated -12.5, uniform -1,234>": (
+            EvaluationResult(Path("best"), "", "Pendulum-v1", 1, 1, policies)
+        ),
+    }
+    for expected, result in shown.items():
+        assert repr(result) == expected
+    found = inspect_dataset(pendulum)
+    assert repr(found).startswith(
+        f"<Inspection {pendulum}: d4rl, 4,000 rows in 20 episodes, observation 3, action 1, mean return -"
+    )
+    assert repr(dataclasses.replace(found, problems=["one"])).endswith(", 1 problem>")
+    assert repr(dataclasses.replace(kept, out=None, warnings=("a", "b"))).endswith(", 2 warnings>")
+    (tmp_path / "out" / "data" / "pendulum-00000.parquet").unlink(missing_ok=True)
+    next((tmp_path / "best" / "data").iterdir()).unlink()
+    assert "failed>" in repr(verify_folder(tmp_path / "best"))
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        'Cut("50%")',
+        'Cut("12.5%")',
+        'Cut("20000")',
+        'Cut("80%ep")',
+        'Cut("64ep", worst=True)',
+        'Cut("33%", budget=100)',
+        "Cut(threshold=0.5)",
+        "Cut(share=Fraction(1, 3))",
+        "Cut(episodes=Fraction(2, 3))",
+        'Level("window:50")',
+        'Level("episode")',
+    ],
+)
+def test_what_is_asked_for_is_shown_as_it_can_be_written(written):
+    assert repr(eval(written, {"Cut": Cut, "Level": Level, "Fraction": Fraction})) == written
+
+
+def test_settings_are_shown_by_the_name_of_their_preset():
+    assert repr(PRESETS["quick"]) == "<TrainSettings: preset quick>"
+    assert "sample_size=0.3" in repr(dataclasses.replace(PRESETS["quick"], sample_size=0.3))
 
 
 def test_what_is_scored_goes_straight_into_the_next_step(tmp_path, pendulum):

@@ -115,6 +115,25 @@ class Cut:
         if self.budget is not None and self.budget < 1:
             raise SettingsError(f"--budget {self.budget} keeps nothing: give at least 1 row")
 
+    def __repr__(self) -> str:
+        facts = [] if self.threshold is None else [f"threshold={self.threshold!r}"]
+        facts += ["worst=True"] * self.worst
+        facts += [] if self.budget is None else [f"budget={self.budget}"]
+        return f"Cut({', '.join([*self._given(), *facts])})"
+
+    def _given(self) -> list[str]:
+        """The amount as an argument: as text, unless that would round it."""
+        amount, unit = self._amount
+        if amount is None:
+            return []
+        end = "ep" if unit == "episode" else ""
+        if isinstance(amount, int):
+            return [f'"{amount}{end}"']
+        percent = f"{float(100 * amount):.15g}"
+        if Fraction(percent) / 100 == amount:
+            return [f'"{percent}%{end}"']
+        return [f"{'episodes' if end else 'share'}={amount!r}"]
+
     @property
     def _amount(self) -> tuple[Fraction | int | None, str]:
         """How much is kept, and of what."""

@@ -28,6 +28,7 @@ from vaco_curate.data.formats import WRITERS
 from vaco_curate.errors import RunError, SettingsError
 from vaco_curate.stages.outputs import FILTER_FORMATS, STORED_FORMATS, WEIGHT_FORMATS, WITHOUT_WEIGHTS
 from vaco_curate.stages.runs import Run, RunSource, folder_of, open_run
+from vaco_curate.stages.words import counted, rounded, warned
 from vaco_curate.stages.write import Decision, Output, finished_outputs, rows_by_reason, write_output
 from vaco_curate.store.engines import Engine, check_engine
 from vaco_curate.store.files import beside, is_local, lies_in, place
@@ -87,6 +88,14 @@ class SelectionResult:
     effective_sample_share_before_clipping: float | None = None
     warnings: tuple[str, ...] = ()
     skipped: bool = False
+
+    def __repr__(self) -> str:
+        kept = ", ".join(
+            f"{getattr(self.after, name):,} of {counted(getattr(self.before, name), name[:-1])}"
+            for name in ("rows", "episodes")
+        )
+        mean = f"mean return {rounded(self.after.return_mean)}"
+        return f"<SelectionResult {self.out or 'not written'}: {kept}, {mean}{warned(self.warnings)}>"
 
 
 def filter_dataset(
