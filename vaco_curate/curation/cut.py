@@ -63,7 +63,7 @@ class Cut:
     """Where to cut: exactly one of a share of the rows, a number of rows, episodes, or a value.
 
     As a string the amount is what the command line takes: ``Cut("50%")``, ``Cut("20000")`` for so many rows,
-    ``Cut("80%ep")`` and ``Cut("64ep")`` for whole episodes.
+    ``Cut("80%ep")`` and ``Cut("64ep")`` for whole episodes. A budget alone is a number of rows.
 
     Attributes:
         share: in (0, 1], exact, so that 10 % of 30 rows is 3 and not 4 by rounding: a float is what it is
@@ -100,15 +100,18 @@ class Cut:
             else:
                 raise SettingsError(f"{option} {value} is no share: give a number in (0, 1]")
             object.__setattr__(self, name, exact)
-        if sum(value is not None for value in (self.share, self.rows, self.episodes, self.threshold)) != 1:
-            raise SettingsError("a cut is one of a share, a number of rows, episodes, or a threshold")
+        given_ones = sum(value is not None for value in (self.share, self.rows, self.episodes, self.threshold))
+        if given_ones == 0 and self.budget is not None:
+            object.__setattr__(self, "rows", self.budget)
+        elif given_ones != 1:
+            raise SettingsError("a cut is one of a share, a number of rows, episodes, a threshold, or a budget")
         amount, unit = self._amount
         if isinstance(amount, Fraction) and amount > 1:
             raise _more_than_all(option, amount, unit, given)
         if isinstance(amount, Fraction) and amount <= 0:
             none = f"{float(100 * amount):g} % of the {unit}s"
             raise SettingsError(f"{option} is {none}: give a share above 0 % and at most 100 %")
-        if isinstance(amount, int) and amount < 1:
+        if isinstance(amount, int) and amount < 1 and not self.is_budget:
             raise SettingsError(f"{option} {amount} keeps nothing: give at least 1 {unit}")
         if self.threshold is not None and not math.isfinite(self.threshold):
             raise SettingsError(f"--threshold {self.threshold} is not a number to cut at")
@@ -124,7 +127,7 @@ class Cut:
     def _given(self) -> list[str]:
         """The amount as an argument: as text, unless that would round it."""
         amount, unit = self._amount
-        if amount is None:
+        if amount is None or self.is_budget:
             return []
         end = "ep" if unit == "episode" else ""
         if isinstance(amount, int):
@@ -133,6 +136,11 @@ class Cut:
         if Fraction(percent) / 100 == amount:
             return [f'"{percent}%{end}"']
         return [f"{'episodes' if end else 'share'}={amount!r}"]
+
+    @property
+    def is_budget(self) -> bool:
+        """Whether the number of rows is a budget and no other amount."""
+        return self.rows is not None and self.rows == self.budget
 
     @property
     def _amount(self) -> tuple[Fraction | int | None, str]:
@@ -184,7 +192,7 @@ class Cut:
             words = f"{end} {amount} {unit}s"
         else:
             words = f"value {'<=' if self.worst else '>='} {self.threshold!r}"
-        return words if self.budget is None else f"{words}, at most {self.budget} rows"
+        return words if self.budget is None or self.is_budget else f"{words}, at most {self.budget} rows"
 
 
 def _more_than_all(option: str, share: Fraction, unit: str, given: object) -> SettingsError:

@@ -43,10 +43,10 @@ class ReportResult:
 
     def __repr__(self) -> str:
         score = next((found.spearman for found in self.correlations if found.signal == "score"), None)
-        told = (
-            "scores or returns are all alike" if score is None else f"scores and returns agree by {score:.2f}"
-        )
-        return f"<ReportResult {self.report}: {told} (Spearman){warned(self.warnings)}>"
+        told = "scores or returns are all alike"
+        if score is not None:
+            told = f"scores and returns agree by {score:.2f} (Spearman)"
+        return f"<ReportResult {self.report}: {told}{warned(self.warnings)}>"
 
 
 @opened_once()

@@ -180,7 +180,7 @@ def filter_dataset(
         decision.before,
         decision.after,
         rows_by_reason(selection),
-        (*notes, *_advice(opened, cut, choice)),
+        (*notes, *_doubts(cut, decision.before), *_advice(opened, cut, choice)),
         warnings=_texts(
             [
                 *(_of_scores(opened) if choice.by == "score" else []),
@@ -258,6 +258,29 @@ def reweight_dataset(
         _texts([*_of_scores(opened), *weight_signs(share, after.effective_episodes, after.episodes)]),
         skipped=made is not None,
     )
+
+
+LIKE_A_SHARE = 100
+"""A number of rows or episodes up to this may be a share whose sign was forgotten."""
+
+
+def _doubts(cut: Cut, before: Summary) -> list[str]:
+    """What a number keeps, where it keeps all there is, or may have been meant as a share."""
+    if isinstance(cut.episodes, int):
+        number, there, unit, end = cut.episodes, before.episodes, "episode", "ep"
+        may_be_share = there < 2 * number  # fewer of many are a choice
+    elif cut.rows is not None and not cut.is_budget:
+        number, there, unit, end = cut.rows, before.rows, "row", ""
+        may_be_share = True
+    else:
+        return []
+    share = f"; for {number} % of them give {number}%{end}"
+    if number >= there:
+        keeps = f"{number}{end} drops none of {counted(there, unit)}"
+        return [keeps + share * (number < LIKE_A_SHARE)] if cut.budget is None else []
+    if may_be_share and number <= LIKE_A_SHARE != there:
+        return [f"{number}{end} keeps {counted(number, unit)}{share}"]
+    return []
 
 
 def _advice(run: Run, cut: Cut, choice: Choice) -> list[str]:
