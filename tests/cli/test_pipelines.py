@@ -184,12 +184,14 @@ def test_an_interrupted_training_is_kept_and_the_command_to_go_on_goes_on(tiny, 
     running.send_signal(number)
     _, told = running.communicate(timeout=60)
     assert running.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[number], told
+    (said,) = re.findall(r"is kept, ([\d,]+) of at most 200,000 updates of the value phase\n", told)
     (go_on,) = re.findall(r"to go on: (vaco-curate .*)", told)
     words = shlex.split(go_on)[1:]
     assert words == [*arguments, "--device", "cpu", "--log-file", "log", "--resume"]
     from vaco_curate.core.training.checkpoint import read_facts
 
     kept = read_facts(tiny / "a folder" / "long.vaco.partial" / "checkpoint.safetensors")["metrics"]
+    assert kept[-1]["update"] - int(said.replace(",", "")) in (0, 10), "10 if between keeping and telling"
     assert kept[-1]["update"] % 10 == 0
     assert kept[-1]["update"] >= 10, "far from the next regular checkpoint"
 
