@@ -155,7 +155,7 @@ def select(
 def _larger(cut: Cut, level: Level, episodes: int) -> str:
     """How to keep something: a number with whole episodes may have been meant as that of the episodes."""
     if level == EPISODE and cut.rows is not None and not cut.is_budget and cut.rows <= episodes:
-        return f"for {cut.rows} whole episodes give {cut.rows}ep, or more rows than an episode has"
+        return f"for {cut.rows} whole episodes give {cut.rows}ep, else as many rows as the best episode has"
     return "give a larger --top or a lower --threshold"
 
 
