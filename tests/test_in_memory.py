@@ -161,6 +161,50 @@ def test_the_file_of_a_run_replaces_no_other(tmp_path):
     assert [name.partition("-")[0] for name in names] == ["best", "x", "x", "x.vaco"]
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"rewards": DATA.truncated.astype(float)},
+        {"observations": np.zeros((120, 4)), "actions": np.zeros((120, 2))},
+    ],
+)
+def test_a_refusal_leaves_no_file_of_the_rows(tmp_path, change):
+    with pytest.raises(DatasetError, match="the dataset in memory: "):
+        score_dataset(D4RL | change, out=tmp_path / "x.vaco", settings=tiny_settings(), device="cpu")
+    assert not list(tmp_path.glob("x-*"))
+    result = score_dataset(D4RL, out=tmp_path / "run.vaco", settings=tiny_settings(), device="cpu")
+    with pytest.raises(CurateError, match="exists already"):
+        score_dataset(D4RL, out=result.run, settings=tiny_settings(), device="cpu")
+    with pytest.raises(CurateError, match="observation"):
+        apply_scorer(
+            D4RL | {"observations": DATA.observation[:, :2]}, result.run, out=tmp_path / "y.vaco", device="cpu"
+        )
+    (kept,) = tmp_path.glob("run-*.hdf5")
+    assert not list(tmp_path.glob("y-*"))
+    filter_dataset(result, "50%", out=tmp_path / "half")
+    assert kept.exists(), "what was there before is never removed"
+
+
+def test_an_interrupted_training_says_what_is_kept_and_its_file_stays(tmp_path):
+    def stop(progress):
+        if progress.update == 40:
+            raise KeyboardInterrupt
+
+    arguments = {"out": tmp_path / "x.vaco", "settings": tiny_settings(), "device": "cpu"}
+    with pytest.raises(KeyboardInterrupt) as raised:
+        score_dataset(D4RL, on_progress=stop, **arguments)
+    (note,) = raised.value.__notes__
+    assert "40 of at most 60 updates of the value phase" in note
+    assert "resume=True" in note
+    (file,) = tmp_path.glob("x-*.hdf5")
+    with pytest.raises(CurateError, match="other values of: settings"):
+        score_dataset(D4RL, resume=True, **arguments | {"settings": tiny_settings(updates=0)})
+    assert file.exists(), "the training needs it"
+    begun = []
+    assert score_dataset(D4RL, resume=True, on_progress=begun.append, **arguments).rows == 120
+    assert begun[0].update == 40
+
+
 def test_a_run_may_lie_where_no_folder_is_yet(tmp_path):
     out = tmp_path / "runs" / "today" / "x.vaco"
     assert score_dataset(D4RL, out=out, settings=tiny_settings(), device="cpu").run == out

@@ -73,7 +73,7 @@ def test_scores_and_filters_are_written_to_a_store_as_here(folder, bucket):
         filter_dataset(f"{bucket}/run.vaco", Cut(rows=100), out=f"{bucket}/kept")
     with pytest.raises(RunError, match="cannot be replaced in one step"):
         filter_dataset(f"{bucket}/run.vaco", Cut(rows=50), out=f"{bucket}/kept", if_exists="replace")
-    with pytest.raises(CurateError, match="file_format d4rl is not written to an object store"):
+    with pytest.raises(CurateError, match='file_format="d4rl" is not written to an object store'):
         filter_dataset(f"{bucket}/run.vaco", Cut(rows=50), out=f"{bucket}/other", file_format="d4rl")
     assert len(load_curated(f"{bucket}/kept")) == 100
 

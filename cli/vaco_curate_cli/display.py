@@ -66,13 +66,13 @@ class Display:
         """A remark, on stderr."""
         self._log.info("%s", escaped(text))
         if not self.quiet:
-            self.stderr.print(text, style="dim")
+            self.stderr.say(text, "dim")
 
     def warn(self, text: str) -> None:
         """A warning, on stderr."""
         self.warnings += 1
         self._log.warning("%s", escaped(text))
-        self.stderr.print(Text.assemble(("Warning: ", "yellow"), escaped(text)))
+        self.stderr.say(Text.assemble(("Warning: ", "yellow"), escaped(text)))
 
     def show(self, text: str | Table) -> None:
         """A part of the result for people, on stdout."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+from dataclasses import dataclass
 from typing import Any
 
 import click
@@ -21,6 +22,19 @@ NO_MEMORY = re.compile("can't allocate memory|out of memory")
 """What torch says where Python would raise a ``MemoryError``."""
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@dataclass(frozen=True)
+class GoOn:
+    """How to continue a training that is interrupted now.
+
+    Attributes:
+        command: to be given.
+        kept: what is not lost, in words.
+    """
+
+    command: str
+    kept: str
 
 
 class Failure(click.ClickException):
@@ -41,9 +55,9 @@ class Failure(click.ClickException):
         """Print the message to stderr."""
         first, *rest = self.message.splitlines()
         console = PlainConsole(stderr=True, highlight=False, markup=False, soft_wrap=True)
-        console.print(Text.assemble(("Error: ", "bold red"), escaped(first)))
+        console.say(Text.assemble(("Error: ", "bold red"), escaped(first)))
         for line in rest:
-            console.print(line)
+            console.say(line)
 
     def to_json(self) -> dict[str, Any]:
         """Under the key ``error``."""
@@ -63,7 +77,7 @@ class Interrupted(Failure):
         """Print the message to stderr, below what was being shown."""
         console = PlainConsole(stderr=True, highlight=False, markup=False, soft_wrap=True)
         console.print()
-        console.print(self.error.problem)
+        console.say(self.error.problem)
         console.print(f"  {self.go_on}: {self.error.fix}")
 
 
@@ -74,11 +88,11 @@ class Ended(Interrupted):
     kind = "terminated"
 
 
-def failure_of(error: BaseException, go_on: str | None) -> Failure | None:
+def failure_of(error: BaseException, go_on: GoOn | None) -> Failure | None:
     """What a user is told of an exception; None for a bug, which keeps its traceback.
 
     Args:
-        go_on: the command that continues what was interrupted; None where there is nothing to continue.
+        go_on: with what was interrupted; None where there is nothing to continue.
     """
     if isinstance(error, (KeyboardInterrupt, click.Abort)):
         return _stopped(error, go_on)
@@ -107,12 +121,12 @@ def _of_store(error: BaseException) -> bool:
     return type(error).__module__.partition(".")[0] in STORE_CLIENTS
 
 
-def _stopped(error: BaseException, go_on: str | None) -> Failure:
+def _stopped(error: BaseException, go_on: GoOn | None) -> Failure:
     # click raises an ``Abort`` because of what ended a command that another one has called
     stopped = Ended if isinstance(error, Terminated) or isinstance(error.__cause__, Terminated) else Interrupted
     if go_on is None:
         return stopped(CurateError(f"{stopped.kind}: nothing unfinished is left", fix="give the command again"))
-    return stopped(CurateError(f"{stopped.kind}: what was trained is kept", fix=go_on))
+    return stopped(CurateError(f"{stopped.kind}: what was trained is kept, {go_on.kept}", fix=go_on.command))
 
 
 def _system_error(error: OSError) -> CurateError:

@@ -17,7 +17,7 @@ from vaco_curate_cli.failures import Failure, failure_of, usage_failure
 from vaco_curate_cli.signals import stopped_by_signals
 
 ARGUMENTS, GO_ON = "vaco_curate.arguments", "vaco_curate.go_on"
-"""Names in the context's ``meta``: what was typed; and the command that continues what is interrupted."""
+"""Names in the context's ``meta``: what was typed; and how to continue what is interrupted."""
 
 
 @dataclass(frozen=True)

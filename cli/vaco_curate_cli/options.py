@@ -16,7 +16,7 @@ from click.shell_completion import CompletionItem
 from vaco_curate.errors import SettingsError
 from vaco_curate.store.engines import ENGINES
 from vaco_curate.store.files import place
-from vaco_curate.store.folders import RUN, is_complete, newest_run
+from vaco_curate.store.folders import CURATED, RUN, is_complete, newest_run
 from vaco_curate_cli.display import DISPLAY, Display
 from vaco_curate_cli.group import ARGUMENTS, options_of
 
@@ -50,17 +50,20 @@ class FolderAddress(click.ParamType):  # type: ignore[type-arg]
 
 
 class RunFolder(FolderAddress):
-    """A run folder; completed with the finished ones of a folder."""
+    """A run folder, or one of further kinds; completed with the finished ones of a folder."""
+
+    def __init__(self, *further: str) -> None:
+        self.kinds = (RUN, *further)
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        """Finished runs, or else folders to look into."""
+        """Finished ones, or else folders to look into."""
         parent, start = Path(incomplete).parent, Path(incomplete).name if incomplete[-1:] != "/" else ""
         parent = Path(incomplete) if incomplete[-1:] == "/" else parent
         folders = [path for path in parent.glob(f"{start}*") if path.is_dir()] if parent.is_dir() else []
-        runs = [str(path) for path in folders if is_complete(path, RUN)]
-        return [CompletionItem(name) for name in runs] or super().shell_complete(ctx, param, incomplete)
+        finished = [str(path) for path in folders if any(is_complete(path, kind) for kind in self.kinds)]
+        return [CompletionItem(name) for name in finished] or super().shell_complete(ctx, param, incomplete)
 
 
 class DatasetAddress(click.ParamType):  # type: ignore[type-arg]
@@ -76,6 +79,7 @@ class DatasetAddress(click.ParamType):  # type: ignore[type-arg]
 
 
 FOLDER, RUN_FOLDER, DATASET = FolderAddress(), RunFolder(), DatasetAddress()
+RUN_OR_CURATED = RunFolder(CURATED)
 
 
 def output_options(command: Callable[..., Any]) -> Callable[..., Any]:

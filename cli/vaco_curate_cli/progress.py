@@ -64,7 +64,7 @@ def shown(display: Display) -> Iterator[OnProgress]:
             yield lambda progress: _training_line(display, progress)
     else:
         with _bars(display) as bars, listening(_WorkBars(bars)):
-            yield _TrainingBars(bars)
+            yield _TrainingBars(bars, display)
 
 
 def _training_line(display: Display, progress: Progress) -> None:
@@ -80,8 +80,8 @@ def _training_line(display: Display, progress: Progress) -> None:
 class _TrainingBars:
     """Turns progress reports into one bar a phase."""
 
-    def __init__(self, bars: Bars) -> None:
-        self.bars = bars
+    def __init__(self, bars: Bars, display: Display) -> None:
+        self.bars, self.display = bars, display
         self.tasks: dict[str, Any] = {}
 
     def __call__(self, progress: Progress) -> None:
@@ -96,6 +96,9 @@ class _TrainingBars:
             rate=f"{progress.updates_per_second:,.0f}/s" if progress.metrics else "",
             metrics=_metrics_text(progress),
         )
+        if progress.settled:
+            done = f"{progress.update:,} of at most {progress.updates:,} updates"
+            self.display.note(f"the {PHASES[progress.phase]} settled after {done}")
 
 
 def _metrics_text(progress: Progress) -> str:

@@ -184,12 +184,14 @@ def test_an_interrupted_training_is_kept_and_the_command_to_go_on_goes_on(tiny, 
     running.send_signal(number)
     _, told = running.communicate(timeout=60)
     assert running.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[number], told
+    (said,) = re.findall(r"is kept, ([\d,]+) of at most 200,000 updates of the value phase\n", told)
     (go_on,) = re.findall(r"to go on: (vaco-curate .*)", told)
     words = shlex.split(go_on)[1:]
     assert words == [*arguments, "--device", "cpu", "--log-file", "log", "--resume"]
     from vaco_curate.core.training.checkpoint import read_facts
 
     kept = read_facts(tiny / "a folder" / "long.vaco.partial" / "checkpoint.safetensors")["metrics"]
+    assert kept[-1]["update"] - int(said.replace(",", "")) in (0, 10), "10 if between keeping and telling"
     assert kept[-1]["update"] % 10 == 0
     assert kept[-1]["update"] >= 10, "far from the next regular checkpoint"
 
@@ -229,12 +231,62 @@ def test_commands_options_runs_and_files_are_completed(scored):
     assert completed("vaco-curate filter pen", scored) == ["plain,pendulum.vaco"]
     assert completed("vaco-curate score pen", scored) == ["file,pen"]
     assert completed("vaco-curate verify pen", scored) == ["dir,pen"]
+    levels = ["plain,transition", "plain,episode", "plain,window:"]
+    assert completed("vaco-curate filter --level ", scored) == levels
+    assert completed("vaco-curate filter --level ep", scored) == ["plain,episode"]
+
+
+def test_eval_offers_curated_folders_too(vaco, scored):
+    assert vaco("filter", "--top", "10%").code == 0
+    both = {"plain,pendulum.vaco", "plain,pendulum.top10pct"}
+    assert set(completed("vaco-curate eval ", scored)) == both
+    assert completed("vaco-curate report ", scored) == ["plain,pendulum.vaco"]
 
 
 def test_a_small_number_of_rows_is_asked_about(vaco, scored):
-    hinted = vaco("filter", "--top", "50", "--dry-run")
-    assert "--top 50 keeps 50 rows; for 50 % of them give --top 50%" in hinted.stderr
+    hinted = vaco("filter", "--top", "50", "--dry-run", "--json")
+    assert hinted.json["notes"][0] == "50 keeps 50 rows; for 50 % of them give 50%"
+    assert hinted.json["notes"][0] in hinted.stderr
     assert "keeps" not in vaco("filter", "--top", "2000", "--dry-run").stderr
+
+
+@pytest.mark.parametrize(
+    ("amount", "note"),
+    [
+        ("15ep", "15ep keeps 15 episodes; for 15 % of them give 15%ep"),
+        ("1ep", None),
+        ("200ep", "200ep drops none of 20 episodes"),
+        ("80ep", "80ep drops none of 20 episodes; for 80 % of them give 80%ep"),
+        ("20000", "20000 drops none of 4,000 rows"),
+        ("100%", None),
+    ],
+)
+def test_a_number_that_may_not_be_meant_as_one_is_noted(vaco, scored, amount, note):
+    notes = vaco("filter", "--top", amount, "--dry-run", "--json").json["notes"]
+    told = [text for text in notes if " keeps " in text or " drops none" in text]
+    assert told == ([] if note is None else [note])
+
+
+def test_a_fraction_is_answered_with_its_percentage(vaco, scored):
+    outcome = vaco("filter", "--top", "0.5")
+    assert outcome.code == 2
+    assert "fix: as a share of the rows: 50%, of the episodes: 50%ep" in outcome.stderr
+
+
+def test_a_budget_alone_is_not_spoken_of_as_a_top(vaco, scored):
+    outcome = vaco("filter", "--budget", "50", "--dry-run")
+    assert "rule: top 50 rows by score, cut" in outcome.stdout
+    assert "for 50 %" not in outcome.stderr
+    assert vaco("filter", "--budget", "50", "--top", "10%", "--dry-run", "--json").json["after"]["rows"] == 50
+    assert vaco("filter", "--budget", "0").stderr.startswith("Error: --budget 0 keeps nothing")
+
+
+def test_rows_that_hold_no_episode_are_answered_with_episodes(vaco, scored):
+    refused = vaco("filter", "--top", "10", "--level", "episode")
+    assert refused.code == 1
+    assert "for 10 whole episodes give 10ep" in refused.stderr
+    assert vaco("filter", "--top", "10ep", "--dry-run", "--json").json["after"]["episodes"] == 10
+    assert "ep," not in vaco("filter", "--top", "100", "--level", "episode").stderr, "there are 20"
 
 
 def test_eval_names_every_comparison():

@@ -276,7 +276,7 @@ def test_groups_of_episodes_are_cut_each_for_itself_and_may_not_divide_one():
     selection = select(halves, Cut(share=Fraction(1, 3)), EPISODE)
     assert np.unique(selection.kept_rows // 20).tolist() == [2, 5]
     odd = dataclasses.replace(candidates, group=(np.arange(120) % 2).astype(np.int32))
-    with pytest.raises(SettingsError, match=r"per: the episode from row 0 on(.|\n)*level transition"):
+    with pytest.raises(SettingsError, match=r'per: the episode from row 0 on(.|\n)*level="transition"'):
         select(odd, Cut(share=Fraction(1, 3)), EPISODE)
 
 
@@ -289,11 +289,11 @@ def test_windows_are_kept_whole_and_end_with_their_episode():
 
 
 def test_levels_are_parsed_and_absurd_ones_refused():
-    assert Level.parse("window:50") == Level("window", 50)
-    assert str(Level.parse("episode")) == "episode"
+    assert Level("window:50") == Level("window", 50)
+    assert str(Level("episode")) == "episode"
     for text in ("window", "window:0", "window:x", "episode:3", "row"):
         with pytest.raises(SettingsError, match="level"):
-            Level.parse(text)
+            Level(text)
 
 
 def test_short_episodes_are_left_out_before_the_cut():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 from numbers import Rational, Real
@@ -19,6 +20,8 @@ from vaco_curate.errors import SettingsError
 class Level:
     """What is kept or dropped as a whole: rows, episodes, or windows of some rows of an episode.
 
+    ``Level("transition")``, ``Level("episode")`` or ``Level("window:50")``, which is ``Level("window", 50)``.
+
     Attributes:
         name: "transition", "episode" or "window".
         window: rows of a window; the last of an episode may have fewer.
@@ -28,25 +31,18 @@ class Level:
     window: int | None = None
 
     def __post_init__(self) -> None:
-        if self.name not in ("transition", "episode", "window") or (self.name == "window") != bool(self.window):
+        name, colon, size = str(self.name).partition(":")
+        if colon and self.window is None and re.fullmatch(r"[0-9]{1,18}", size):
+            object.__setattr__(self, "name", name)
+            object.__setattr__(self, "window", int(size))
+        known = self.name in ("transition", "episode", "window")
+        if not known or (self.name == "window") != (self.window is not None):
             raise SettingsError(f"--level {self}: unknown", fix="give transition, episode, or window:50")
         if self.window is not None and self.window < 1:
             raise SettingsError(f"--level {self}: a window has at least 1 row")
 
-    @classmethod
-    def parse(cls, text: str) -> Level:
-        """``transition``, ``episode`` or ``window:N``.
-
-        Raises:
-            SettingsError: something else.
-        """
-        name, colon, size = text.partition(":")
-        try:
-            return cls(name, int(size) if colon else None)
-        except ValueError as error:
-            raise SettingsError(
-                f"--level {text}: unknown", fix="give transition, episode, or window:50"
-            ) from error
+    def __repr__(self) -> str:
+        return f'Level("{self}")'
 
     @property
     def words(self) -> str:
@@ -56,7 +52,7 @@ class Level:
         return ", in whole episodes" if self.name == "episode" else ""
 
     def __str__(self) -> str:
-        return self.name if self.window is None else f"{self.name}:{self.window}"
+        return str(self.name) if self.window is None else f"{self.name}:{self.window}"
 
 
 TRANSITION, EPISODE = Level("transition"), Level("episode")
@@ -67,7 +63,7 @@ class Cut:
     """Where to cut: exactly one of a share of the rows, a number of rows, episodes, or a value.
 
     As a string the amount is what the command line takes: ``Cut("50%")``, ``Cut("20000")`` for so many rows,
-    ``Cut("80%ep")`` and ``Cut("64ep")`` for whole episodes.
+    ``Cut("80%ep")`` and ``Cut("64ep")`` for whole episodes. A budget alone is a number of rows.
 
     Attributes:
         share: in (0, 1], exact, so that 10 % of 30 rows is 3 and not 4 by rounding: a float is what it is
@@ -88,7 +84,7 @@ class Cut:
     budget: int | None = None
 
     def __post_init__(self) -> None:
-        option = "--bottom" if self.worst else "--top"
+        option, given = "--bottom" if self.worst else "--top", self.share
         if isinstance(self.share, str):
             name, parsed = parse_amount(self.share, option)
             object.__setattr__(self, "share", None)
@@ -104,18 +100,47 @@ class Cut:
             else:
                 raise SettingsError(f"{option} {value} is no share: give a number in (0, 1]")
             object.__setattr__(self, name, exact)
-        if sum(value is not None for value in (self.share, self.rows, self.episodes, self.threshold)) != 1:
-            raise SettingsError("a cut is one of a share, a number of rows, episodes, or a threshold")
+        given_ones = sum(value is not None for value in (self.share, self.rows, self.episodes, self.threshold))
+        if given_ones == 0 and self.budget is not None:
+            object.__setattr__(self, "rows", self.budget)
+        elif given_ones != 1:
+            raise SettingsError("a cut is one of a share, a number of rows, episodes, a threshold, or a budget")
         amount, unit = self._amount
-        if isinstance(amount, Fraction) and not 0 < amount <= 1:
-            wrong = f"more than all {unit}s" if amount > 1 else f"{float(100 * amount):g} % of the {unit}s"
-            raise SettingsError(f"{option} is {wrong}: give a share above 0 % and at most 100 %")
-        if isinstance(amount, int) and amount < 1:
+        if isinstance(amount, Fraction) and amount > 1:
+            raise _more_than_all(option, amount, unit, given)
+        if isinstance(amount, Fraction) and amount <= 0:
+            none = f"{float(100 * amount):g} % of the {unit}s"
+            raise SettingsError(f"{option} is {none}: give a share above 0 % and at most 100 %")
+        if isinstance(amount, int) and amount < 1 and not self.is_budget:
             raise SettingsError(f"{option} {amount} keeps nothing: give at least 1 {unit}")
         if self.threshold is not None and not math.isfinite(self.threshold):
             raise SettingsError(f"--threshold {self.threshold} is not a number to cut at")
         if self.budget is not None and self.budget < 1:
             raise SettingsError(f"--budget {self.budget} keeps nothing: give at least 1 row")
+
+    def __repr__(self) -> str:
+        facts = [] if self.threshold is None else [f"threshold={self.threshold!r}"]
+        facts += ["worst=True"] * self.worst
+        facts += [] if self.budget is None else [f"budget={self.budget}"]
+        return f"Cut({', '.join([*self._given(), *facts])})"
+
+    def _given(self) -> list[str]:
+        """The amount as an argument: as text, unless that would round it."""
+        amount, unit = self._amount
+        if amount is None or self.is_budget:
+            return []
+        end = "ep" if unit == "episode" else ""
+        if isinstance(amount, int):
+            return [f'"{amount}{end}"']
+        percent = f"{float(100 * amount):.15g}"
+        if Fraction(percent) / 100 == amount:
+            return [f'"{percent}%{end}"']
+        return [f"{'episodes' if end else 'share'}={amount!r}"]
+
+    @property
+    def is_budget(self) -> bool:
+        """Whether the number of rows is a budget and no other amount."""
+        return self.rows is not None and self.rows == self.budget
 
     @property
     def _amount(self) -> tuple[Fraction | int | None, str]:
@@ -167,7 +192,23 @@ class Cut:
             words = f"{end} {amount} {unit}s"
         else:
             words = f"value {'<=' if self.worst else '>='} {self.threshold!r}"
-        return words if self.budget is None else f"{words}, at most {self.budget} rows"
+        return words if self.budget is None or self.is_budget else f"{words}, at most {self.budget} rows"
+
+
+def _more_than_all(option: str, share: Fraction, unit: str, given: object) -> SettingsError:
+    """The refusal of a share above 1: as a number, it was meant in percent, or as a count.
+
+    Args:
+        given: as what it was given.
+    """
+    if isinstance(given, str):
+        return SettingsError(f"{option} is more than all {unit}s: give a share of at most 100%")
+    number, end = f"{float(share):.15g}", "ep" if unit == "episode" else ""
+    meant = [f'for {number} % of the {unit}s give "{number}%{end}"'] * (share <= 100)
+    meant += [f'for {number} {unit}s give "{number}{end}"'] * (share.denominator == 1)
+    return SettingsError(
+        f"{option}: as a share, {number} is more than all {unit}s", fix=", ".join(meant) or "give at most 1"
+    )
 
 
 def parse_amount(text: str, option: str) -> tuple[str, Fraction | int]:
@@ -180,9 +221,12 @@ def parse_amount(text: str, option: str) -> tuple[str, Fraction | int]:
     try:
         amount = Fraction(number[:-1]) / 100 if number.endswith("%") else int(number)
     except (ValueError, ZeroDivisionError):
+        share = f"{100 * float(number):.15g}%" if re.fullmatch(r"0?\.[0-9]{1,15}|1\.0*", number) else None
         raise SettingsError(
             f"{option} {text!r} is neither a share such as 50% nor a number of rows such as 20000",
-            fix="of whole episodes: 80%ep or 64ep",
+            fix="of whole episodes: 80%ep or 64ep"
+            if share is None
+            else f"as a share of the rows: {share}, of the episodes: {share}ep",
         ) from None
     if text.strip().lower().endswith("ep"):
         return "episodes", amount

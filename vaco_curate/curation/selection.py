@@ -10,7 +10,7 @@ import numpy as np
 
 from vaco_curate.core.transitions import BLOCK, Array, Transitions, blocks
 from vaco_curate.curation.candidates import Candidates
-from vaco_curate.curation.cut import TRANSITION, Cut, Level
+from vaco_curate.curation.cut import EPISODE, TRANSITION, Cut, Level
 from vaco_curate.curation.ordering import count_groups, kth_smallest, kth_smallest_of_groups, ranks
 from vaco_curate.errors import SettingsError
 
@@ -132,7 +132,7 @@ def select(
                 f"rows: {len(candidates)}, in episodes of at least {min_episode_length}: "
                 f"{int(candidates.episode_length[long_enough].sum())}",
             ),
-            fix="give a larger --top or a lower --threshold",
+            fix=_larger(cut, level, len(candidates.episode_start)),
         )
     if cut.worst:
         edge = float(units.value.max(where=keep, initial=-np.inf))
@@ -150,6 +150,13 @@ def select(
     if keep_successors:
         words += f", with {keep_successors} successor(s) of each row"
     return Selection(keep, None, reason, rank, words, edge)
+
+
+def _larger(cut: Cut, level: Level, episodes: int) -> str:
+    """How to keep something: a number with whole episodes may have been meant as that of the episodes."""
+    if level == EPISODE and cut.rows is not None and not cut.is_budget and cut.rows <= episodes:
+        return f"for {cut.rows} whole episodes give {cut.rows}ep, else as many rows as the best episode has"
+    return "give a larger --top or a lower --threshold"
 
 
 def means_of(starts: Array, values: Array) -> Array:

@@ -23,7 +23,7 @@ from vaco_curate.stages.scoring import (
     request_of,
     score_into,
 )
-from vaco_curate.stages.sources import settled
+from vaco_curate.stages.sources import Settled, settled
 from vaco_curate.store.engines import Engine, check_engine
 from vaco_curate.store.files import place
 from vaco_curate.store.folders import (
@@ -62,13 +62,25 @@ def apply_scorer(
     check_if_exists(if_exists)
     if engine == "local":
         chosen_device(device)  # or a refusal, before anything is read
-    address, out = settled(source, out, read_options)
+    where = settled(source, out, read_options)
+    with where.removed_if_refused():
+        return _applied(where, scorer_run, device, engine, if_exists, read_options or ReadOptions())
+
+
+def _applied(
+    where: Settled,
+    scorer_run: str | Path,
+    device: str,
+    engine: Engine,
+    if_exists: IfExists,
+    read_options: ReadOptions,
+) -> ScoreResult:
+    out = where.run
     trained = open_run(place(scorer_run), parts=(SCORER_FOLDER,))
     refuse_overlap(out, {"the run of the scorer": trained.folder})
     check_engine(engine, device)
-    read_options = read_options or ReadOptions()
     started = time.perf_counter()
-    dataset = open_scorable(address, read_options, out)
+    dataset = open_scorable(where.address, read_options, out)
     settings = settings_from_json(trained.manifest["settings"], TrainSettings())
     manifest = new_manifest(
         dataset, read_options, settings, trained.manifest["seed"], trained.manifest["members"]

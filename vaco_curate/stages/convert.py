@@ -24,6 +24,7 @@ from vaco_curate.data.formats.others import chosen_rows
 from vaco_curate.data.formats.provenance import dataset_facts
 from vaco_curate.data.successors import Findings
 from vaco_curate.errors import SettingsError
+from vaco_curate.stages.words import counted
 from vaco_curate.store.files import is_local, place
 from vaco_curate.store.folders import (
     CONVERTED,
@@ -53,6 +54,10 @@ class ConvertResult:
     files: list[str]
     notes: tuple[str, ...]
     skipped: bool = False
+
+    def __repr__(self) -> str:
+        sizes = f"{counted(self.rows, 'row')} in {counted(self.episodes, 'episode')}"
+        return f"<ConvertResult {self.out}: {sizes}, {counted(len(self.files), 'file')}>"
 
 
 @opened_once()

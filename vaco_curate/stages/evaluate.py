@@ -30,6 +30,7 @@ from vaco_curate.evaluation import (
     rollout_returns,
 )
 from vaco_curate.stages.runs import SCORER_FOLDER, Run, open_run
+from vaco_curate.stages.words import rounded
 from vaco_curate.store.folders import CURATED, EVALUATED_POLICY
 from vaco_curate.store.manifest import now, read_manifest, write_times
 from vaco_curate.store.progress import task
@@ -108,6 +109,10 @@ class EvaluationResult:
     episodes: int
     seeds: int
     policies: list[PolicyResult]
+
+    def __repr__(self) -> str:
+        means = ", ".join(f"{policy.name} {rounded(policy.mean)}" for policy in self.policies)
+        return f"<EvaluationResult {self.folder}: mean returns in {self.env_id}: {means}>"
 
 
 def evaluate_policy(

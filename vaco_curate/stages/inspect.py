@@ -15,6 +15,7 @@ from vaco_curate.data.formats import ReadOptions, open_dataset, opened_once
 from vaco_curate.data.formats.cache import loaded
 from vaco_curate.data.formats.further import SOURCE_FILE
 from vaco_curate.data.formats.in_memory import Source, on_disk
+from vaco_curate.stages.words import counted, rounded, warned
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,13 @@ class Inspection:
     first_rows_without_successor: list[int]
     fingerprint: str
     problems: list[str]
+
+    def __repr__(self) -> str:
+        sizes = f"{counted(self.rows, 'row')} in {counted(self.episodes, 'episode')}"
+        width = f"observation {self.observation_size}, action {self.action_size}"
+        mean = f"mean return {rounded(self.episode_return.mean)}"
+        problems = warned(self.problems, "problem")
+        return f"<Inspection {self.source}: {self.format}, {sizes}, {width}, {mean}{problems}>"
 
 
 @opened_once()

@@ -19,6 +19,7 @@ from vaco_curate.reporting.comparison import Comparison, compare
 from vaco_curate.reporting.episodes import Grouping
 from vaco_curate.reporting.projection import ObservationSample, sample_observations
 from vaco_curate.stages.runs import REPORT_FILE, SCORES_FOLDER, Run, RunSource, folder_of, open_run
+from vaco_curate.stages.words import warned
 from vaco_curate.store.files import place, write_atomically
 from vaco_curate.store.manifest import HASH, read_times
 
@@ -40,6 +41,13 @@ class ReportResult:
     successes: int | None
     effective_sample_share: float
     warnings: list[str]
+
+    def __repr__(self) -> str:
+        score = next((found.spearman for found in self.correlations if found.signal == "score"), None)
+        told = "scores or returns are all alike"
+        if score is not None:
+            told = f"scores and returns agree by {score:.2f} (Spearman)"
+        return f"<ReportResult {self.report}: {told}{warned(self.warnings)}>"
 
 
 @opened_once()

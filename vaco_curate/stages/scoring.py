@@ -35,6 +35,7 @@ from vaco_curate.errors import DatasetError
 from vaco_curate.reporting.outcomes import outcome_signs, scored_outcomes
 from vaco_curate.stages.runs import SCORES_FOLDER, load_scores
 from vaco_curate.stages.shards import write_units
+from vaco_curate.stages.words import counted, warned
 from vaco_curate.store.engines import Engine, JobResult
 from vaco_curate.store.folders import CHECKPOINT_FILE, RUN, refuse_overlap
 from vaco_curate.store.manifest import HASH, hash_folder, now, read_times, versions, write_manifest, write_times
@@ -71,6 +72,12 @@ class ScoreResult:
     proposed: str | None
     source_format: str
     skipped: bool = False
+
+    def __repr__(self) -> str:
+        sizes = f"{counted(self.rows, 'row')} in {counted(self.episodes, 'episode')}"
+        members = f", mean of {self.members} members" if self.members > 1 else ""
+        effective = f"{self.effective_episodes:,.1f} effective episodes"
+        return f"<ScoreResult {self.run}: {sizes}{members}, {effective}{warned(self.warnings)}>"
 
     @property
     def scores(self) -> pl.DataFrame:

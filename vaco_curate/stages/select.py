@@ -12,6 +12,7 @@ import numpy as np
 
 from vaco_curate.core.transitions import Array
 from vaco_curate.curation import (
+    ORDERS,
     TRANSITION,
     By,
     Candidates,
@@ -27,6 +28,7 @@ from vaco_curate.data.formats import WRITERS
 from vaco_curate.errors import RunError, SettingsError
 from vaco_curate.stages.outputs import FILTER_FORMATS, STORED_FORMATS, WEIGHT_FORMATS, WITHOUT_WEIGHTS
 from vaco_curate.stages.runs import Run, RunSource, folder_of, open_run
+from vaco_curate.stages.words import counted, rounded, warned
 from vaco_curate.stages.write import Decision, Output, finished_outputs, rows_by_reason, write_output
 from vaco_curate.store.engines import Engine, check_engine
 from vaco_curate.store.files import beside, is_local, lies_in, place
@@ -52,6 +54,8 @@ class Choice:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.by not in ORDERS:
+            raise SettingsError(f"--by {self.by}: unknown", fix=f"choose from {', '.join(ORDERS)}")
         if self.seed < 0:
             raise SettingsError(f"--seed {self.seed} must be at least 0")
 
@@ -84,6 +88,14 @@ class SelectionResult:
     effective_sample_share_before_clipping: float | None = None
     warnings: tuple[str, ...] = ()
     skipped: bool = False
+
+    def __repr__(self) -> str:
+        kept = ", ".join(
+            f"{getattr(self.after, name):,} of {counted(getattr(self.before, name), name[:-1])}"
+            for name in ("rows", "episodes")
+        )
+        mean = f"mean return {rounded(self.after.return_mean)}"
+        return f"<SelectionResult {self.out or 'not written'}: {kept}, {mean}{warned(self.warnings)}>"
 
 
 def filter_dataset(
@@ -136,7 +148,7 @@ def filter_dataset(
     """
     check_if_exists(if_exists)
     cut = top if isinstance(top, Cut) else Cut(top)
-    level = cut.level_of(level if isinstance(level, Level) else Level.parse(level))
+    level = cut.level_of(level if isinstance(level, Level) else Level(level))
     choice = Choice(by, level, per, min_episode_length, keep_successors, seed)
     opened = open_run(folder_of(run))
     out = place(out) if out is not None else default_out(opened.folder, cut, choice)
@@ -168,7 +180,7 @@ def filter_dataset(
         decision.before,
         decision.after,
         rows_by_reason(selection),
-        (*notes, *_advice(opened, cut, choice)),
+        (*notes, *_doubts(cut, decision.before), *_advice(opened, cut, choice)),
         warnings=_texts(
             [
                 *(_of_scores(opened) if choice.by == "score" else []),
@@ -246,6 +258,29 @@ def reweight_dataset(
         _texts([*_of_scores(opened), *weight_signs(share, after.effective_episodes, after.episodes)]),
         skipped=made is not None,
     )
+
+
+LIKE_A_SHARE = 100
+"""A number of rows or episodes up to this may be a share whose sign was forgotten."""
+
+
+def _doubts(cut: Cut, before: Summary) -> list[str]:
+    """What a number keeps, where it keeps all there is, or may have been meant as a share."""
+    if isinstance(cut.episodes, int):
+        number, there, unit, end = cut.episodes, before.episodes, "episode", "ep"
+        may_be_share = there < 2 * number  # fewer of many are a choice
+    elif cut.rows is not None and not cut.is_budget:
+        number, there, unit, end = cut.rows, before.rows, "row", ""
+        may_be_share = True
+    else:
+        return []
+    share = f"; for {number} % of them give {number}%{end}"
+    if number >= there:
+        keeps = f"{number}{end} drops none of {counted(there, unit)}"
+        return [keeps + share * (number < LIKE_A_SHARE)] if cut.budget is None else []
+    if may_be_share and number <= LIKE_A_SHARE != there:
+        return [f"{number}{end} keeps {counted(number, unit)}{share}"]
+    return []
 
 
 def _advice(run: Run, cut: Cut, choice: Choice) -> list[str]:

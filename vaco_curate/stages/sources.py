@@ -2,19 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from vaco_curate.data.formats import ReadOptions, open_dataset
 from vaco_curate.data.formats.in_memory import Source, is_address, named_in_memory, written
-from vaco_curate.errors import SettingsError
+from vaco_curate.errors import CurateError, SettingsError
 from vaco_curate.store.files import beside, is_local, lies_in, place, sync
 from vaco_curate.store.folders import run_folder_for, run_stem
 from vaco_curate.store.manifest import HASH, hash_file
 
 
-def settled(source: Source, out: str | Path | None, options: ReadOptions | None) -> tuple[str, Path]:
+@dataclass(frozen=True)
+class Settled:
     """The address of a dataset, and the folder of its run.
+
+    Attributes:
+        written: the file of a dataset in memory, if it was not there before.
+    """
+
+    address: str
+    run: Path
+    written: Path | None = None
+
+    @contextmanager
+    def removed_if_refused(self, needed: Callable[[], bool] = lambda: False) -> Iterator[None]:
+        """Leave no file of a dataset in memory behind that nothing came of.
+
+        Args:
+            needed: whether there is something already that goes with the file.
+        """
+        try:
+            yield
+        except CurateError:
+            if self.written is None or needed():
+                raise
+            self.written.unlink(missing_ok=True)
+            with named_in_memory(self.written):
+                raise
+
+
+def settled(source: Source, out: str | Path | None, options: ReadOptions | None) -> Settled:
+    """Where a dataset is to be read, and its run to lie.
 
     One in memory is read through, and written to a file beside the run, for later commands read it again. The
     file is named after what is in it (``play-1a2b3c4d.hdf5``): none is ever replaced by another.
@@ -27,7 +59,7 @@ def settled(source: Source, out: str | Path | None, options: ReadOptions | None)
         DatasetError: it cannot be written, or not be read as a dataset.
     """
     if is_address(source):
-        return str(source), place(out) if out is not None else run_folder_for(str(source))
+        return Settled(str(source), place(out) if out is not None else run_folder_for(str(source)))
     if out is None:
         raise SettingsError(
             "a dataset in memory has no name to call the run by",
@@ -46,10 +78,11 @@ def settled(source: Source, out: str | Path | None, options: ReadOptions | None)
             for _ in open_dataset(str(fresh), options).pieces():
                 pass
         if not lies_in(fresh, Path(folder)):
-            return str(fresh), run
+            return Settled(str(fresh), run)
         digest = hash_file(fresh, relative_to=fresh.parent)[HASH][:8]
         path = stem.with_name(f"{stem.name}-{digest}{fresh.suffix}")
+        was_there = path.exists()
         sync(fresh)
         fresh.replace(path)
         sync(path.parent)
-    return str(path), run
+    return Settled(str(path), run, None if was_there else path)

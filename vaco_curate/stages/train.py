@@ -18,8 +18,8 @@ from vaco_curate.core.outliers import outliers
 from vaco_curate.core.rewards import RewardUse
 from vaco_curate.core.scorer import Scorer
 from vaco_curate.core.training.arithmetic import arithmetic, chosen_device, device_name
-from vaco_curate.core.training.loop import OnProgress
-from vaco_curate.core.training.presets import PRESETS
+from vaco_curate.core.training.loop import OnProgress, Progress
+from vaco_curate.core.training.presets import PRESETS, chosen_settings
 from vaco_curate.core.training.settings import TrainSettings, settings_from_json
 from vaco_curate.core.training.trainer import Training, train
 from vaco_curate.core.transitions import Transitions, blocks
@@ -38,8 +38,8 @@ from vaco_curate.stages.scoring import (
     request_of,
     score_into,
 )
-from vaco_curate.stages.sources import settled
-from vaco_curate.stages.training_tasks import training_tasks
+from vaco_curate.stages.sources import Settled, settled
+from vaco_curate.stages.training_tasks import how_far, training_tasks
 from vaco_curate.store.files import hidden, is_local, remove
 from vaco_curate.store.folders import (
     CHECKPOINT_FILE,
@@ -65,7 +65,7 @@ def score_dataset(
     source: Source,
     *,
     out: str | Path | None = None,
-    settings: TrainSettings | None = None,
+    settings: TrainSettings | str | None = None,
     seed: int | None = None,
     members: int | None = None,
     device: str = "auto",
@@ -86,7 +86,8 @@ def score_dataset(
         source: where the dataset lies; or one in memory (``in_memory.Source``), which is written to a file
             beside ``out``, for later commands read it again.
         out: run folder; None for ``NAME.vaco`` in the current directory.
-        settings: None for the ``standard`` preset, or with ``resume`` for what the run began with.
+        settings: of your own, or the name of a preset ("quick", "standard", "paper"); None for "standard", or
+            with ``resume`` for what the run began with.
         seed: None for 0, or with ``resume`` for what the run began with.
         members: independent scorers, with seeds from ``seed`` on, whose mean is the score and whose spread
             is ``score_std``; None for 1, or with ``resume`` for what the run began with.
@@ -102,21 +103,48 @@ def score_dataset(
 
     Raises:
         CurateError: unusable data, settings out of range, or a folder in the way.
+        KeyboardInterrupt: Ctrl-C; once training has begun, with a note that says what is kept.
     """
-    address, out = settled(source, out, read_options)
-    if not is_local(out):
-        raise SettingsError(f"--out {out}: training needs a folder of this machine; copy it afterwards")
+    settings = None if settings is None else chosen_settings(settings)
     check_if_exists(if_exists)
+    where = settled(source, out, read_options)
+    if not is_local(where.run):
+        raise SettingsError(f"--out {where.run}: training needs a folder of this machine; copy it afterwards")
     replace = if_exists == "replace"
-    with alone(out):
-        if if_exists == "skip" and is_complete(out, RUN, damaged_too=True):
+    with _kept(on_progress) as told, where.removed_if_refused(lambda: told.last is not None), alone(where.run):
+        if if_exists == "skip" and is_complete(where.run, RUN, damaged_too=True):
             asked = (settings or PRESETS["standard"], seed or 0, members or 1)
-            return _recorded(address, out, read_options or ReadOptions(), *asked)
-        request = _prepare(
-            address, out, settings, seed, members, read_options, device, resume=resume, replace=replace
-        )
-        with training_tasks() if on_progress is None else contextlib.nullcontext(on_progress) as told:
-            return _score(request, memory_limit, told, on_note, replace=replace, cache=cache)
+            return _recorded(where.address, where.run, read_options or ReadOptions(), *asked)
+        request = _prepare(where, settings, seed, members, read_options, device, resume=resume, replace=replace)
+        return _score(request, memory_limit, told, on_note, replace=replace, cache=cache)
+
+
+class _Told:
+    """Tells of a training's progress, and knows how far it is."""
+
+    def __init__(self, on_progress: OnProgress) -> None:
+        self.on_progress = on_progress
+        self.last: Progress | None = None
+
+    def __call__(self, progress: Progress) -> None:
+        self.last = progress
+        self.on_progress(progress)
+
+
+@contextlib.contextmanager
+def _kept(on_progress: OnProgress | None) -> Iterator[_Told]:
+    """Tell of a training; what ends it says what is kept, from its first word on."""
+    with training_tasks() if on_progress is None else contextlib.nullcontext(on_progress) as listener:
+        told = _Told(listener)
+        try:
+            yield told
+        except KeyboardInterrupt as error:
+            if told.last is not None:
+                error.add_note(
+                    f"What was trained is kept: {how_far(told.last)}. To go on, call score_dataset with the "
+                    "same arguments and resume=True."
+                )
+            raise
 
 
 @opened_once()
@@ -214,8 +242,7 @@ class _Request:
 
 
 def _prepare(
-    source: str,
-    out: Path,
+    where: Settled,
     settings: TrainSettings | None,
     seed: int | None,
     members: int | None,
@@ -228,6 +255,7 @@ def _prepare(
     """Fill in what is not given: from the run that is continued, or else the defaults."""
     _check_seed(seed, members)
     torch_device = chosen_device(device)
+    out = where.run
     work = out.resolve().with_name(f"{out.resolve().name}{UNFINISHED}")
     began = _unfinished_run(out, work, resume=resume, replace=replace)
     if settings is None:
@@ -240,7 +268,7 @@ def _prepare(
         read_options = (
             ReadOptions() if began is None else ReadOptions.from_json(began["dataset"]["read_options"])
         )
-    return _Request(source, out, work, began, settings, seed, members, read_options, torch_device)
+    return _Request(where.address, out, work, began, settings, seed, members, read_options, torch_device)
 
 
 def _manifest(request: _Request, dataset: Dataset) -> dict[str, Any]:

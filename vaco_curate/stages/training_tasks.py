@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 PHASES = {"value": "value phase", "bilevel": "bi-level phase"}
 
 
+def how_far(progress: Progress) -> str:
+    """What a training that is interrupted now keeps, in words."""
+    return f"{progress.update:,} of at most {progress.updates:,} updates of the {PHASES[progress.phase]}"
+
+
 @contextmanager
 def training_tasks() -> Iterator[OnProgress]:
     """A callback that tells of each phase as a task; tasks end with the block."""

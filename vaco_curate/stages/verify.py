@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vaco_curate.errors import RunError
+from vaco_curate.stages.words import counted
 from vaco_curate.store.files import place
 from vaco_curate.store.folders import AFTERWARDS, CONVERTED, CURATED, EVALUATED_POLICY, RUN
 from vaco_curate.store.manifest import FILE_NAME, hash_file, hash_source, read_manifest
@@ -35,6 +36,12 @@ class Verification:
     folder: Path
     kind: str
     checks: list[Check]
+
+    def __repr__(self) -> str:
+        found = f"{len(self.failed)} of {counted(len(self.checks), 'check')} failed"
+        if not self.failed:
+            found = f"{counted(len(self.checks), 'check')}, none failed"
+        return f"<Verification {self.folder}: {self.kind}, {found}>"
 
     @property
     def failed(self) -> list[Check]:

@@ -10,12 +10,12 @@ import click
 from vaco_curate_cli.display import Display, number_text, table
 from vaco_curate_cli.group import SectionCommand, options_of
 from vaco_curate_cli.options import (
+    RUN_OR_CURATED,
     JsonObject,
     dataset_option,
     device_option,
     output_options,
     resolve_run,
-    run_argument,
 )
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ cloning, rolling_out = options_of("Policies"), options_of("Roll-outs")
 
 
 @click.command(cls=SectionCommand, name="eval")
-@run_argument
+@click.argument("run", type=RUN_OR_CURATED, required=False)
 @cloning(
     "--against",
     default="uniform",

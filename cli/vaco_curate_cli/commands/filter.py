@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
-from vaco_curate.curation import ORDERS, TRANSITION, Cut, Level
+from vaco_curate.curation import EPISODE, ORDERS, TRANSITION, Cut, Level
 from vaco_curate.curation.cut import parse_amount
 from vaco_curate.curation.selection import REASONS, SUCCESSOR
 from vaco_curate.errors import SettingsError
@@ -38,9 +39,6 @@ if TYPE_CHECKING:
     from vaco_curate.store.folders import IfExists
 
 AMOUNTS = "50%|20000|80%ep|64ep"
-LIKE_A_SHARE = 100
-"""A number of rows up to this may be a share whose sign was forgotten."""
-
 SUCCESSOR_KEPT = REASONS[SUCCESSOR]
 
 how_much, how = options_of("How much to keep"), options_of("How to choose")
@@ -53,7 +51,14 @@ class LevelText(click.ParamType):  # type: ignore[type-arg]  # generic from clic
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Level:
         """Parse."""
-        return value if isinstance(value, Level) else Level.parse(value)
+        return value if isinstance(value, Level) else Level(value)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """All there are; of windows, the size is left to be typed."""
+        levels = (str(TRANSITION), str(EPISODE), "window:")
+        return [CompletionItem(level) for level in levels if level.startswith(incomplete)]
 
 
 class AmountText(click.ParamType):  # type: ignore[type-arg]
@@ -82,9 +87,8 @@ def cut_options(command: Callable[..., Any]) -> Callable[..., Any]:
         budget: int | None,
         **kwargs: Any,
     ) -> Any:
-        if top is None and bottom is None and threshold is None and budget is not None:
-            top = str(budget)
-        if sum(value is not None for value in (top, bottom, threshold)) != 1:
+        amounts = sum(value is not None for value in (top, bottom, threshold))
+        if amounts > 1 or (amounts == 0 and budget is None):
             raise click.UsageError("give exactly one of --top, --bottom and --threshold, or --budget alone")
         cut = Cut(top or bottom, threshold=threshold, worst=bottom is not None, budget=budget)
         return command(*args, cut=cut, **kwargs)
@@ -235,18 +239,15 @@ def filter_command(
             dataset=dataset,
         )
     display.result(result)
-    _show(result, cut, display)
+    _show(result, display)
 
 
-def _show(result: SelectionResult, cut: Cut, display: Display) -> None:
+def _show(result: SelectionResult, display: Display) -> None:
     from vaco_curate_cli.tables import summary_table
 
     display.show(summary_table(result.before, result.after))
     at = "" if result.cut is None else f", cut at {number_text(result.cut)}"
     display.show(f"rule: {result.rule}{at}")
-    if cut.rows is not None and cut.rows <= LIKE_A_SHARE < result.before.rows:
-        end = "--bottom" if cut.worst else "--top"
-        display.note(f"{end} {cut.rows} keeps {cut.rows} rows; for {cut.rows} % of them give {end} {cut.rows}%")
     for note in result.notes:
         display.note(note)
     for warning in result.warnings:

@@ -14,7 +14,9 @@ import click
 from vaco_curate.core.training.presets import PRESETS
 from vaco_curate.core.training.settings import TrainSettings, settings_from_json
 from vaco_curate.errors import SettingsError
+from vaco_curate.stages.training_tasks import how_far
 from vaco_curate_cli.display import Display, table
+from vaco_curate_cli.failures import GoOn
 from vaco_curate_cli.group import GO_ON, SectionCommand, options_of
 from vaco_curate_cli.options import (
     DATASET,
@@ -165,7 +167,7 @@ def _trained(display: Display) -> Iterator[OnProgress]:
     with display.progress() as shown:
 
         def on_progress(progress: Progress) -> None:
-            context.meta[GO_ON] = go_on
+            context.meta[GO_ON] = GoOn(go_on, how_far(progress))
             shown(progress)
 
         yield on_progress

@@ -129,6 +129,15 @@ class TrainSettings:
                 f"setting checkpoint_every is {self.checkpoint_every}, it must be a multiple of log_every"
             )
 
+    def __repr__(self) -> str:
+        from vaco_curate.core.training.presets import PRESETS  # which are made of this
+
+        name = next((name for name, preset in PRESETS.items() if preset == self), None)
+        if name is not None:
+            return f"<TrainSettings: preset {name}>"
+        given = (f"{field.name}={getattr(self, field.name)!r}" for field in dataclasses.fields(self))
+        return f"TrainSettings({', '.join(given)})"
+
     def to_json(self) -> dict[str, Any]:
         """Nested JSON values; ``settings_from_json`` reads them back."""
         facts: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
