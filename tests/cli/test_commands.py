@@ -97,7 +97,7 @@ def test_report_is_one_file_that_needs_no_network(vaco, scored):
     assert outcome.code == 0, outcome.stderr
     page = (scored / "pendulum.vaco" / "report.html").read_text()
     assert not re.search(r'<(script|link|img|iframe)[^>]*(src|href)="http', page)
-    for text in ("Every episode", "Scores of all rows", "top 10 %, whole episodes", "Spearman", "Lower level"):
+    for text in ("Every episode", "Scores of all rows", "top 10 % of the episodes", "Spearman", "Lower level"):
         assert text in page
     assert outcome.json["correlations"][0]["signal"] == "score"
 
@@ -150,14 +150,17 @@ def test_an_interrupted_demo_exits_with_130_and_can_be_started_again(vaco, here,
         assert vaco("demo", "--if-exists", "replace").code == 130
 
 
-def test_a_report_of_few_long_episodes_says_where_none_fits(vaco, here):
+def test_a_report_of_few_long_episodes_proposes_no_filter(vaco, here):
     write_d4rl(here / "few.hdf5", make_transitions(episodes=3, length=40))
     (here / "tiny.json").write_text(CONFIG)
     assert vaco("score", "few.hdf5", "--config", "tiny.json").code == 0
     outcome = vaco("report")
     assert outcome.code == 0, outcome.stderr
     assert "only 3 episodes" in outcome.stderr
-    assert "the best episode alone has more rows" in (here / "few.vaco" / "report.html").read_text()
+    page = (here / "few.vaco" / "report.html").read_text()
+    assert re.search(r"top 10 % of the episodes</th>\s*<td>[^<]+</td><td>40</td><td>1</td>", page)
+    assert "a warning above speaks against following these scores" in page
+    assert '<code id="step-1">vaco-curate filter' not in page
 
 
 def test_names_with_spaces_and_brackets_work_throughout(vaco, tmp_path, monkeypatch, pendulum):
