@@ -90,9 +90,9 @@ def test_commands_are_quoted_for_a_shell(made):
 
 
 def test_numbers_are_written_for_people():
-    values = (None, 3, 2150.0, 1234567, 1234.56, 0.12345, -41.04, 1e-5)
+    values = (None, 3, 2150.0, 1234567, 1234.56, 0.12345, -41.04, 1e-5, -1e-5)
     assert [number(value) for value in values] == [
-        *("-", "3", "2,150", "1,234,567", "1,234.6", "0.123", "-41.0", "0.000"),
+        *("-", "3", "2,150", "1,234,567", "1,234.6", "0.123", "-41.0", "0.000", "0.000"),
     ]
 
 

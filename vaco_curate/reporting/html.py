@@ -62,7 +62,7 @@ def number(value: float | None) -> str:
         return "-"
     if float(value).is_integer():
         return f"{int(value):,}"
-    return f"{value:,.1f}" if abs(value) >= 10 else f"{value:.3f}"
+    return f"{value:,.1f}" if abs(value) >= 10 else f"{round(value, 3) + 0.0:.3f}"  # no -0.000
 
 
 @functools.cache

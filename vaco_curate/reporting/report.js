@@ -14,7 +14,7 @@
     if (value === null || value === undefined) return "-";
     if (typeof value !== "number") return String(value);
     if (Number.isInteger(value)) return grouped(value, 0);
-    return Math.abs(value) >= 10 ? grouped(value, 1) : value.toFixed(3);
+    return Math.abs(value) >= 10 ? grouped(value, 1) : value.toFixed(3).replace(/^-(0\.0+)$/, "$1");
   }
   const percent = (value) => (value === null ? "-" : `${Math.round(100 * value)} %`);
 
