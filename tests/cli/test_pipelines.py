@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -88,6 +89,40 @@ def test_skip_looks_at_the_data_and_at_what_it_made_of_them(vaco, tiny):
     assert "other values of: dataset" in vaco(*SCORE, "--if-exists", "skip").stderr
     assert vaco(*SCORE, "--seed", "1", "--if-exists", "replace").code == 0
     assert "other values of: run" in vaco(*FILTER, "--if-exists", "skip").stderr
+
+
+ROWS_AND_NONE = [
+    (("filter", "own.vaco", "--top", "50%", "--out", "half", "--excluded", "rest"), True),
+    (("reweight", "own.vaco", "--out", "weighted"), True),
+    (("filter", "own.vaco", "--top", "50%", "--selection-only", "--out", "choice"), False),
+    (("reweight", "own.vaco", "--format", "weights", "--out", "weights"), False),
+]
+
+
+@pytest.mark.parametrize(("command", "holds_rows"), ROWS_AND_NONE)
+def test_skip_refuses_where_the_dataset_has_changed_or_is_gone(vaco, tiny, command, holds_rows):
+    assert vaco("score", "pendulum.hdf5", "--scorer", "pendulum.vaco", "--out", "own.vaco").code == 0
+    assert vaco(*command).code == 0
+    moved = (tiny / "pendulum.hdf5").rename(tiny / "moved.hdf5")
+    gone = vaco(*command, "--if-exists", "skip")
+    assert gone.code == (1 if holds_rows else 0), gone.stderr
+    assert ("no longer at" in gone.stderr) == holds_rows
+    assert vaco(*command, "--if-exists", "skip", "--dataset", moved).code == 0
+    write_d4rl(tiny / "pendulum.hdf5", make_transitions(episodes=8))
+    changed = vaco(*command, "--if-exists", "skip")
+    assert changed.code == 1
+    assert "the scores were made for a different dataset" in changed.stderr
+    assert "--if-exists replace" in changed.stderr
+
+
+def test_skip_says_which_of_two_outputs_is_lost(vaco, tiny):
+    for lost, left in (("half", "rest"), ("rest", "half")):
+        assert vaco(*FILTER, "--if-exists", "replace").code == 0
+        shutil.rmtree(tiny / lost)
+        outcome = vaco(*FILTER, "--if-exists", "skip")
+        assert outcome.code == 1
+        assert f"{left} is finished, but {lost}, which was written with it, is not there" in outcome.stderr
+        assert "--if-exists replace" in outcome.stderr
 
 
 def test_skip_and_resume_together_are_a_job_that_can_be_given_any_number_of_times(vaco, tiny):

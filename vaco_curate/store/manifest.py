@@ -136,6 +136,11 @@ def hash_source(path: Path, known: Mapping[Path, str]) -> dict[str, Any]:
     return {"path": str(path.resolve()), "files": hashes}
 
 
+def hashes_of(dataset: Mapping[str, Any]) -> list[list[str]]:
+    """SHA-256 of the files of each recording of a dataset, of which a manifest holds the facts."""
+    return [[file[HASH] for file in recording["files"]] for recording in dataset["recordings"]]
+
+
 def hash_folder(folder: Path, *, without: Collection[str] = ()) -> list[dict[str, Any]]:
     """Names, sizes and SHA-256 of all files in a folder but its manifest and its times.
 
