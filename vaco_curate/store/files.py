@@ -8,6 +8,8 @@ import errno
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +17,20 @@ from vaco_curate.errors import CurateError
 
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
 """Of Linux's renameat2: relative to the current directory; both names change places."""
+
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the system says where there is no room to write."""
+
+
+@contextmanager
+def naming_full_disk(path: Path) -> Iterator[None]:
+    """Let a full disk within the block name what was being written: a library may say no more than that."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL_DISK and error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def place(address: str | Path) -> Path:
@@ -114,8 +130,9 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         return
     unfinished = path.with_name(f"{path.name}.partial")
     try:
-        unfinished.write_bytes(encoded)
-        sync(unfinished)
+        with naming_full_disk(path):
+            unfinished.write_bytes(encoded)
+            sync(unfinished)
         unfinished.replace(path)
         sync(path.parent)
     except BaseException:

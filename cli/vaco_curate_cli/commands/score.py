@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +12,10 @@ import click
 from vaco_curate.core.training.presets import PRESETS
 from vaco_curate.core.training.settings import TrainSettings, settings_from_json
 from vaco_curate.errors import SettingsError
+from vaco_curate.store.folders import run_folder_for, unfinished_folder
+from vaco_curate_cli.command_line import effective_command
 from vaco_curate_cli.display import Display, table
+from vaco_curate_cli.failures import Unfinished
 from vaco_curate_cli.group import GO_ON, SectionCommand, options_of
 from vaco_curate_cli.options import (
     DATASET,
@@ -27,12 +28,10 @@ from vaco_curate_cli.options import (
     output_of,
     output_options,
     read_options,
-    typed_command,
     where,
 )
 
 if TYPE_CHECKING:
-    from vaco_curate.core.training.loop import OnProgress, Progress
     from vaco_curate.data.formats.options import ReadOptions
     from vaco_curate.stages.scoring import ScoreResult
     from vaco_curate.store.engines import Engine
@@ -60,7 +59,12 @@ training = options_of("Training")
 )
 @out_option("NAME.vaco in the current folder")
 @if_exists_option()
-@output_of("--resume", is_flag=True, help="Continue an unfinished run with its own settings.")
+@output_of(
+    "--resume",
+    is_flag=True,
+    help="Continue an unfinished run with its own settings. With --if-exists replace, continue one that the "
+    "same command began, and replace any other run.",
+)
 @device_option
 @engine_option
 @where(
@@ -138,7 +142,9 @@ def score_command(
     else:
         from vaco_curate.stages.train import score_dataset
 
-        with _trained(display) as on_progress:
+        left = unfinished_folder(out or run_folder_for(dataset))
+        click.get_current_context().meta[GO_ON] = Unfinished(left, effective_command("--resume"))
+        with display.progress() as on_progress:
             result = score_dataset(
                 dataset,
                 out=out,
@@ -158,19 +164,6 @@ def score_command(
     _show(result, display)
 
 
-@contextmanager
-def _trained(display: Display) -> Iterator[OnProgress]:
-    """Show training; from its first word on, what is interrupted can be gone on with."""
-    context, go_on = click.get_current_context(), typed_command("--resume")
-    with display.progress() as shown:
-
-        def on_progress(progress: Progress) -> None:
-            context.meta[GO_ON] = go_on
-            shown(progress)
-
-        yield on_progress
-
-
 def _settings(preset: str | None, config: Path | None) -> TrainSettings | None:
     if preset is None and config is None:
         return None
@@ -186,7 +179,10 @@ def _settings(preset: str | None, config: Path | None) -> TrainSettings | None:
     settings = facts.get("settings", facts)
     if not isinstance(settings, dict):
         raise SettingsError(f"{config}: 'settings' must be a JSON object")
-    return settings_from_json(settings, base)
+    try:
+        return settings_from_json(settings, base)
+    except SettingsError as error:
+        raise SettingsError(f"{config}: {error.problem}", details=error.details, fix=error.fix) from error
 
 
 def _show(result: ScoreResult, display: Display) -> None:
