@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,11 +112,12 @@ class Ended(Interrupted):
     kind = "terminated"
 
 
-def failure_of(error: BaseException, left: Unfinished | None) -> Failure | None:
+def failure_of(error: BaseException, left: Unfinished | None, typed: Sequence[str]) -> Failure | None:
     """What a user is told of an exception; None for a bug, which keeps its traceback.
 
     Args:
         left: by a command that trains.
+        typed: the command line.
     """
     if isinstance(error, (KeyboardInterrupt, click.Abort)):
         return _stopped(error, left)
@@ -128,7 +130,7 @@ def failure_of(error: BaseException, left: Unfinished | None) -> Failure | None:
         fix = "use a machine with more, or fewer rows"
         return Failure(CurateError(f"not enough memory: {reason[0]}", fix=fix))
     if isinstance(error, Exception) and _of_store(error):
-        return Failure(store_unusable("output or input", error))
+        return Failure(store_unusable(_stores_in(typed), error))
     return None
 
 
@@ -141,6 +143,12 @@ def usage_failure(error: click.UsageError) -> dict[str, Any]:
 
 def _of_store(error: BaseException) -> bool:
     return type(error).__module__.partition(".")[0] in STORE_CLIENTS
+
+
+def _stores_in(typed: Sequence[str]) -> str:
+    """The addresses in stores that a command line names."""
+    found = [word[word.find(scheme) :] for word in typed for scheme in ("s3://", "gs://") if scheme in word]
+    return " or ".join(found) or "output or input"
 
 
 def _stopped(error: BaseException, left: Unfinished | None) -> Failure:

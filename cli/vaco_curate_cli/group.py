@@ -159,7 +159,7 @@ class CurateGroup(click.Group):
     def _fail(self, ctx: click.Context, error: BaseException) -> NoReturn:
         if isinstance(error, (click.exceptions.Exit, click.UsageError, Failure, BrokenPipeError)):
             raise error  # click ends quietly where nobody reads on
-        failure = failure_of(error, ctx.meta.get(GO_ON))
+        failure = failure_of(error, ctx.meta.get(GO_ON), ctx.meta[ARGUMENTS])
         if failure is None:
             raise error
         _tell(ctx, failure.to_json(), failure.message)
