@@ -108,11 +108,10 @@ def start():
     def call(*arguments: object, **options) -> subprocess.Popen:
         return subprocess.Popen(
             [sys.executable, "-c", "from vaco_curate_cli.main import main; main()", *map(str, arguments)],
-            stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             env=os.environ | {"COLUMNS": "200"},
-            **options,
+            **{"stdout": subprocess.PIPE, **options},
         )
 
     return call

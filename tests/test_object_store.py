@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import polars as pl
 import pytest
 from helpers import contents, make_transitions, tiny_settings, write_d4rl
@@ -118,8 +120,20 @@ def test_other_formats_and_trainings_are_refused_in_a_store(folder, bucket):
         read_dataset(f"{bucket}/none")
     with pytest.raises(CurateError, match="training needs a folder of this machine"):
         score_dataset(folder / "data.hdf5", out=f"{bucket}/trained.vaco", settings=tiny_settings())
-    with pytest.raises(CurateError, match="no package for this kind of store"):
-        read_dataset("nosuchstore://bucket/rows")
+
+
+@pytest.mark.parametrize("address", ["nosuchstore://bucket/rows", "http://host/x.parquet", "az://box/rows"])
+def test_stores_of_other_kinds_are_refused_by_name(address):
+    with pytest.raises(CurateError, match=r"is not supported, only s3:// and gs:// are"):
+        read_dataset(address)
+
+
+@pytest.mark.parametrize(("address", "client"), [("gs://bucket/rows", "gcsfs"), ("s3://bucket/rows", "s3fs")])
+def test_a_store_without_its_package_names_it(monkeypatch, address, client):
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == client else find_spec(name))
+    with pytest.raises(CurateError, match=f"pip install {client}$"):
+        read_dataset(address)
 
 
 def test_a_store_that_cannot_be_used_is_one_message(monkeypatch, vaco):
@@ -135,6 +149,7 @@ def test_a_store_that_cannot_be_used_is_one_message(monkeypatch, vaco):
     assert "the object store cannot be used" in outcome.stderr
     assert "credentials" in outcome.stderr
     assert "Traceback" not in outcome.stderr
+    assert "s3://bucket/run.vaco: the object store" in vaco("verify", "s3://bucket/run.vaco").stderr
     s3fs.S3FileSystem.clear_instance_cache()
 
 

@@ -6,6 +6,8 @@ import contextlib
 import dataclasses
 import json
 import logging
+import os
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -27,10 +29,25 @@ SCHEMA_VERSION = 1
 """Of what --json prints (docs/reference/json.md); raised when a key goes or changes its meaning."""
 
 
-def answer(command: str, facts: Mapping[str, Any]) -> None:
+def _answer(command: str, facts: Mapping[str, Any]) -> None:
     """Print one JSON document on stdout."""
     document = {"schema_version": SCHEMA_VERSION, "command": command, **facts}
-    click.echo(json.dumps(document, indent=2))
+    with _printing():
+        click.echo(json.dumps(document, indent=2))
+
+
+@contextlib.contextmanager
+def _printing() -> Iterator[None]:
+    """Where stdout cannot be written, say so, and drop what is left for it: Python would try again."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        with contextlib.suppress(OSError), Path(os.devnull).open("w") as nothing:
+            os.dup2(nothing.fileno(), sys.stdout.fileno())
+        error.filename = "standard output"
+        raise
 
 
 class Display:
@@ -41,6 +58,7 @@ class Display:
         as_json: results as one JSON document on stdout in place of tables.
         quiet: no tables, notes or progress; warnings stay.
         log_file: gets every message with its time, too.
+        line: the command, for the log.
 
     Attributes:
         warnings: how many there were.
@@ -53,6 +71,7 @@ class Display:
         as_json: bool = False,
         quiet: bool = False,
         log_file: Path | None = None,
+        line: str = "",
     ) -> None:
         self.command, self.as_json, self.quiet = command, as_json, quiet
         self.warnings, self._answered = 0, False
@@ -60,7 +79,8 @@ class Display:
         self.stdout = PlainConsole(highlight=False, markup=False, soft_wrap=True)
         self.stderr = PlainConsole(stderr=True, highlight=False, markup=False, soft_wrap=True)
         self._log = _log_to(log_file)
-        self._log.info("began: vaco-curate %s", command)
+        self._began = time.monotonic()
+        self._log.info("began: %s (process %d)", escaped(line), os.getpid())
 
     def note(self, text: str) -> None:
         """A remark, on stderr."""
@@ -79,20 +99,28 @@ class Display:
         if isinstance(text, str):
             self._log.info("%s", escaped(text).strip())
         if not (self.quiet or self.as_json):
-            self.stdout.print(text)
+            with _printing():
+                self.stdout.print(text)
 
     def result(self, facts: Any) -> None:
         """The result for machines, on stdout, when --json asks for it."""
         if self.as_json:
-            answer(self.command, to_json(facts))
-            self._answered = True
+            self._answered = True  # also where it cannot be written: the error could not be either
+            _answer(self.command, to_json(facts))
 
     def failed(self, facts: dict[str, Any], message: str) -> None:
         """The error for machines, unless a result was printed; and in the log."""
-        self._log.error("%s", escaped(message))
+        with contextlib.suppress(OSError):  # which may be the error itself
+            self._log.error("%s", escaped(message))
         if self.as_json and not self._answered:
-            answer(self.command, facts)
             self._answered = True
+            with contextlib.suppress(OSError):
+                _answer(self.command, facts)
+
+    def ended(self, code: int) -> None:
+        """The last line of the log."""
+        with contextlib.suppress(OSError):
+            self._log.info("ended: exit code %d in %.1f s", code, time.monotonic() - self._began)
 
     @contextlib.contextmanager
     def progress(self) -> Iterator[OnProgress]:
@@ -116,6 +144,17 @@ class _Appended(logging.FileHandler):
         raise
 
 
+class _Lines(logging.Formatter):
+    """Time, process and level before every line: several commands may write to one log at a time."""
+
+    converter = staticmethod(time.gmtime)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """As ``Formatter.format``."""
+        head = f"{self.formatTime(record, '%Y-%m-%dT%H:%M:%SZ')} {record.process} {record.levelname}"
+        return "\n".join(f"{head} {line}" for line in record.getMessage().splitlines() or [""])
+
+
 def _log_to(path: Path | None) -> logging.Logger:
     """A logger of its own: commands may be called one after the other in one process."""
     log = logging.Logger("vaco-curate")
@@ -123,9 +162,7 @@ def _log_to(path: Path | None) -> logging.Logger:
         log.addHandler(logging.NullHandler())
         return log
     handler = _Appended(path, encoding="utf-8", delay=True)
-    formatter = logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
-    formatter.converter = time.gmtime
-    handler.setFormatter(formatter)
+    handler.setFormatter(_Lines())
     log.addHandler(handler)
     return log
 

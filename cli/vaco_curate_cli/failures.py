@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import errno
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import click
 from rich.text import Text
 
 from vaco_curate.errors import CurateError
-from vaco_curate.store.files import store_unusable
+from vaco_curate.store.files import FULL_DISK, store_unusable
+from vaco_curate.store.folders import CHECKPOINT_FILE
+from vaco_curate.store.manifest import FILE_NAME
 from vaco_curate_cli.console import PlainConsole, escaped
 from vaco_curate_cli.signals import Terminated
 
@@ -21,20 +24,43 @@ STORE_CLIENTS = ("botocore", "aiobotocore", "aiohttp", "s3fs", "gcsfs", "google"
 NO_MEMORY = re.compile("can't allocate memory|out of memory")
 """What torch says where Python would raise a ``MemoryError``."""
 
-FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
 
 @dataclass(frozen=True)
-class GoOn:
-    """How to continue a training that is interrupted now.
+class Unfinished:
+    """What a training leaves when it is interrupted.
 
     Attributes:
-        command: to be given.
-        kept: what is not lost, in words.
+        folder: of the run until it is complete; need not be there.
+        go_on: the command that continues it.
+        reached: how far it was, in words; None where it did not say.
     """
 
-    command: str
-    kept: str
+    folder: Path
+    go_on: str
+    reached: str | None = None
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is anything to continue."""
+        return (self.folder / FILE_NAME).is_file()
+
+    @property
+    def trained(self) -> bool:
+        """Whether anything that was trained is kept."""
+        return self.begun and (self.folder / CHECKPOINT_FILE).is_file()
+
+
+class WrongValue(click.BadParameter):
+    """A value of an option that was understood and refused."""
+
+    def __init__(self, error: CurateError, ctx: click.Context | None, param: click.Parameter | None) -> None:
+        super().__init__("\n".join(error.lines()), ctx, param)
+        self.error = error
+
+    def facts(self) -> dict[str, Any]:
+        """The error for machines."""
+        problem = click.BadParameter(self.error.problem, self.ctx, self.param).format_message()
+        return {"problem": problem, "details": list(self.error.details), "fix": self.error.fix}
 
 
 class Failure(click.ClickException):
@@ -88,53 +114,66 @@ class Ended(Interrupted):
     kind = "terminated"
 
 
-def failure_of(error: BaseException, go_on: GoOn | None) -> Failure | None:
+def failure_of(error: BaseException, left: Unfinished | None, typed: Sequence[str]) -> Failure | None:
     """What a user is told of an exception; None for a bug, which keeps its traceback.
 
     Args:
-        go_on: with what was interrupted; None where there is nothing to continue.
+        left: by a command that trains.
+        typed: the command line.
     """
     if isinstance(error, (KeyboardInterrupt, click.Abort)):
-        return _stopped(error, go_on)
+        return _stopped(error, left)
     if isinstance(error, CurateError):
         return Failure(error)
     if isinstance(error, OSError) and not _of_store(error):
-        return Failure(_system_error(error))
+        return Failure(_system_error(error, left))
     if isinstance(error, MemoryError) or NO_MEMORY.search(str(error)):
         reason = str(error).strip().splitlines() or ["no reason given"]
         fix = "use a machine with more, or fewer rows"
         return Failure(CurateError(f"not enough memory: {reason[0]}", fix=fix))
     if isinstance(error, Exception) and _of_store(error):
-        return Failure(store_unusable("output or input", error))
+        return Failure(store_unusable(_stores_in(typed), error))
     return None
 
 
 def usage_failure(error: click.UsageError) -> dict[str, Any]:
     """Wrong usage as JSON; click prints it for people."""
-    return {
-        "error": {"kind": "usage", "problem": error.format_message(), "details": [], "fix": None},
-        "exit_code": error.exit_code,
-    }
+    plain: dict[str, Any] = {"problem": error.format_message(), "details": [], "fix": None}
+    facts = error.facts() if isinstance(error, WrongValue) else plain
+    return {"error": {"kind": "usage", **facts}, "exit_code": error.exit_code}
 
 
 def _of_store(error: BaseException) -> bool:
     return type(error).__module__.partition(".")[0] in STORE_CLIENTS
 
 
-def _stopped(error: BaseException, go_on: GoOn | None) -> Failure:
+def _stores_in(typed: Sequence[str]) -> str:
+    """The addresses in stores that a command line names."""
+    found = [word[word.find(scheme) :] for word in typed for scheme in ("s3://", "gs://") if scheme in word]
+    return " or ".join(found) or "output or input"
+
+
+def _stopped(error: BaseException, left: Unfinished | None) -> Failure:
     # click raises an ``Abort`` because of what ended a command that another one has called
     stopped = Ended if isinstance(error, Terminated) or isinstance(error.__cause__, Terminated) else Interrupted
-    if go_on is None:
+    if left is None or not left.begun:
         return stopped(CurateError(f"{stopped.kind}: nothing unfinished is left", fix="give the command again"))
-    return stopped(CurateError(f"{stopped.kind}: what was trained is kept, {go_on.kept}", fix=go_on.command))
+    kept = "nothing was trained yet, the run is begun"
+    if left.trained:
+        kept = "what was trained is kept" + (f", {left.reached}" if left.reached else "")
+    return stopped(CurateError(f"{stopped.kind}: {kept}", fix=left.go_on))
 
 
-def _system_error(error: OSError) -> CurateError:
+def _system_error(error: OSError, left: Unfinished | None) -> CurateError:
     if error.errno in FULL_DISK:
+        where = f"{error.filename}: " if error.filename else ""
+        fix = "free some space, or write elsewhere"
+        if left is not None and left.trained:
+            fix = f"free some space, then go on from the last checkpoint: {left.go_on}"
         return CurateError(
-            f"no space left to write: {error.strerror or error}",
+            f"{where}no space left to write: {error.strerror or error}",
             details=("output that was already finished is untouched",),
-            fix="free some space, or write elsewhere with --out; continue a scoring run with --resume",
+            fix=fix,
         )
     return CurateError(
         f"{error.filename or 'file system'}: {error.strerror or error}",

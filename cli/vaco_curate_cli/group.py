@@ -5,19 +5,23 @@ from __future__ import annotations
 import difflib
 import importlib
 import os
-from collections.abc import Callable, Mapping
+import shlex
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NoReturn, Protocol, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
-from vaco_curate_cli.display import DISPLAY, answer
+from vaco_curate_cli.command_line import ARGUMENTS, asked_for, named
+from vaco_curate_cli.display import DISPLAY, Display
 from vaco_curate_cli.failures import Failure, failure_of, usage_failure
 from vaco_curate_cli.signals import stopped_by_signals
 
-ARGUMENTS, GO_ON = "vaco_curate.arguments", "vaco_curate.go_on"
-"""Names in the context's ``meta``: what was typed; and how to continue what is interrupted."""
+GO_ON = "vaco_curate.go_on"
+"""Name in the context's ``meta`` of the ``Unfinished`` that the command leaves when it is interrupted."""
 
 
 @dataclass(frozen=True)
@@ -36,18 +40,23 @@ class Entry:
 
 
 class SectionOption(click.Option):
-    """An option that stands under a heading in the help of its command."""
+    """An option that stands under a heading in the help of its command.
 
-    def __init__(self, *args: Any, section: str, **kwargs: Any) -> None:
+    Args:
+        or_empty: whether an empty variable is a value, too; of others it says no more than none.
+    """
+
+    def __init__(self, *args: Any, section: str, or_empty: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.section = section
+        self.section, self.or_empty = section, or_empty
 
     def resolve_envvar_value(self, ctx: click.Context) -> str | None:
         """The variable of the option's name: ``VACO_CURATE_FILTER_IF_EXISTS`` for ``filter --if-exists``."""
         if ctx.auto_envvar_prefix is None:
             return None
         option = max(self.opts, key=len).removeprefix("--").replace("-", "_").upper()
-        return os.environ.get(f"{ctx.auto_envvar_prefix}_{option}") or None
+        value = os.environ.get(f"{ctx.auto_envvar_prefix}_{option}")
+        return value if value or self.or_empty else None
 
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -135,33 +144,67 @@ class CurateGroup(click.Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """As click's; what was typed is kept for messages."""
         ctx.meta[ARGUMENTS] = list(args)
-        return super().parse_args(ctx, args)
+        with _logged(ctx, only_failures=True), _telling_usage(ctx):
+            return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; a bug keeps its traceback, everything a user can mend does not."""
-        try:
-            with stopped_by_signals():
-                return super().invoke(ctx)
-        except click.UsageError as error:
-            _tell(ctx, usage_failure(error), error.format_message())
-            raise
-        except (Exception, KeyboardInterrupt) as error:
-            self._fail(ctx, error)
+        with _logged(ctx), _telling_usage(ctx):
+            try:
+                with stopped_by_signals():
+                    return super().invoke(ctx)
+            except (Exception, KeyboardInterrupt) as error:
+                self._fail(ctx, error)
 
     def _fail(self, ctx: click.Context, error: BaseException) -> NoReturn:
-        if isinstance(error, (click.exceptions.Exit, Failure)):
-            raise error
-        failure = failure_of(error, ctx.meta.get(GO_ON))
+        if isinstance(error, (click.exceptions.Exit, click.UsageError, Failure, BrokenPipeError)):
+            raise error  # click ends quietly where nobody reads on
+        failure = failure_of(error, ctx.meta.get(GO_ON), ctx.meta[ARGUMENTS])
         if failure is None:
             raise error
         _tell(ctx, failure.to_json(), failure.message)
         raise failure from error
 
 
+@contextmanager
+def _telling_usage(ctx: click.Context) -> Iterator[None]:
+    try:
+        yield
+    except click.UsageError as error:
+        _tell(ctx, usage_failure(error), error.format_message())
+        raise
+
+
+@contextmanager
+def _logged(ctx: click.Context, *, only_failures: bool = False) -> Iterator[None]:
+    """Close the log, where there is one, with the exit code that the block leads to."""
+    code: Any = 1
+    try:
+        yield
+        code = 0
+    except click.exceptions.Exit as done:
+        code = done.exit_code
+        raise
+    except click.ClickException as failure:
+        code = failure.exit_code
+        raise
+    finally:
+        display = ctx.meta.get(DISPLAY)
+        if display is not None and not (only_failures and code == 0):
+            display.ended(code)
+
+
 def _tell(ctx: click.Context, facts: dict[str, Any], message: str) -> None:
     """Give the error as JSON where that was asked for and nothing was answered; log it where there is a log."""
     display = ctx.meta.get(DISPLAY)
-    if display is not None:
-        display.failed(facts, message)
-    elif "--json" in ctx.meta[ARGUMENTS]:  # what was typed could not be parsed
-        answer(next(iter(ctx.meta[ARGUMENTS])), facts)
+    if display is None:  # what was typed could not be parsed
+        display = ctx.meta[DISPLAY] = _display_as_typed(ctx.meta[ARGUMENTS])
+    display.failed(facts, message)
+
+
+def _display_as_typed(arguments: list[str]) -> Display:
+    name, as_json, log = named(arguments), bool(asked_for(arguments, "json")), asked_for(arguments, "log-file")
+    with suppress(OSError):
+        line = shlex.join(["vaco-curate", *arguments])
+        return Display(name, as_json=as_json, log_file=Path(log) if log else None, line=line)
+    return Display(name, as_json=as_json)

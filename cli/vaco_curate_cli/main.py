@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from vaco_curate_cli.command_line import PREFIX
 from vaco_curate_cli.group import CurateGroup, Entry
 
 COMMANDS = {
@@ -22,7 +23,7 @@ COMMANDS = {
 @click.group(
     cls=CurateGroup,
     entries=COMMANDS,
-    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "VACO_CURATE"},
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": PREFIX},
     epilog="Exit codes: 0 done, 1 refused with a message, 2 wrong usage, 3 done with warnings under --strict, "
     "130 interrupted, 143 terminated.",
 )

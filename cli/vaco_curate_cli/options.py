@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import re
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,8 +16,9 @@ from vaco_curate.errors import SettingsError
 from vaco_curate.store.engines import ENGINES
 from vaco_curate.store.files import place
 from vaco_curate.store.folders import CURATED, RUN, is_complete, newest_run
+from vaco_curate_cli.command_line import effective_command
 from vaco_curate_cli.display import DISPLAY, Display
-from vaco_curate_cli.group import ARGUMENTS, options_of
+from vaco_curate_cli.group import options_of
 
 if TYPE_CHECKING:
     from vaco_curate.data.formats.options import ReadOptions
@@ -91,7 +91,9 @@ def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         context = click.get_current_context()
         name = context.command.name or ""
-        display = context.meta[DISPLAY] = Display(name, as_json=as_json, quiet=quiet, log_file=log_file)
+        display = context.meta[DISPLAY] = Display(
+            name, as_json=as_json, quiet=quiet, log_file=log_file, line=effective_command()
+        )
         command(*args, display=display, **kwargs)
         if strict and display.warnings:
             display.note(f"--strict: {display.warnings} warning(s), so the exit code is {WARNED}")
@@ -110,12 +112,6 @@ def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(options):
         with_display = option(with_display)
     return with_display
-
-
-def typed_command(*more: str) -> str:
-    """The command that is being run, as it was typed, with some options more."""
-    arguments = click.get_current_context().meta.get(ARGUMENTS, [])
-    return shlex.join(["vaco-curate", *arguments, *(option for option in more if option not in arguments)])
 
 
 def run_argument(command: Command) -> Command:
@@ -196,6 +192,7 @@ def columns_option(command: Command) -> Command:
             value if value is None else [n.strip() for n in value.split(",") if n.strip()]
         ),
         metavar="NAME,...",
+        or_empty=True,
         help="Other columns of the source to write with the rows. The default is all, '' none.",
     )(command)
 

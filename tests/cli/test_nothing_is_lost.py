@@ -230,3 +230,106 @@ def test_an_interrupted_filter_leaves_the_previous_output(scored, monkeypatch, v
     assert vaco("filter", "--top", "10%", "--out", "kept", "--if-exists", "replace").code == 130
     assert (scored / "kept" / "data/pendulum.parquet").read_bytes() == before
     assert not any(path.name.startswith(".") for path in scored.iterdir())
+
+
+def unfinished(vaco, folder, monkeypatch, *arguments):
+    """Leave a run that was stopped after its training."""
+    from vaco_curate.stages import train
+
+    def stopped(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "score_into", stopped)
+        outcome = vaco("score", "pendulum.hdf5", *arguments)
+    assert outcome.code == 130
+    return outcome
+
+
+def test_resume_with_replace_goes_on_with_the_same_run_and_replaces_any_other(vaco, scored, monkeypatch):
+    (scored / "tiny.json").write_text(CONFIG)
+    options = ("--config", "tiny.json", "--device", "cpu", "--resume", "--if-exists", "replace")
+    job = ("score", "pendulum.hdf5", *options)
+    run = scored / "pendulum.vaco"
+    assert vaco(*job).code == 0, "finished, of the same data"
+    unfinished(vaco, scored, monkeypatch, *options)
+    checkpoint = scored / "pendulum.vaco.partial" / "checkpoint.safetensors"
+    shutil.copy(checkpoint, scored / "kept")
+    same = vaco(*job)
+    assert same.code == 0, same.stderr
+    assert "begins anew" not in same.stderr
+    assert "it is replaced" not in same.stderr
+    unfinished(vaco, scored, monkeypatch, *options)
+    write_d4rl(scored / "pendulum.hdf5", make_transitions())
+    grown = vaco(*job)
+    assert grown.code == 0, grown.stderr
+    assert "other values of: dataset; it is replaced" in grown.stderr
+    assert read_manifest(run)["dataset"]["rows"] == len(make_transitions())
+    write_d4rl(scored / "pendulum.hdf5", make_transitions(episodes=9))
+    again = vaco(*job)
+    assert again.code == 0, "finished, of other data"
+    assert "there is no unfinished run of pendulum.vaco to resume: it begins anew" in again.stderr
+
+
+def test_refusals_say_what_would_work(vaco, scored, monkeypatch):
+    (scored / "tiny.json").write_text(CONFIG)
+    score = ("score", "pendulum.hdf5", "--config", "tiny.json", "--device", "cpu")
+    in_the_way = vaco(*score)
+    assert "--if-exists skip" in in_the_way.stderr
+    assert "--if-exists replace" in in_the_way.stderr
+    assert vaco(*score, "--if-exists", "replace").code == 0
+    write_d4rl(scored / "pendulum.hdf5", make_transitions(episodes=8))
+    assert "dataset: its contents have changed" in vaco(*score, "--if-exists", "skip").stderr
+    assert "check the path" in vaco("verify", "nothing").stderr
+    (scored / "folder").mkdir()
+    assert "name a folder that" in vaco("verify", "folder").stderr
+    unfinished(vaco, scored, monkeypatch, "--config", "tiny.json", "--out", "new.vaco")
+    assert "--resume" in vaco("filter", "new.vaco", "--top", "50%").stderr
+
+
+def test_a_damaged_output_is_mended_as_skip_says(vaco, scored):
+    command = ("filter", "--top", "50%", "--out", "half")
+    assert vaco(*command).code == 0
+    (scored / "half" / "_selection.pq").write_bytes(b"x")
+    assert "--if-exists replace" in vaco(*command, "--if-exists", "skip").stderr
+    assert vaco(*command, "--if-exists", "replace").code == 0
+    assert vaco("verify", "half").code == 0
+
+
+def test_an_earlier_checkpoint_is_told_of_when_a_command_is_stopped_before_it_trains(vaco, scored, monkeypatch):
+    from vaco_curate.stages import train
+
+    (scored / "tiny.json").write_text(CONFIG)
+    options = ("--config", "tiny.json", "--out", "new.vaco", "--resume")
+    unfinished(vaco, scored, monkeypatch, *options)
+
+    def stopped(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "open_scorable", stopped)
+        told = vaco("score", "pendulum.hdf5", *options).stderr
+        assert "what was trained is kept" in told
+        assert "to go on: vaco-curate score pendulum.hdf5" in told
+        fresh = vaco("score", "pendulum.hdf5", "--config", "tiny.json", "--out", "fresh.vaco").stderr
+    assert "nothing unfinished is left" in fresh
+
+
+def test_a_full_disk_offers_to_resume_only_where_something_is_kept(vaco, scored, monkeypatch):
+    import errno
+
+    from vaco_curate.core.training import loop
+    from vaco_curate.stages import train
+
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (scored / "tiny.json").write_text(CONFIG)
+    score = ("score", "pendulum.hdf5", "--config", "tiny.json", "--device", "cpu", "--resume", "--out", "new")
+    for owner, name, kept in ((loop, "save_checkpoint", False), (train, "score_into", True)):
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, full)
+            outcome = vaco(*score)
+        assert outcome.code == 1
+        assert "new: no space left to write" in outcome.stderr
+        assert ("go on from the last checkpoint" in outcome.stderr) == kept

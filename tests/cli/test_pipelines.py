@@ -6,15 +6,19 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from helpers import CONFIG, make_transitions, write_d4rl
 
+from vaco_curate_cli.command_line import effective_command
+from vaco_curate_cli.commands.score import score_command
 from vaco_curate_cli.display import SCHEMA_VERSION
 from vaco_curate_cli.main import COMMANDS, main
 
@@ -90,6 +94,40 @@ def test_skip_looks_at_the_data_and_at_what_it_made_of_them(vaco, tiny):
     assert "other values of: run" in vaco(*FILTER, "--if-exists", "skip").stderr
 
 
+ROWS_AND_NONE = [
+    (("filter", "own.vaco", "--top", "50%", "--out", "half", "--excluded", "rest"), True),
+    (("reweight", "own.vaco", "--out", "weighted"), True),
+    (("filter", "own.vaco", "--top", "50%", "--selection-only", "--out", "choice"), False),
+    (("reweight", "own.vaco", "--format", "weights", "--out", "weights"), False),
+]
+
+
+@pytest.mark.parametrize(("command", "holds_rows"), ROWS_AND_NONE)
+def test_skip_refuses_where_the_dataset_has_changed_or_is_gone(vaco, tiny, command, holds_rows):
+    assert vaco("score", "pendulum.hdf5", "--scorer", "pendulum.vaco", "--out", "own.vaco").code == 0
+    assert vaco(*command).code == 0
+    moved = (tiny / "pendulum.hdf5").rename(tiny / "moved.hdf5")
+    gone = vaco(*command, "--if-exists", "skip")
+    assert gone.code == (1 if holds_rows else 0), gone.stderr
+    assert ("no longer at" in gone.stderr) == holds_rows
+    assert vaco(*command, "--if-exists", "skip", "--dataset", moved).code == 0
+    write_d4rl(tiny / "pendulum.hdf5", make_transitions(episodes=8))
+    changed = vaco(*command, "--if-exists", "skip")
+    assert changed.code == 1
+    assert "the scores were made for a different dataset" in changed.stderr
+    assert "--if-exists replace" in changed.stderr
+
+
+def test_skip_says_which_of_two_outputs_is_lost(vaco, tiny):
+    for lost, left in (("half", "rest"), ("rest", "half")):
+        assert vaco(*FILTER, "--if-exists", "replace").code == 0
+        shutil.rmtree(tiny / lost)
+        outcome = vaco(*FILTER, "--if-exists", "skip")
+        assert outcome.code == 1
+        assert f"{left} is finished, but {lost}, which was written with it, is not there" in outcome.stderr
+        assert "--if-exists replace" in outcome.stderr
+
+
 def test_skip_and_resume_together_are_a_job_that_can_be_given_any_number_of_times(vaco, tiny):
     job = (*SCORE, "--out", "job.vaco", "--resume", "--if-exists", "skip")
     assert [vaco(*job).code for _ in range(2)] == [0, 0]
@@ -143,6 +181,60 @@ def test_errors_are_json_too_where_that_was_asked_for(vaco, here, arguments, kin
     assert vaco(*arguments).stdout == ""
 
 
+def test_usage_errors_are_json_where_a_variable_asks_for_it_or_the_command_is_wrong(here):
+    cases = [
+        (["filter", "--top", "abc"], {"VACO_CURATE_FILTER_JSON": "1"}, "'abc' is neither a share"),
+        (["filter", "--levl", "x"], {"VACO_CURATE_FILTER_JSON": "true"}, "--levl"),
+        (["--json", "fliter"], {}, "--json"),
+    ]
+    for arguments, variables, problem in cases:
+        result = CliRunner().invoke(main, arguments, env=variables)
+        assert result.exit_code == 2
+        error = json.loads(result.stdout)["error"]
+        assert (error["kind"], problem in error["problem"]) == ("usage", True)
+    off = CliRunner().invoke(main, ["filter", "--top", "abc"], env={"VACO_CURATE_FILTER_JSON": "0"})
+    assert off.stdout == ""
+
+
+def test_the_fix_of_a_wrong_value_is_a_key_of_its_own(vaco, here):
+    error = vaco("filter", "--top", "abc", "--json").json["error"]
+    assert error["fix"] == "of whole episodes: 80%ep or 64ep"
+    assert "fix" not in error["problem"]
+
+
+def test_a_full_stdout_is_one_message(start, tiny):
+    for command in (("filter", "pendulum.vaco", "--top", "1%", "--dry-run"), ("verify", "pendulum.vaco")):
+        for more in (("--json",), ()):
+            with Path("/dev/full").open("w") as full:
+                running = start(*command, *more, cwd=tiny, stdout=full)
+            _, told = running.communicate(timeout=60)
+            assert running.returncode == 1, told
+            assert told.count("standard output: no space left to write") == 1
+            assert "Traceback" not in told
+            assert "Exception ignored" not in told
+
+
+@pytest.mark.parametrize("more", [("--json",), ()])
+def test_a_closed_pipe_ends_a_command_quietly(start, tiny, more):
+    reads, writes = os.pipe()
+    os.close(reads)
+    running = start("filter", "pendulum.vaco", "--top", "1%", "--dry-run", *more, cwd=tiny, stdout=writes)
+    os.close(writes)
+    _, told = running.communicate(timeout=60)
+    assert running.returncode == 1
+    assert "Traceback" not in told
+    assert "Error" not in told
+
+
+def test_what_verify_cannot_check_is_a_warning(vaco, tiny):
+    assert vaco("score", "pendulum.hdf5", "--scorer", "pendulum.vaco", "--out", "own.vaco").code == 0
+    assert vaco("verify", "own.vaco", "--strict").code == 0
+    (tiny / "pendulum.hdf5").unlink()
+    outcome = vaco("verify", "own.vaco", "--strict", "--quiet")
+    assert outcome.code == 3
+    assert "no longer here, not checked" in outcome.stderr
+
+
 def test_a_failed_verification_is_one_document(vaco, tiny):
     assert vaco(*FILTER).code == 0
     (tiny / "half" / "_selection.pq").write_bytes(b"x")
@@ -154,11 +246,16 @@ def test_a_failed_verification_is_one_document(vaco, tiny):
 def test_a_log_file_has_all_messages_with_their_times(vaco, tiny):
     assert vaco(*FILTER, "--quiet", "--log-file", "jobs.log").code == 0
     assert vaco("filter", "nowhere", "--top", "50%", "--log-file", "jobs.log").code == 1
+    assert vaco("filter", "--top", "half", "--log-file", "jobs.log").code == 2
     lines = (tiny / "jobs.log").read_text().splitlines()
-    assert all(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ (INFO|WARNING|ERROR) |  ", line) for line in lines)
+    stamp = rf"\d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\dZ {os.getpid()} (INFO|WARNING|ERROR) "
+    assert all(re.match(stamp, line) for line in lines)
     text = "\n".join(lines)
-    for part in ("began: vaco-curate filter", "written to half", "ERROR nowhere: not a folder"):
+    began = f"began: vaco-curate {shlex.join(FILTER)} --quiet --log-file jobs.log (process {os.getpid()})"
+    for part in (began, "written to half", "ERROR nowhere: not a folder", "'half' is neither a share"):
         assert part in text
+    assert re.findall(r"ended: exit code (\d) in [\d.]+ s", text) == ["0", "1", "2"]
+    assert "ended" in lines[-1]
 
 
 def test_every_option_can_be_a_variable(tiny):
@@ -168,6 +265,26 @@ def test_every_option_can_be_a_variable(tiny):
     assert result.exit_code == 0, result.stderr
     facts = json.loads(result.stdout)
     assert (facts["out"], facts["after"]["rows"]) == (None, 400)
+
+
+def test_an_empty_variable_means_an_empty_option_where_that_says_something(tiny):
+    arguments = ["filter", "pendulum.vaco", "--top", "10%", "--out", "plain"]
+    result = CliRunner().invoke(main, arguments, env={"VACO_CURATE_FILTER_COLUMNS": ""})
+    assert result.exit_code == 0, result.stderr
+    assert json.loads((tiny / "plain" / "_manifest.json").read_text())["request"]["columns"] == []
+
+
+def test_the_command_to_go_on_has_what_variables_gave(monkeypatch):
+    variables = {"NO_CACHE": "1", "COLUMN": "reward=r action=a", "LOG_FILE": "a log", "QUIET": "0", "SEED": "3"}
+    for name, value in variables.items():
+        monkeypatch.setenv(f"VACO_CURATE_SCORE_{name}", value)
+    made = []
+    monkeypatch.setattr(score_command, "callback", lambda **_: made.append(effective_command("--resume")))
+    assert CliRunner().invoke(main, ["score", "x.hdf5", "--seed", "4"]).exit_code == 0
+    words = shlex.split(made[0])
+    assert words[:5] == ["vaco-curate", "score", "x.hdf5", "--seed", "4"]
+    more = ["--no-cache", "--column=reward=r", "--column=action=a", "--log-file=a log", "--resume"]
+    assert sorted(words[5:]) == sorted(more)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -34,7 +34,7 @@ from vaco_curate.store.folders import (
     refuse_overlap,
     work_folder,
 )
-from vaco_curate.store.manifest import HASH, hash_folder, now, versions, write_manifest, write_times
+from vaco_curate.store.manifest import hash_folder, hashes_of, now, versions, write_manifest, write_times
 from vaco_curate.store.progress import advance, task
 
 ROWS_PER_SHARD = 1_000_000
@@ -120,7 +120,7 @@ def _converted(
         "format": file_format,
         "rows_per_shard": rows_per_shard,
         "columns": list(carried),
-        "dataset": [[file[HASH] for file in recording["files"]] for recording in facts["recordings"]],
+        "dataset": hashes_of(facts),
         "read_options": facts["read_options"],
     }
     if if_exists == "skip" and (made := finished_as_asked(out, CONVERTED, request)) is not None:

@@ -15,12 +15,13 @@ from vaco_curate.core.transitions import Fingerprint, Transitions
 from vaco_curate.data.formats import Dataset, ReadOptions, open_dataset, opened_once
 from vaco_curate.data.formats.arrow import parquet_file
 from vaco_curate.data.formats.cache import loaded
+from vaco_curate.data.formats.provenance import dataset_facts
 from vaco_curate.data.scores import SCHEMA, ScoreTable
 from vaco_curate.errors import DatasetError, RunError
 from vaco_curate.store.files import place, write_atomically
 from vaco_curate.store.folders import require_run
 from vaco_curate.store.locks import locked
-from vaco_curate.store.manifest import FILE_NAME, check_files, hash_file, read_manifest
+from vaco_curate.store.manifest import FILE_NAME, check_files, hash_file, hashes_of, read_manifest
 from vaco_curate.store.progress import advance, task
 
 SCORER_FOLDER = "scorer"
@@ -59,14 +60,41 @@ class Run:
         try:
             return open_dataset(moved_to or facts["address"], options)
         except DatasetError as error:
-            if moved_to is not None or any(
-                place(recording["path"]).exists() for recording in facts["recordings"]
-            ):
+            if moved_to is not None or not self._dataset_is_gone():
                 raise
             raise RunError(
                 f"{self.folder}: its dataset is no longer at {facts['address']}",
                 fix="say where it is: --dataset PATH",
             ) from error
+
+    def _dataset_is_gone(self) -> bool:
+        return not any(
+            place(recording["path"]).exists() for recording in self.manifest["dataset"]["recordings"]
+        )
+
+    @opened_once()
+    def check_dataset_files(self, moved_to: str | None, *, may_be_gone: bool) -> None:
+        """Hold the files of the dataset against the hashes that were recorded when it was scored.
+
+        Args:
+            moved_to: as for ``opened``.
+            may_be_gone: for an output that holds no rows of it.
+
+        Raises:
+            DatasetError: they differ; and as ``opened``.
+            RunError: it is gone.
+        """
+        if may_be_gone and moved_to is None and self._dataset_is_gone():
+            return
+        recorded = self.manifest["dataset"]
+        found = dataset_facts(self.opened(moved_to), ReadOptions.from_json(recorded["read_options"]))
+        if hashes_of(found) != hashes_of(recorded):
+            raise DatasetError(
+                "the scores were made for a different dataset",
+                details=(f"{found['source']}: its files have changed since {self.folder} was scored",),
+                fix=f"score it first: vaco-curate score {found['source']}; or if the rows are the same, give "
+                "--if-exists replace",
+            )
 
     @opened_once()
     def dataset(self, moved_to: str | None = None) -> tuple[Transitions, Path | None]:

@@ -38,7 +38,15 @@ from vaco_curate.stages.shards import write_units
 from vaco_curate.stages.words import counted, warned
 from vaco_curate.store.engines import Engine, JobResult
 from vaco_curate.store.folders import CHECKPOINT_FILE, RUN, refuse_overlap
-from vaco_curate.store.manifest import HASH, hash_folder, now, read_times, versions, write_manifest, write_times
+from vaco_curate.store.manifest import (
+    hash_folder,
+    hashes_of,
+    now,
+    read_times,
+    versions,
+    write_manifest,
+    write_times,
+)
 from vaco_curate.store.progress import advance, task
 
 
@@ -368,8 +376,7 @@ def request_of(manifest: Mapping[str, Any], scorer: list[dict[str, Any]] | None)
         scorer: hashes of the scorer that is applied; None where one is trained.
     """
     dataset = manifest["dataset"]
-    hashes = [[file[HASH] for file in recording["files"]] for recording in dataset["recordings"]]
-    request = {"dataset": hashes, "read_options": dataset["read_options"], "scorer": scorer}
+    request = {"dataset": hashes_of(dataset), "read_options": dataset["read_options"], "scorer": scorer}
     if scorer is None:
         request |= {name: manifest[name] for name in ("settings", "seed", "members")}
     return request

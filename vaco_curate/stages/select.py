@@ -162,7 +162,7 @@ def filter_dataset(
     part = "selection" if selection_only else "kept"
     output = Output(out, excluded, part, file_format, columns, engine, replace=if_exists == "replace")
     request = {**cut.to_json(), **dataclasses.asdict(choice), "level": str(choice.level)}
-    made = finished_outputs(opened, output, request) if if_exists == "skip" and not dry_run else None
+    made = finished_outputs(opened, output, dataset, request) if if_exists == "skip" and not dry_run else None
     writes = made is None and not dry_run
     if writes:
         _check_outputs(opened, output, dataset)
@@ -237,7 +237,7 @@ def reweight_dataset(
     out = place(out) if out is not None else beside(opened.folder, f"{run_stem(opened.folder)}.{part}")
     output = Output(out, None, part, file_format, columns, engine, replace=if_exists == "replace")
     request = {"temperature": temperature, "clip": clip}
-    made = finished_outputs(opened, output, request) if if_exists == "skip" else None
+    made = finished_outputs(opened, output, dataset, request) if if_exists == "skip" else None
     if made is None:
         _check_outputs(opened, output, dataset)
         check_engine(engine)

@@ -43,9 +43,9 @@ from vaco_curate.stages.training_tasks import how_far, training_tasks
 from vaco_curate.store.files import hidden, is_local, remove
 from vaco_curate.store.folders import (
     CHECKPOINT_FILE,
+    MEANING,
     RUN,
     SCRATCH,
-    UNFINISHED,
     IfExists,
     alone,
     check_if_exists,
@@ -53,6 +53,7 @@ from vaco_curate.store.folders import (
     is_complete,
     put_in_place,
     refuse_existing,
+    unfinished_folder,
 )
 from vaco_curate.store.manifest import FILE_NAME, now, read_manifest, write_manifest, write_times
 from vaco_curate.store.memory import memory_of_machine
@@ -93,7 +94,8 @@ def score_dataset(
             is ``score_std``; None for 1, or with ``resume`` for what the run began with.
         resume: continue an unfinished run; starts from the beginning when there is none.
         if_exists: "skip" leaves a finished run that has the same data and settings, whatever computed it;
-            "replace" replaces a finished run, and starts an unfinished one over unless ``resume`` is given.
+            "replace" replaces a finished run, and starts an unfinished one over. With ``resume``, it goes on
+            with an unfinished run of the same request, and replaces any other run.
         read_options: None for the defaults, or with ``resume`` for what the run began with.
         memory_limit: bytes; data that would need more is trained on from mapped files. None for half of the
             machine's memory, and of its GPU's if that trains.
@@ -115,7 +117,9 @@ def score_dataset(
         if if_exists == "skip" and is_complete(where.run, RUN, damaged_too=True):
             asked = (settings or PRESETS["standard"], seed or 0, members or 1)
             return _recorded(where.address, where.run, read_options or ReadOptions(), *asked)
-        request = _prepare(where, settings, seed, members, read_options, device, resume=resume, replace=replace)
+        request = _prepare(
+            where, settings, seed, members, read_options, device, on_note, resume=resume, replace=replace
+        )
         return _score(request, memory_limit, told, on_note, replace=replace, cache=cache)
 
 
@@ -184,8 +188,8 @@ def _score(
         _refuse_untellable(data, dataset.success_flag)
         warnings = outliers(data)
         manifest["dataset"] |= {"fingerprint": data.fingerprint, "episodes": len(data.episode_start)}
+        request = _continued_or_anew(request, manifest, on_note, replace=replace)
         if request.began is not None:
-            _check_same_run(work, request.began, manifest)
             if request.began["complete"]:  # it stopped between its last write and its renaming
                 _publish(request, replace=replace)
                 return dataclasses.replace(recorded_result(request.out, request.began), skipped=False)
@@ -248,6 +252,7 @@ def _prepare(
     members: int | None,
     read_options: ReadOptions | None,
     device: str,
+    on_note: Callable[[str], None],
     *,
     resume: bool,
     replace: bool,
@@ -256,8 +261,11 @@ def _prepare(
     _check_seed(seed, members)
     torch_device = chosen_device(device)
     out = where.run
-    work = out.resolve().with_name(f"{out.resolve().name}{UNFINISHED}")
-    began = _unfinished_run(out, work, resume=resume, replace=replace)
+    work = unfinished_folder(out)
+    found = _unfinished_run(out, work, resume=resume, replace=replace)
+    if resume and found is None:
+        on_note(f"there is no unfinished run of {out} to resume: it begins anew")
+    began = None if replace else found  # what is replaced gives no values
     if settings is None:
         settings = PRESETS["standard"] if began is None else _began_settings(work, began)
     if seed is None:
@@ -268,7 +276,27 @@ def _prepare(
         read_options = (
             ReadOptions() if began is None else ReadOptions.from_json(began["dataset"]["read_options"])
         )
-    return _Request(where.address, out, work, began, settings, seed, members, read_options, torch_device)
+    return _Request(where.address, out, work, found, settings, seed, members, read_options, torch_device)
+
+
+def _continued_or_anew(
+    request: _Request, manifest: dict[str, Any], on_note: Callable[[str], None], *, replace: bool
+) -> _Request:
+    """The request, to be begun anew where the unfinished run is another one and may be replaced.
+
+    Raises:
+        RunError: it is another one, and may not.
+    """
+    if request.began is None:
+        return request
+    try:
+        _check_same_run(request.work, request.began, manifest)
+    except RunError as error:
+        if not replace:
+            raise
+        on_note(f"{error.problem}; it is replaced")
+        return dataclasses.replace(request, began=None)
+    return request
 
 
 def _manifest(request: _Request, dataset: Dataset) -> dict[str, Any]:
@@ -354,10 +382,10 @@ def _refuse_untellable(data: Transitions, success_flag: str | None) -> None:
 def _unfinished_run(out: Path, work: Path, *, resume: bool, replace: bool) -> dict[str, Any] | None:
     """The manifest of the unfinished run to go on with, None to begin anew; refuses what is in the way."""
     if not (resume and (work / FILE_NAME).is_file()):
-        if resume and is_complete(out, RUN):
+        if resume and not replace and is_complete(out, RUN):
             raise RunError(
                 f"{out} is finished, there is nothing to resume",
-                fix="give --if-exists skip to leave it, or --if-exists replace alone to train again",
+                fix="give --if-exists skip to leave it, or --if-exists replace to train again",
             )
         if (work / FILE_NAME).is_file() and not replace:
             raise RunError(
@@ -409,8 +437,8 @@ def _check_same_run(work: Path, began: dict[str, Any], now_asked: dict[str, Any]
     if changed:
         raise RunError(
             f"{work}: the unfinished run began with other values of: {', '.join(changed)}",
-            fix="resume with what it began with (leave the options out), or start over with "
-            "--if-exists replace",
+            details=tuple(MEANING[name] for name in changed if name in MEANING),
+            fix="resume with what it began with (leave the options out), or begin anew: --if-exists replace",
         )
 
 

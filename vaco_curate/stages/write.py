@@ -26,6 +26,7 @@ from vaco_curate.data.formats.dataset import read_ahead
 from vaco_curate.data.formats.lerobot_episodes import lengths_of_episodes
 from vaco_curate.data.formats.others import chosen_rows
 from vaco_curate.data.successors import Findings
+from vaco_curate.errors import RunError
 from vaco_curate.stages.runs import Run
 from vaco_curate.stages.shards import write_units
 from vaco_curate.store.engines import Engine, JobResult
@@ -136,17 +137,33 @@ def write_output(
     return notes
 
 
-def finished_outputs(run: Run, output: Output, request: dict[str, Any]) -> dict[str, Any] | None:
-    """The manifest of what is asked for, if all of it is there already; None if it is not.
+def finished_outputs(
+    run: Run, output: Output, moved_to: str | None, request: dict[str, Any]
+) -> dict[str, Any] | None:
+    """The manifest of what is asked for, if all of it is there already; None if there is none of it.
+
+    Args:
+        moved_to: where the dataset is now, if it has moved.
 
     Raises:
-        RunError: what is there was made for another request, or is damaged.
+        RunError: what is there was made for another request, is damaged, or is not all there; or the
+            dataset, of which it holds rows, is gone.
+        DatasetError: the dataset is no longer what was scored.
     """
     request = request | _about(run, output)
-    made = finished_as_asked(output.folder, CURATED, request)
-    if output.excluded is None or made is None:
-        return made
-    return None if finished_as_asked(output.excluded, CURATED, request) is None else made
+    folders = [folder for folder in (output.folder, output.excluded) if folder is not None]
+    made = {folder: finished_as_asked(folder, CURATED, request) for folder in folders}
+    there = [folder for folder, manifest in made.items() if manifest is not None]
+    if not there:
+        return None
+    if len(there) < len(folders):
+        (lacking,) = set(folders) - set(there)
+        raise RunError(
+            f"{there[0]} is finished, but {lacking}, which was written with it, is not there",
+            fix="write both again: --if-exists replace",
+        )
+    run.check_dataset_files(moved_to, may_be_gone=output.part in ("selection", "weights"))
+    return made[output.folder]
 
 
 def _about(run: Run, output: Output) -> dict[str, Any]:

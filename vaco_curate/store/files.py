@@ -5,16 +5,37 @@ from __future__ import annotations
 import atexit
 import ctypes
 import errno
+import importlib.util
+import logging
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 from vaco_curate.errors import CurateError
 
+CLIENTS = {"s3": "s3fs", "gs": "gcsfs"}
+"""Packages for the stores that are supported, by the scheme of their addresses."""
+
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
 """Of Linux's renameat2: relative to the current directory; both names change places."""
+
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the system says where there is no room to write."""
+
+
+@contextmanager
+def naming_full_disk(path: Path) -> Iterator[None]:
+    """Let a full disk within the block name what was being written: a library may say no more than that."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL_DISK and error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def place(address: str | Path) -> Path:
@@ -24,22 +45,29 @@ def place(address: str | Path) -> Path:
     ``remove`` do it for both.
 
     Raises:
-        CurateError: the package for the store is not installed.
+        CurateError: another kind of store, or the package for this one is not installed.
     """
     if not isinstance(address, str):
         return address
     if "://" not in address:
         return Path(address).expanduser() if address.startswith("~") else Path(address)
-    try:
-        from upath import UPath  # deferred: optional
-
-        return cast(Path, UPath(address))
-    except (ImportError, ValueError) as error:
+    scheme = address.partition("://")[0].lower()
+    if scheme not in CLIENTS:
         raise CurateError(
-            f"{address}: no package for this kind of store is installed",
-            details=(str(error),),
-            fix="pip install universal-pathlib, and s3fs for s3:// or gcsfs for gs://",
-        ) from error
+            f"{address}: {scheme}:// is not supported, only s3:// and gs:// are",
+            fix="copy the files here, or to one of these stores",
+        )
+    packages = {"upath": "universal-pathlib", CLIENTS[scheme]: CLIENTS[scheme]}
+    lacking = [package for module, package in packages.items() if importlib.util.find_spec(module) is None]
+    if lacking:
+        raise CurateError(
+            f"{address}: {' and '.join(lacking)} for {scheme}:// is not installed",
+            fix=f"pip install {' '.join(lacking)}",
+        )
+    from upath import UPath  # deferred: optional
+
+    logging.getLogger(CLIENTS[scheme]).setLevel(logging.CRITICAL)  # gcsfs prints tracebacks of what it raises
+    return cast(Path, UPath(address))
 
 
 def is_local(path: Path) -> bool:
@@ -51,9 +79,7 @@ def store_unusable(address: str, error: Exception) -> CurateError:
     """The refusal of an object store whose client raised an error of its own."""
     reason = str(error).strip().splitlines()
     fix = "check the address, the network, and the credentials "
-    if isinstance(error, ImportError):
-        fix = "install its client: pip install s3fs for s3://, gcsfs for gs://"
-    elif address.startswith("gs:"):
+    if address.startswith("gs:"):
         fix += "(GOOGLE_APPLICATION_CREDENTIALS)"
     else:
         fix += "(AWS_PROFILE or AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL)"
@@ -114,8 +140,9 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         return
     unfinished = path.with_name(f"{path.name}.partial")
     try:
-        unfinished.write_bytes(encoded)
-        sync(unfinished)
+        with naming_full_disk(path):
+            unfinished.write_bytes(encoded)
+            sync(unfinished)
         unfinished.replace(path)
         sync(path.parent)
     except BaseException:

@@ -12,9 +12,25 @@ from typing import Any, Literal, get_args
 
 from vaco_curate.errors import RunError, SettingsError
 from vaco_curate.store import interrupts
-from vaco_curate.store.files import exchanged, hidden, is_local, lies_in, remove, sync, sync_tree
+from vaco_curate.store.files import (
+    exchanged,
+    hidden,
+    is_local,
+    lies_in,
+    naming_full_disk,
+    remove,
+    sync,
+    sync_tree,
+)
 from vaco_curate.store.locks import locked
-from vaco_curate.store.manifest import FILE_NAME, TIMES_FILE, check_files, read_manifest, write_manifest
+from vaco_curate.store.manifest import (
+    FILE_NAME,
+    TIMES_FILE,
+    UNFINISHED,
+    check_files,
+    read_manifest,
+    write_manifest,
+)
 
 CHECKPOINT_FILE, EVALUATED_POLICY = "checkpoint.safetensors", "evaluated_policy"
 AFTERWARDS = frozenset({"evaluations.json", "report.html", CHECKPOINT_FILE, TIMES_FILE})
@@ -29,9 +45,16 @@ CONVERTED = "converted"
 DEMO = "demo"
 
 IN_THE_WAY = "give --if-exists replace to replace it, or another --out"
+FINISHED = (
+    "give --if-exists skip to leave it if it is what is asked for, --if-exists replace to replace it, or "
+    "another --out"
+)
+MEANING = {
+    "dataset": "dataset: its contents have changed, or it is another one",
+    "run": "run: it has been made anew, or it is another one",
+}
+"""What it means that some values of a request differ."""
 
-UNFINISHED = ".partial"
-"""Suffix of the folder that a run trains in."""
 FRESH, PREVIOUS, SCRATCH = "fresh", "previous", "scratch"
 """Hidden folders beside an output that is being made: the new one, the old one, and what nobody keeps."""
 
@@ -60,6 +83,12 @@ def run_folder_for(source: str) -> Path:
         plain = itertools.takewhile(lambda part: not re.search(r"[*?\[]", part), path.parts)
         stem = re.split(r"[*?\[]", stem)[0].rstrip("-_.") or Path(*plain).resolve().name
     return Path(f"{stem}.vaco")
+
+
+def unfinished_folder(run_folder: Path) -> Path:
+    """Where a run is trained until it is complete."""
+    target = run_folder.resolve()
+    return target.with_name(f"{target.name}{UNFINISHED}")
 
 
 def is_complete(folder: Path, kind: str, *, damaged_too: bool = False) -> bool:
@@ -143,6 +172,7 @@ def finished_as_asked(folder: Path, kind: str, request: Mapping[str, Any]) -> di
     if others:
         raise RunError(
             f"{folder} exists already, and was made with other values of: {', '.join(others)}",
+            details=tuple(MEANING[name] for name in others if name in MEANING),
             fix=IN_THE_WAY,
         )
     check_files(folder, facts)
@@ -160,7 +190,8 @@ def refuse_existing(folder: Path, kind: str, *, replace: bool) -> None:
     if not is_local(folder) and (_manifest_or_none(folder) or {}).get("complete") is False:
         return  # begun, to be gone on with
     if not replace:
-        raise RunError(f"{folder} exists already", fix=IN_THE_WAY)
+        is_result = kind != DEMO and is_complete(folder, kind, damaged_too=True)
+        raise RunError(f"{folder} exists already", fix=FINISHED if is_result else IN_THE_WAY)
     facts = _manifest_or_none(folder, damaged_too=True)
     if facts is None:
         raise RunError(
@@ -233,7 +264,8 @@ def alone(folder: Path) -> Iterator[None]:
             _restore(folder)
             for purpose in (FRESH, SCRATCH):
                 remove(hidden(folder, purpose))
-        yield
+        with naming_full_disk(folder):
+            yield
 
 
 @contextmanager

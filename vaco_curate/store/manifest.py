@@ -19,10 +19,13 @@ FILE_NAME = "_manifest.json"
 TIMES_FILE = "_times"
 """All that differs between the outputs of the same command, given twice. It is JSON, but not called so: where
 there are more ``.json`` files than ``.parquet``, HuggingFace's ``datasets`` reads those as the rows."""
+UNFINISHED = ".partial"
+"""Suffix of the folder that a run trains in."""
 MADE_BY = "vaco-curate"
 HASH = "sha256"
 """Key of the hash of a file, and of that of all other facts in a manifest."""
-REPAIR = "copy it again from where it is whole, or give the command again that wrote it"
+AGAIN = "give the command again that wrote it, with --if-exists replace"
+REPAIR = f"copy it again from where it is whole, or {AGAIN}"
 PACKAGES = ("vaco-curate", "torch", "numpy", "pyarrow", "polars", "h5py", "minari", "gymnasium")
 
 
@@ -68,8 +71,7 @@ def read_manifest(folder: Path, *, damaged_too: bool = False) -> dict[str, Any]:
         facts = json.loads(path.read_text())
     except (FileNotFoundError, NotADirectoryError) as error:
         raise RunError(
-            f"{folder}: not a folder that vaco-curate wrote, it has no {FILE_NAME}",
-            fix="score a dataset first: vaco-curate score DATASET",
+            f"{folder}: not a folder that vaco-curate wrote, it has no {FILE_NAME}", fix=_fix_of_missing(folder)
         ) from error
     except (OSError, ValueError) as error:
         raise RunError(f"{path}: not readable", details=(str(error),)) from error
@@ -84,9 +86,18 @@ def read_manifest(folder: Path, *, damaged_too: bool = False) -> dict[str, Any]:
     if wrong is not None:
         raise RunError(
             f"{path}: not as this version of vaco-curate writes it: {wrong}",
-            fix="give the command again that wrote it",
+            fix=AGAIN,
         )
     return facts
+
+
+def _fix_of_missing(folder: Path) -> str:
+    unfinished = folder.absolute().with_name(f"{folder.absolute().name}{UNFINISHED}")
+    if (unfinished / FILE_NAME).is_file():
+        return f"the run is not finished: give the command again that began it, with --resume ({unfinished})"
+    if not folder.exists():
+        return "check the path; vaco-curate score DATASET makes a run"
+    return "name a folder that score, filter, reweight or convert wrote"
 
 
 def is_ours(folder: Path) -> bool:
@@ -134,6 +145,11 @@ def hash_source(path: Path, known: Mapping[Path, str]) -> dict[str, Any]:
     root = path if path.is_dir() else path.parent
     hashes = [hash_file(file, relative_to=root, known=known.get(file.absolute())) for file in files]
     return {"path": str(path.resolve()), "files": hashes}
+
+
+def hashes_of(dataset: Mapping[str, Any]) -> list[list[str]]:
+    """SHA-256 of the files of each recording of a dataset, of which a manifest holds the facts."""
+    return [[file[HASH] for file in recording["files"]] for recording in dataset["recordings"]]
 
 
 def hash_folder(folder: Path, *, without: Collection[str] = ()) -> list[dict[str, Any]]:

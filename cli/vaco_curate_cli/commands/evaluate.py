@@ -31,6 +31,7 @@ cloning, rolling_out = options_of("Policies"), options_of("Roll-outs")
     "--against",
     default="uniform",
     show_default=True,
+    or_empty=True,
     help=f"Baselines to compare with, separated by commas: {', '.join(AGAINST)}.",
 )
 @cloning("--seeds", type=int, default=3, show_default=True, help="Train each policy with this many seeds.")

@@ -16,6 +16,7 @@ from vaco_curate.curation.selection import REASONS, SUCCESSOR
 from vaco_curate.errors import SettingsError
 from vaco_curate.stages.outputs import FILTER_FORMATS
 from vaco_curate_cli.display import Display, number_text
+from vaco_curate_cli.failures import WrongValue
 from vaco_curate_cli.group import SectionCommand, options_of
 from vaco_curate_cli.options import (
     FOLDER,
@@ -71,7 +72,7 @@ class AmountText(click.ParamType):  # type: ignore[type-arg]
         try:
             parse_amount(value, param.opts[0] if param is not None else "")
         except SettingsError as error:
-            self.fail("\n".join(error.lines()), param, ctx)
+            raise WrongValue(error, ctx, param) from error
         return str(value)
 
 

@@ -7,14 +7,16 @@ from pathlib import Path
 import click
 
 from vaco_curate_cli.display import Display, number_text, table
-from vaco_curate_cli.group import SectionCommand
+from vaco_curate_cli.group import SectionCommand, options_of
 from vaco_curate_cli.options import FOLDER, dataset_option, output_options, resolve_run, run_argument
+
+content = options_of("What to show")
 
 
 @click.command(cls=SectionCommand, name="report")
 @run_argument
-@click.option("--per", metavar="COLUMN", help="Also show scores by this column of the dataset.")
-@click.option("--compare", "other", type=FOLDER, metavar="RUN2", help="Another run on the same dataset.")
+@content("--per", metavar="COLUMN", help="Also show scores by this column of the dataset.")
+@content("--compare", "other", type=FOLDER, metavar="RUN2", help="Another run on the same dataset.")
 @dataset_option
 @output_options
 def report_command(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shlex
 from collections.abc import Iterator
@@ -15,8 +16,10 @@ from vaco_curate.core.training.presets import PRESETS
 from vaco_curate.core.training.settings import TrainSettings, settings_from_json
 from vaco_curate.errors import SettingsError
 from vaco_curate.stages.training_tasks import how_far
+from vaco_curate.store.folders import run_folder_for, unfinished_folder
+from vaco_curate_cli.command_line import effective_command
 from vaco_curate_cli.display import Display, table
-from vaco_curate_cli.failures import GoOn
+from vaco_curate_cli.failures import Unfinished
 from vaco_curate_cli.group import GO_ON, SectionCommand, options_of
 from vaco_curate_cli.options import (
     DATASET,
@@ -29,7 +32,6 @@ from vaco_curate_cli.options import (
     output_of,
     output_options,
     read_options,
-    typed_command,
     where,
 )
 
@@ -62,7 +64,12 @@ training = options_of("Training")
 )
 @out_option("NAME.vaco in the current folder")
 @if_exists_option()
-@output_of("--resume", is_flag=True, help="Continue an unfinished run with its own settings.")
+@output_of(
+    "--resume",
+    is_flag=True,
+    help="Continue an unfinished run with its own settings. With --if-exists replace, continue one that the "
+    "same command began, and replace any other run.",
+)
 @device_option
 @engine_option
 @where(
@@ -140,7 +147,8 @@ def score_command(
     else:
         from vaco_curate.stages.train import score_dataset
 
-        with _trained(display) as on_progress:
+        left = Unfinished(unfinished_folder(out or run_folder_for(dataset)), effective_command("--resume"))
+        with _trained(display, left) as on_progress:
             result = score_dataset(
                 dataset,
                 out=out,
@@ -161,13 +169,14 @@ def score_command(
 
 
 @contextmanager
-def _trained(display: Display) -> Iterator[OnProgress]:
-    """Show training; from its first word on, what is interrupted can be gone on with."""
-    context, go_on = click.get_current_context(), typed_command("--resume")
+def _trained(display: Display, left: Unfinished) -> Iterator[OnProgress]:
+    """Show training; what interrupts it says what is left, and how far it was."""
+    context = click.get_current_context()
+    context.meta[GO_ON] = left
     with display.progress() as shown:
 
         def on_progress(progress: Progress) -> None:
-            context.meta[GO_ON] = GoOn(go_on, how_far(progress))
+            context.meta[GO_ON] = dataclasses.replace(left, reached=how_far(progress))
             shown(progress)
 
         yield on_progress
@@ -188,7 +197,10 @@ def _settings(preset: str | None, config: Path | None) -> TrainSettings | None:
     settings = facts.get("settings", facts)
     if not isinstance(settings, dict):
         raise SettingsError(f"{config}: 'settings' must be a JSON object")
-    return settings_from_json(settings, base)
+    try:
+        return settings_from_json(settings, base)
+    except SettingsError as error:
+        raise SettingsError(f"{config}: {error.problem}", details=error.details, fix=error.fix) from error
 
 
 def _show(result: ScoreResult, display: Display) -> None:

@@ -23,7 +23,8 @@ def verify_command(folder: Path, display: Display) -> None:
     """Check that a folder written by vaco-curate still matches its manifest.
 
     The command compares the hash of every file. It also checks the dataset and the run that the folder comes
-    from, if they still exist. The exit code is 1 if anything has changed or a file is missing.
+    from, if they still exist. What is no longer there is a warning. The exit code is 1 if anything has changed
+    or a file is missing.
 
     \b
     Examples:
@@ -36,6 +37,9 @@ def verify_command(folder: Path, display: Display) -> None:
         verification = verify_folder(folder)
     display.result(verification)
     _show(verification, display)
+    for check in verification.checks:
+        if check.good is None:
+            display.warn(f"{check.what}: {check.state}")
     if verification.failed:
         raise RunError(
             f"{folder}: {len(verification.failed)} of {len(verification.checks)} checks failed",

@@ -49,6 +49,9 @@ class Progress:
 
 OnProgress = Callable[[Progress], None]
 
+SAVED_AT_LEAST = 60.0
+"""Seconds of training after which a checkpoint is written at the next logged update; a kill costs no more."""
+
 
 class Updates(ABC):
     """Runs ranges of updates and sums their metrics, without a word from the device within a block.
@@ -220,6 +223,12 @@ class Record:
     on_progress: OnProgress
     metrics: list[Metrics] = field(default_factory=list)
     kept: tuple[dict[str, Tensor], int] | None = None
+    saved_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the last checkpoint is so old that the next one should not wait for its update."""
+        return time.monotonic() - self.saved_at >= SAVED_AT_LEAST
 
     def resume(self, checkpoint: Path) -> None:
         """Go on from a checkpoint."""
@@ -235,6 +244,7 @@ class Record:
         if self.checkpoint is not None and self.kept is not None:
             tensors, intervals = self.kept
             save_checkpoint(self.checkpoint, tensors, {**self.facts, "metrics": self.metrics[:intervals]})
+        self.saved_at = time.monotonic()
 
     @contextmanager
     def saved_when_interrupted(self) -> Iterator[None]:
@@ -270,7 +280,7 @@ def run_phase(
         record.keep()
         settled = done < schedule.updates and _ended(phases, schedule)
         record.on_progress(Progress(name, done, schedule.updates, count, count / seconds, row, settled))
-        if done % schedule.checkpoint_every == 0 or _ended(phases, schedule):
+        if done % schedule.checkpoint_every == 0 or record.is_due or _ended(phases, schedule):
             record.save()
 
 

@@ -104,7 +104,8 @@ class TrainSettings:
             "high" lets CUDA use TF32, "medium" also lets a CPU multiply in bfloat16. Sums,
             parameters, and the first and last layers are float32 in all (docs/performance.md).
         log_every: updates between rows of ``metrics.parquet``.
-        checkpoint_every: updates between checkpoints, from which ``--resume`` goes on.
+        checkpoint_every: updates between checkpoints, from which ``--resume`` goes on; one is also written
+            where a minute has passed without.
     """
 
     value: ValueSettings = field(default_factory=ValueSettings)
