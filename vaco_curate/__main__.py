@@ -1,5 +1,5 @@
 """``python -m vaco_curate``: the command line."""
 
-from vaco_curate_cli.main import main
+from vaco_curate_cli.start import start
 
-main()
+start()

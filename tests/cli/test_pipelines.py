@@ -267,6 +267,20 @@ def test_every_option_can_be_a_variable(tiny):
     assert (facts["out"], facts["after"]["rows"]) == (None, 400)
 
 
+def test_ctrl_c_while_the_program_is_loaded_prints_no_traceback():
+    program = (
+        "import os, signal, sys\n"
+        "class Interrupts:\n"
+        "    def find_spec(self, name, *rest):\n"
+        "        if name == 'click': os.kill(os.getpid(), signal.SIGINT)\n"
+        "from vaco_curate_cli.start import start\n"
+        "sys.meta_path.insert(0, Interrupts())\n"
+        "start()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
+
+
 def test_an_empty_variable_means_an_empty_option_where_that_says_something(tiny):
     arguments = ["filter", "pendulum.vaco", "--top", "10%", "--out", "plain"]
     result = CliRunner().invoke(main, arguments, env={"VACO_CURATE_FILTER_COLUMNS": ""})

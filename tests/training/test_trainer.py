@@ -18,7 +18,7 @@ from vaco_curate.core.forward import values_and_td_errors
 from vaco_curate.core.networks import TwinCritic
 from vaco_curate.core.paths import LONGEST_PATH, Paths
 from vaco_curate.core.scaling import fit_scaling
-from vaco_curate.core.training import checkpoint
+from vaco_curate.core.training import checkpoint, loop
 from vaco_curate.core.training.bilevel_update import noise_at
 from vaco_curate.core.training.checkpoint import load_checkpoint, save_checkpoint, snapshot
 from vaco_curate.core.training.members import Members, create_states
@@ -291,6 +291,21 @@ def test_layers_of_the_two_phases_may_differ(monkeypatch, native_library):
         monkeypatch.setattr(native, "load", lambda: None)
     given = train(data, settings).scorer.score(data).score
     assert given == pytest.approx(expected, abs=2e-2)
+
+
+def test_a_checkpoint_is_written_also_where_time_has_passed_without_one(tmp_path, monkeypatch):
+    data, settings = make_transitions(), dataclasses.replace(tiny_settings(), checkpoint_every=100_000)
+    whole = train(data, settings)
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    with pytest.raises(Stop):
+        train(data, settings, checkpoint=checkpoint, on_progress=stop_at("value", 40))
+    assert not checkpoint.exists(), "no minute has passed"
+    monkeypatch.setattr(loop, "SAVED_AT_LEAST", 0.0)
+    with pytest.raises(Stop):
+        train(data, settings, checkpoint=checkpoint, on_progress=stop_at("value", 40))
+    resumed = train(data, settings, checkpoint=checkpoint, resume=True)
+    assert torch.equal(whole.scorer.critics.flat, resumed.scorer.critics.flat)
+    assert torch.equal(whole.scorer.meta.networks.flat, resumed.scorer.meta.networks.flat)
 
 
 def test_a_checkpoint_resumes_on_another_number_of_cores(tmp_path):

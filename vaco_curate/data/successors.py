@@ -299,7 +299,7 @@ class Findings:
         if self.gaps:
             notes.append(f"{self.gaps} {inside}frames are missing there, and paths of steps end")
         if self.unknown:
-            notes.append(f"{self.unknown} row(s) without a flag have no next observation: episodes end there")
+            notes.append(f"{self.unknown:,} row(s) without a flag have no next observation: episodes end there")
         if self.successes:
             notes.append(
                 f"{self.successes} terminal(s) do not end a trajectory: it continues, so they mark success"
@@ -311,17 +311,17 @@ class Findings:
             )
         if self.late:
             notes.append(
-                f"{self.late} time limit(s) are marked one row late, on the first row of the next episode: "
+                f"{self.late:,} time limit(s) are marked one row late, on the first row of the next episode: "
                 "they are taken for the row before"
             )
         if self.resets:
             notes.append(
-                f"{self.resets} end(s) lead to the next episode's first observation, which is a reset and not "
-                "the state that was reached: outputs keep it, training does not bootstrap from it"
+                f"{self.resets:,} end(s) lead to the next episode's first observation, which is a reset and "
+                "not the state that was reached: outputs keep it, training does not bootstrap from it"
             )
         if self.reset_rows:
             notes.append(
-                f"{self.reset_rows} row(s) after an end start where it stopped and jump: a simulator that "
+                f"{self.reset_rows:,} row(s) after an end start where it stopped and jump: a simulator that "
                 "resets itself records such a step; each is kept as the first row of the next episode"
             )
         return notes

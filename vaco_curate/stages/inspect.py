@@ -124,32 +124,32 @@ def _problems(data: Transitions) -> list[str]:
     last_rows = np.append(data.episode_start[1:], len(data)) - 1
     open_ended = int((~(data.terminated | data.truncated)[last_rows]).sum())
     if open_ended:
-        problems.append(f"{open_ended} episode(s) end without a flag: no true end, no time limit")
+        problems.append(f"{open_ended:,} episode(s) end without a flag: no true end, no time limit")
     unfinished = data.terminated.copy()
     unfinished[last_rows] = False
     if unfinished.any():
-        problems.append(f"{int(unfinished.sum())} row(s) are terminated but not the last of their episode")
+        problems.append(f"{int(unfinished.sum()):,} row(s) are terminated but not the last of their episode")
     at_once = data.terminated[data.episode_start] & (data.episode_length == 1)
     if 0 < at_once.sum() < len(at_once) and at_once[1:][data.terminated[last_rows[:-1]]].sum() > 1:
         problems.append(
-            f"{int(at_once.sum())} episode(s) end at their first step: the flag may mark success, not an end"
+            f"{int(at_once.sum()):,} episode(s) end at their first step: the flag may mark success, not an end"
         )
     returns = data.episode_return
     if len(returns) > 1 and are_equal(float(returns.min()), float(returns.max()), magnitude(data)):
         problems.append("all episodes have the same return: returns cannot tell good from bad here")
     constant = int(constant_columns(*mean_and_deviation(data.observation)).sum())
     if constant:
-        problems.append(f"{constant} observation dimension(s) are constant")
+        problems.append(f"{constant:,} observation dimension(s) are constant")
     problems += outliers(data)
     if data.action_low is not None and data.action_high is not None:
         low, high = data.action_low - 1e-6, data.action_high + 1e-6
         actions = (data.action[rows] for rows in blocks(len(data)))
         outside = sum(int(((some < low) | (some > high)).any(axis=1).sum()) for some in actions)
         if outside:
-            problems.append(f"{outside} row(s) have actions outside the action space")
+            problems.append(f"{outside:,} row(s) have actions outside the action space")
     repeated = _repeated(data)
     if repeated:
-        problems.append(f"{repeated} row(s) repeat an observation-action pair: their scores will tie")
+        problems.append(f"{repeated:,} row(s) repeat an observation-action pair: their scores will tie")
     return problems
 
 
