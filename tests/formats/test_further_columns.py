@@ -18,6 +18,7 @@ from vaco_curate import (
     Cut,
     convert_dataset,
     filter_dataset,
+    inspect_dataset,
     load_curated,
     load_scores,
     reweight_dataset,
@@ -157,6 +158,22 @@ def test_formats_that_hold_numbers_get_the_same(file_format, tmp_path):
         assert dataset.further.label("infos/operator").tolist() == expected["infos/operator"]
 
 
+def test_a_column_that_a_file_lacks_is_named_with_the_file(tmp_path):
+    for name, further in (
+        ("a", {"site": ["lab"] * 20}),
+        ("b", {"note": [1] * 20}),
+        ("c", {"site": ["home"] * 20}),
+    ):
+        table = {"observation": np.random.default_rng(0).random((20, 2)).tolist(), "action": [0.5] * 20}
+        table |= {"reward": np.arange(20.0), "terminated": [False] * 19 + [True]}
+        pl.DataFrame(table | further).write_parquet(tmp_path / f"{name}.parquet")
+    problems = inspect_dataset(str(tmp_path)).problems
+    assert any("site is not carried along: not in b.parquet" in problem for problem in problems)
+    assert any("note is not carried along: not in a.parquet" in problem for problem in problems)
+    (note,) = [note for note in convert_dataset(tmp_path, tmp_path / "out").notes if "not written" in note]
+    assert note == "columns that are not written: site (not in b.parquet), note (not in a.parquet)"
+
+
 def test_what_a_format_cannot_hold_is_refused_by_name(tmp_path):
     path, _ = parquet_file(tmp_path)
     for file_format in ("d4rl", "npz", "minari"):
@@ -198,7 +215,9 @@ def test_files_with_other_columns_share_those_that_all_have(tmp_path):
         write_d4rl(tmp_path / "logs" / f"{number}.hdf5", make_transitions(seed=number), **extra)
     result = convert_dataset(tmp_path / "logs", tmp_path / "out")
     assert pq.read_table(tmp_path / "out" / "data")["infos/both"].to_pylist()[::ROWS] == [0, 1000]
-    assert "columns that are not written: infos/only0, infos/only1" in result.notes
+    assert (
+        "columns that are not written: infos/only0 (not in 1.hdf5), infos/only1 (not in 0.hdf5)" in result.notes
+    )
     write_d4rl(tmp_path / "logs" / "1.hdf5", make_transitions(seed=1), **{"infos/both": POSITION})
     result = convert_dataset(tmp_path / "logs", tmp_path / "other")
     assert "columns that are not written: infos/both, infos/only0" in result.notes
@@ -235,7 +254,7 @@ def test_a_column_has_one_type_that_loses_nothing_in_whatever_order(one, other, 
         table = pq.read_table(tmp_path / place / "out" / "data")
         if expected is None:
             assert "x" not in table.column_names
-            assert "columns that are not written: x" in result.notes
+            assert "columns that are not written: x (of several types)" in result.notes
         else:
             assert open_dataset(str(source)).further.types["x"] == pa.from_numpy_dtype(np.dtype(expected))
             values = np.concatenate([values for values in columns if values is not None])

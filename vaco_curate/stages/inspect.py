@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -111,12 +112,16 @@ def _inspected(source: str, read_options: ReadOptions | None) -> Inspection:
         rows_without_target=int((~data.is_learnable).sum()),
         first_rows_without_successor=without[:10].tolist(),
         fingerprint=data.fingerprint,
-        problems=[*data.notes, *_problems(data)],
+        problems=[*data.notes, *_lost_columns(dataset.further.partly), *_problems(data)],
     )
 
 
 def _spread(values: Array) -> Spread:
     return Spread(float(values.min()), float(np.median(values)), float(values.mean()), float(values.max()))
+
+
+def _lost_columns(partly: Mapping[str, str]) -> list[str]:
+    return [f"the column {name} is not carried along: {why}" for name, why in partly.items()]
 
 
 def _problems(data: Transitions) -> list[str]:

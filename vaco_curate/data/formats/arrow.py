@@ -281,5 +281,7 @@ def unreadable(path: Path, error: Exception) -> DatasetError:
     return DatasetError(
         f"{path}: not readable as Parquet",
         details=(str(error).splitlines()[0],),
-        fix="the file may be truncated: copy or export it again",
+        fix="make it readable for this user"
+        if isinstance(error, PermissionError)
+        else "the file may be truncated: copy or export it again",
     )

@@ -49,6 +49,18 @@ class FurtherColumns:
         found = {name: _unified([types[name] for types in several]) for name in shared}
         return {name: kind for name, kind in found.items() if kind is not None}
 
+    @cached_property
+    def partly(self) -> Mapping[str, str]:
+        """Why a column of some files is not one of the dataset: the first file that lacks it, by column."""
+        with_rows = [n for n, one in enumerate(self.recordings) if one.rows]
+        every = dict.fromkeys(chain.from_iterable(self.recordings[n].further for n in with_rows))
+        first = {
+            name: next((self.files[n] for n in with_rows if name not in self.recordings[n].further), None)
+            for name in every
+            if name not in self.types
+        }
+        return {name: "of several types" if file is None else f"not in {file}" for name, file in first.items()}
+
     @property
     def labels(self) -> tuple[str, ...]:
         """Names that ``label`` knows: of columns with one value a row, and ``source_file``."""
@@ -102,6 +114,7 @@ class FurtherColumns:
         written = written_names(names)
         renamed = [f"{own} as {other}" for own, other in written.items() if own != other]
         notes = [f"columns that are written under other names: {', '.join(renamed)}"] if renamed else []
+        left = [f"{name} ({self.partly[name]})" if name in self.partly else name for name in left]
         return written, (*notes, *([f"columns that are not written: {', '.join(left)}"] if left else []))
 
     def rows(self, names: Sequence[str]) -> RowsInOrder:
