@@ -61,7 +61,7 @@ def place(address: str | Path) -> Path:
     lacking = [package for module, package in packages.items() if importlib.util.find_spec(module) is None]
     if lacking:
         raise CurateError(
-            f"{address}: {' and '.join(lacking)} for {scheme}:// is not installed",
+            f"{address}: what reads {scheme}:// is not installed: {' and '.join(lacking)}",
             fix=f"pip install {' '.join(lacking)}",
         )
     from upath import UPath  # deferred: optional
