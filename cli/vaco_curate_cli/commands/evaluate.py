@@ -111,6 +111,8 @@ def _show(result: EvaluationResult, display: Display) -> None:
             _normalized(policy),
         )
     display.show(shown)
+    if any(policy.interval is None for policy in result.policies):
+        display.note("no interval of one seed, or of fewer than 10 returns: give more --seeds or --episodes")
 
 
 def _normalized(policy: PolicyResult) -> str:
