@@ -40,7 +40,7 @@ def mean_return(facts: ReportFacts) -> Figure:
         alt.Chart(rounded(pl.DataFrame(rows)))
         .mark_line(strokeWidth=1.8)
         .encode(
-            x=alt.X("share:Q", title="share of the rows, or episodes, that is kept, in %"),
+            x=alt.X("share:Q", title="share that is kept, in %"),
             y=alt.Y("mean:Q", title="mean return", scale=alt.Scale(zero=False), axis=alt.Axis(format=",~r")),
             color=alt.Color("of:N", scale=alt.Scale(domain=[*LEVELS.values()], range=[KEPT, BAD])),
             strokeDash=alt.StrokeDash(
