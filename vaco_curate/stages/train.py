@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -49,13 +48,14 @@ from vaco_curate.store.folders import (
     IfExists,
     alone,
     check_if_exists,
+    discard,
     finished_as_asked,
     is_complete,
     put_in_place,
     refuse_existing,
     unfinished_folder,
 )
-from vaco_curate.store.manifest import FILE_NAME, now, read_manifest, write_manifest, write_times
+from vaco_curate.store.manifest import FILE_NAME, now, read_manifest, read_times, write_manifest, write_times
 from vaco_curate.store.memory import memory_of_machine
 
 LARGEST_SEED = 2**62
@@ -194,11 +194,11 @@ def _score(
                 _publish(request, replace=replace)
                 return dataclasses.replace(recorded_result(request.out, request.began), skipped=False)
         elif work.exists():
-            shutil.rmtree(work)
+            discard(work, request.out)
         work.mkdir(parents=True, exist_ok=True)
-        if request.began is None:
+        write_manifest(work, manifest)  # first: without one, nobody knows whose folder it is
+        if "started" not in read_times(work):
             write_times(work, {"started": now()})
-        write_manifest(work, manifest)
         read_seconds = time.perf_counter() - started
 
         training = train(

@@ -268,6 +268,16 @@ def alone(folder: Path) -> Iterator[None]:
             yield
 
 
+def discard(work: Path, folder: Path) -> None:
+    """Remove what was begun for ``folder``, which the caller has ``alone``; a kill leaves all or none of it.
+
+    The next command on ``folder`` removes the hidden rest.
+    """
+    if is_local(work):
+        work = work.rename(hidden(folder, FRESH))
+    remove(work)
+
+
 @contextmanager
 def replaced_folder(folder: Path, kind: str, *, replace: bool) -> Iterator[Path]:
     """A fresh folder to fill, which takes the place of ``folder`` when the block succeeds.
@@ -332,7 +342,7 @@ def _begin(work: Path, folder: Path, asked: dict[str, Any], *, replace: bool) ->
                 f"{work} holds the unfinished output of another command",
                 fix="give that command again, or start over with --if-exists replace",
             )
-        remove(work)
+        discard(work, folder)
     if not is_local(folder) and folder.exists() and began is not None:
         raise RunError(
             f"{folder} exists already, and a folder in an object store cannot be replaced in one step",
@@ -363,7 +373,7 @@ def put_in_place(finished: Path, folder: Path, kind: str, *, replace: bool) -> N
         return
     if exchanged(finished, target):
         sync(target.parent)
-        remove(finished)
+        discard(finished, folder)
         return
     previous = hidden(folder, PREVIOUS)
     remove(previous)

@@ -159,7 +159,8 @@ def hash_folder(folder: Path, *, without: Collection[str] = ()) -> list[dict[str
         without: names of further files to leave out.
     """
     files = sorted((path for path in folder.rglob("*") if path.is_file()), key=str)
-    without = {FILE_NAME, TIMES_FILE, *without}
+    own = (FILE_NAME, TIMES_FILE)
+    without = {*own, *(f"{name}{UNFINISHED}" for name in own), *without}  # a killed command leaves such ones
     return [hash_file(path, relative_to=folder) for path in files if path.name not in without]
 
 
