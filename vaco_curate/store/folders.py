@@ -273,7 +273,7 @@ def discard(work: Path, folder: Path) -> None:
 
     The next command on ``folder`` removes the hidden rest.
     """
-    if is_local(work):
+    if is_local(work) and work != hidden(folder, FRESH):
         work = work.rename(hidden(folder, FRESH))
     remove(work)
 
