@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import io
+import json
+import pickle
 import sys
 from fractions import Fraction
 from pathlib import Path
@@ -21,7 +24,6 @@ from vaco_curate import (
     Scorer,
     TrainedPolicy,
     convert_dataset,
-    errors,
     filter_dataset,
     inspect_dataset,
     load_curated,
@@ -31,6 +33,7 @@ from vaco_curate import (
     reweight_dataset,
     score_dataset,
     verify_folder,
+    wording,
 )
 from vaco_curate.core.training import presets
 from vaco_curate.curation import ORDERS
@@ -43,6 +46,7 @@ from vaco_curate.stages.words import warned
 from vaco_curate.store import progress
 from vaco_curate.store.engines import ENGINES
 from vaco_curate.store.folders import IfExists
+from vaco_curate.store.manifest import read_manifest
 from vaco_curate_cli.main import main
 
 
@@ -235,15 +239,51 @@ def test_a_fix_reads_as_python(fix, in_python):
     assert error.lines()[-1] == f"  fix: {fix}"
 
 
+WITHOUT_LIMIT = "name the environment's step limit with {} if it has one"
+
+
+def test_notes_name_python_arguments_and_options_on_the_command_line(tmp_path, vaco):
+    source = write_d4rl(tmp_path / "d.hdf5", make_transitions(), timeouts=None)
+    in_python = WITHOUT_LIMIT.format("read_options.max_episode_steps")
+    with_options = WITHOUT_LIMIT.format("--max-episode-steps")
+    result = score_dataset(source, out=tmp_path / "run", settings=tiny_settings(updates=0), device="cpu")
+    again = score_dataset(
+        source, out=tmp_path / "run", settings=tiny_settings(updates=0), device="cpu", if_exists="skip"
+    )
+    converted = convert_dataset(source, tmp_path / "out")
+    told = [inspect_dataset(source).problems, read_dataset(source).notes]
+    told += [result.notes, again.notes, converted.notes]
+    for notes in told:
+        (note,) = [note for note in notes if "step limit" in note]
+        assert note.endswith(in_python)
+        assert note.on_command_line.endswith(with_options)
+        assert not any("--" in note for note in notes)
+    for folder in ("run", "out"):
+        stored = " ".join(read_manifest(tmp_path / folder)["notes"])
+        assert with_options in stored
+        assert in_python not in stored
+    shown = vaco("inspect", source, "--json")
+    assert with_options in " ".join(json.loads(shown.stdout)["problems"])
+    assert with_options in vaco("convert", source, tmp_path / "again").stderr
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda note: pickle.loads(pickle.dumps(note)), wording.Note])
+def test_a_copy_of_a_note_says_the_same(copied):
+    note = wording.Note("vaco-curate score d.hdf5 --resume")
+    assert copied(note) == note
+    assert note == "vaco-curate score d.hdf5 --resume (in Python: score_dataset with resume=True)"
+    assert copied(note).on_command_line == note.on_command_line
+
+
 def test_the_words_that_messages_quote_in_python_are_all_there_are():
-    assert errors.LITERALS["--if-exists"].split("|") == list(get_args(IfExists))
-    assert set(errors.LITERALS["--format"].split("|")) == {*FILTER_FORMATS, *WEIGHT_FORMATS}
-    assert errors.LITERALS["--engine"].split("|") == list(ENGINES)
-    assert errors.LITERALS["--preset"].split("|") == list(PRESETS)
-    assert errors.LITERALS["--by"].split("|") == list(ORDERS)
-    assert {f"--{name}" for name in ("resume", "selection-only", "dry-run")} == set(errors.SWITCHES)
-    assert set(errors.FUNCTIONS.values()) <= set(vaco_curate.__all__)
-    assert set(errors.FUNCTIONS) == {*main.entries} - {"demo"}
+    assert wording.LITERALS["--if-exists"].split("|") == list(get_args(IfExists))
+    assert set(wording.LITERALS["--format"].split("|")) == {*FILTER_FORMATS, *WEIGHT_FORMATS}
+    assert wording.LITERALS["--engine"].split("|") == list(ENGINES)
+    assert wording.LITERALS["--preset"].split("|") == list(PRESETS)
+    assert wording.LITERALS["--by"].split("|") == list(ORDERS)
+    assert {f"--{name}" for name in ("resume", "selection-only", "dry-run")} == set(wording.SWITCHES)
+    assert set(wording.FUNCTIONS.values()) <= set(vaco_curate.__all__)
+    assert set(wording.FUNCTIONS) == {*main.entries} - {"demo"}
 
 
 class Terminal(io.StringIO):

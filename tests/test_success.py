@@ -238,21 +238,21 @@ def test_a_scorer_is_told_of_rows_that_are_read_otherwise_than_its_own(recorded,
         )
         told = [warning for warning in found.warnings if "the scorer was trained" in warning]
         kept = [sign["text"] for sign in read_manifest(tmp_path / out)["warnings"]]
-        assert set(told) <= set(kept)
+        assert {warning.on_command_line for warning in told} <= set(kept)
         return told
 
     assert not warnings("same", success="next.success", step_cost=0.05)
     assert not warnings("of_episodes", success="solved", step_cost=0.05)
     assert warnings("plain", success="next.success") == [
-        "the scorer was trained with --step-cost 0.05, and these rows are read without: their scores are not "
-        "comparable"
+        "the scorer was trained with read_options.step_cost 0.05, and these rows are read without: their "
+        "scores are not comparable"
     ]
     flagless, dearer, named = warnings(
         "rewards", columns={"reward": "next.success", "terminated": "next.success"}, step_cost=0.1
     )
-    assert "trained with --success next.success, and these rows are read without:" in flagless
-    assert "trained with --step-cost 0.05, and these rows are read with --step-cost 0.1:" in dearer
-    assert "trained without --column, and these rows are read with --column reward=next.success," in named
+    assert "trained with read_options.success next.success, and these rows are read without:" in flagless
+    assert "with --step-cost 0.05, and these rows are read with --step-cost 0.1:" in dearer.on_command_line
+    assert "without --column, and these rows are read with --column reward=" in named.on_command_line
 
 
 def test_one_episode_is_too_few_and_no_note_reaches_beyond_it(recorded, tmp_path):

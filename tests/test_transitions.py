@@ -60,7 +60,7 @@ def test_without_time_limit_flags_the_step_limit_cuts_episodes_and_a_note_says_s
 def test_without_flags_and_limit_episodes_end_at_terminals_only():
     data = build(truncated=None, terminated=flags(5))
     assert data.episode_length.tolist() == [6, 4]
-    assert "--max-episode-steps" in data.notes[0]
+    assert "read_options.max_episode_steps" in data.notes[0]
 
 
 def test_flags_may_be_floats_and_columns_may_be_n_by_1():

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from vaco_curate.errors import holds_command
+from vaco_curate.wording import holds_command
 
 
 def escaped(text: str) -> str:

@@ -17,6 +17,7 @@ import click
 from rich.table import Table
 from rich.text import Text
 
+from vaco_curate.wording import Note
 from vaco_curate_cli.console import PlainConsole, escaped
 
 if TYPE_CHECKING:  # commands that train nothing need no torch
@@ -84,12 +85,14 @@ class Display:
 
     def note(self, text: str) -> None:
         """A remark, on stderr."""
+        text = Note(text).on_command_line
         self._log.info("%s", escaped(text))
         if not self.quiet:
             self.stderr.say(text, "dim")
 
     def warn(self, text: str) -> None:
         """A warning, on stderr."""
+        text = Note(text).on_command_line
         self.warnings += 1
         self._log.warning("%s", escaped(text))
         self.stderr.say(Text.assemble(("Warning: ", "yellow"), escaped(text)))
@@ -188,6 +191,8 @@ def to_json(facts: Any) -> Any:
     """Dataclasses, paths and containers as plain JSON values."""
     if dataclasses.is_dataclass(facts) and not isinstance(facts, type):
         return {field.name: to_json(getattr(facts, field.name)) for field in dataclasses.fields(facts)}
+    if isinstance(facts, Note):
+        return facts.on_command_line
     if isinstance(facts, Path):
         return str(facts)
     if isinstance(facts, Mapping):

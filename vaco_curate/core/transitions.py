@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaco_curate.errors import DatasetError
+from vaco_curate.wording import Note, as_notes
 
 Array = NDArray[Any]
 
@@ -70,7 +71,7 @@ class Transitions:
     action_high: Array | None = None
     reference_returns: tuple[float, float] | None = None
     observation_parts: tuple[tuple[str, int], ...] = ()
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
 
     def __post_init__(self) -> None:
         _check_shapes(self)
@@ -78,6 +79,7 @@ class Transitions:
             _check_numbers(self)
             _check_range(self)
         _check_episodes(self)
+        object.__setattr__(self, "notes", as_notes(self.notes))
 
     def __len__(self) -> int:
         return len(self.reward)

@@ -36,6 +36,7 @@ from vaco_curate.store.folders import (
 )
 from vaco_curate.store.manifest import hash_folder, hashes_of, now, versions, write_manifest, write_times
 from vaco_curate.store.progress import advance, task
+from vaco_curate.wording import Note, as_notes
 
 ROWS_PER_SHARD = 1_000_000
 
@@ -52,7 +53,7 @@ class ConvertResult:
     rows: int
     episodes: int
     files: list[str]
-    notes: tuple[str, ...]
+    notes: tuple[Note, ...]
     skipped: bool = False
 
     def __repr__(self) -> str:
@@ -126,7 +127,7 @@ def _converted(
     if if_exists == "skip" and (made := finished_as_asked(out, CONVERTED, request)) is not None:
         files = [file["name"] for file in made["files"]]
         rows, episodes = made["dataset"]["rows"], made["dataset"]["episodes"]
-        return ConvertResult(out, rows, episodes, files, tuple(made["notes"]), skipped=True)
+        return ConvertResult(out, rows, episodes, files, as_notes(made["notes"]), skipped=True)
     lengths, return_range, consecutive, findings = _episodes(dataset)
     shards = [len(dataset)] if form.one_file else _shards(lengths, rows_per_shard)
     names = [out.resolve().name] if form.one_file else [f"part-{n:05d}" for n in range(len(shards))]
@@ -160,7 +161,7 @@ def _converted(
                 "versions": versions(),
             },
         )
-    return ConvertResult(out, len(dataset), len(lengths), [file["name"] for file in found], notes)
+    return ConvertResult(out, len(dataset), len(lengths), [file["name"] for file in found], as_notes(notes))
 
 
 def _episodes(dataset: Dataset) -> tuple[Array, tuple[float, float], bool, Findings]:

@@ -17,6 +17,7 @@ from vaco_curate.data.formats.cache import loaded
 from vaco_curate.data.formats.further import SOURCE_FILE
 from vaco_curate.data.formats.in_memory import Source, on_disk
 from vaco_curate.stages.words import counted, rounded, warned
+from vaco_curate.wording import Note, as_notes
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Inspection:
     rows_without_target: int
     first_rows_without_successor: list[int]
     fingerprint: str
-    problems: list[str]
+    problems: tuple[Note, ...]
 
     def __repr__(self) -> str:
         sizes = f"{counted(self.rows, 'row')} in {counted(self.episodes, 'episode')}"
@@ -112,7 +113,7 @@ def _inspected(source: str, read_options: ReadOptions | None) -> Inspection:
         rows_without_target=int((~data.is_learnable).sum()),
         first_rows_without_successor=without[:10].tolist(),
         fingerprint=data.fingerprint,
-        problems=[*data.notes, *_lost_columns(dataset.further.partly), *_problems(data)],
+        problems=as_notes([*data.notes, *_lost_columns(dataset.further.partly), *_problems(data)]),
     )
 
 

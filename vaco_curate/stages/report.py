@@ -22,6 +22,7 @@ from vaco_curate.stages.runs import REPORT_FILE, SCORES_FOLDER, Run, RunSource, 
 from vaco_curate.stages.words import warned
 from vaco_curate.store.files import place, write_atomically
 from vaco_curate.store.manifest import HASH, read_times
+from vaco_curate.wording import Note, as_notes
 
 if TYPE_CHECKING:
     import altair
@@ -40,7 +41,7 @@ class ReportResult:
     correlations: list[Correlation]
     successes: int | None
     effective_sample_share: float
-    warnings: list[str]
+    warnings: tuple[Note, ...]
 
     def __repr__(self) -> str:
         score = next((found.spearman for found in self.correlations if found.signal == "score"), None)
@@ -78,7 +79,7 @@ def report_run(
     write_atomically(path, render_html(facts, opened.folder.name, finished))
     share = opened.manifest["effective_sample_share"]
     successes = None if facts.outcomes is None else int(facts.outcomes.succeeded.sum())
-    return ReportResult(opened.folder, path, facts.correlations, successes, share, facts.warnings)
+    return ReportResult(opened.folder, path, facts.correlations, successes, share, as_notes(facts.warnings))
 
 
 @opened_once()

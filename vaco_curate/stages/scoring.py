@@ -48,6 +48,7 @@ from vaco_curate.store.manifest import (
     write_times,
 )
 from vaco_curate.store.progress import advance, task
+from vaco_curate.wording import Note, as_notes
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,8 @@ class ScoreResult:
     effective_sample_share: float
     effective_episodes: float
     seconds: dict[str, float]
-    notes: tuple[str, ...]
-    warnings: tuple[str, ...]
+    notes: tuple[Note, ...]
+    warnings: tuple[Note, ...]
     proposed: str | None
     source_format: str
     skipped: bool = False
@@ -188,7 +189,7 @@ class ScoreShards:
             returns.append(piece.episode_return)
             use.add(piece)
             largest, longest = max(largest, magnitude(piece)), max(longest, int(piece.episode_length.max()))
-            notes |= dict.fromkeys(piece.notes)
+            notes |= dict.fromkeys(note.on_command_line for note in piece.notes)
             batch = score_batch(piece, self.scorer.score(piece))
             writer.write(pa.Table.from_batches([batch]), batch.column("index").to_numpy())
             advance(len(piece))
@@ -315,6 +316,12 @@ def finish_run(
     kind = kind_of(members)
     signs = [*(Sign(text) for text in warnings), *signs]
     standing = Standing(kind, doubted_by(signs), are_demonstrations(manifest["dataset"]), success_rate)
+    notes = (
+        *scored.notes,
+        _note_on_actions(scorer),
+        note_on_persistence(kind, members, scored.longest_episode),
+        *standing.advice,
+    )
     result = ScoreResult(
         run=out,
         rows=len(score),
@@ -323,13 +330,8 @@ def finish_run(
         effective_sample_share=share,
         effective_episodes=effective,
         seconds={part: round(value, 3) for part, value in seconds.items()},
-        notes=(
-            *scored.notes,
-            _note_on_actions(scorer),
-            note_on_persistence(kind, members, scored.longest_episode),
-            *standing.advice,
-        ),
-        warnings=tuple(sign.text for sign in signs),
+        notes=as_notes(notes),
+        warnings=as_notes(sign.text for sign in signs),
         proposed=standing.proposed,
         source_format=manifest["dataset"]["format"],
     )
@@ -342,7 +344,7 @@ def finish_run(
         "success_rate": success_rate,
         "effective_sample_share": result.effective_sample_share,
         "effective_episodes": result.effective_episodes,
-        "notes": list(result.notes),
+        "notes": list(notes),
         "warnings": [dataclasses.asdict(sign) for sign in signs],
     }
     write_times(work, {"finished": now(), "seconds": result.seconds})
@@ -360,8 +362,8 @@ def recorded_result(out: Path, manifest: dict[str, Any]) -> ScoreResult:
         effective_sample_share=manifest["effective_sample_share"],
         effective_episodes=manifest["effective_episodes"],
         seconds=read_times(out).get("seconds", {}),
-        notes=tuple(manifest["notes"]),
-        warnings=tuple(sign["text"] for sign in manifest["warnings"]),
+        notes=as_notes(manifest["notes"]),
+        warnings=as_notes(sign["text"] for sign in manifest["warnings"]),
         proposed=Standing.of(manifest).proposed,
         source_format=manifest["dataset"]["format"],
         skipped=True,

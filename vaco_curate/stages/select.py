@@ -40,6 +40,7 @@ from vaco_curate.store.folders import (
     refuse_overlap,
     run_stem,
 )
+from vaco_curate.wording import Note, as_notes
 
 
 @dataclass(frozen=True)
@@ -84,9 +85,9 @@ class SelectionResult:
     before: Summary
     after: Summary
     reasons: dict[str, int]
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
     effective_sample_share_before_clipping: float | None = None
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Note, ...] = ()
     skipped: bool = False
 
     def __repr__(self) -> str:
@@ -180,7 +181,7 @@ def filter_dataset(
         decision.before,
         decision.after,
         rows_by_reason(selection),
-        (*notes, *_doubts(cut, decision.before), *_advice(opened, cut, choice)),
+        as_notes([*notes, *_doubts(cut, decision.before), *_advice(opened, cut, choice)]),
         warnings=_texts(
             [
                 *(_of_scores(opened) if choice.by == "score" else []),
@@ -253,7 +254,7 @@ def reweight_dataset(
         decision.before,
         after,
         {},
-        notes,
+        as_notes(notes),
         share_before,
         _texts([*_of_scores(opened), *weight_signs(share, after.effective_episodes, after.episodes)]),
         skipped=made is not None,
@@ -296,8 +297,8 @@ def _of_scores(run: Run) -> list[Sign]:
     return [sign for sign in signs if sign.against != "weights"]
 
 
-def _texts(signs: list[Sign]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(sign.text for sign in signs))
+def _texts(signs: list[Sign]) -> tuple[Note, ...]:
+    return as_notes(dict.fromkeys(sign.text for sign in signs))
 
 
 def default_out(run_folder: Path, cut: Cut, choice: Choice) -> Path:

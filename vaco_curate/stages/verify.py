@@ -99,7 +99,7 @@ def _wrong_in(what: str, folder: Path, seen: set[str]) -> Iterator[Check]:
     try:
         checks = list(_checks(folder, _verifiable(folder), seen))
     except RunError as error:
-        checks = [Check("manifest", str(error).splitlines()[0], False)]
+        checks = [Check("manifest", error.problem, False)]
     yield from (Check(f"{what}: {inner.what}", inner.state, inner.good) for inner in checks if not inner.good)
 
 
