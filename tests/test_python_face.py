@@ -41,7 +41,7 @@ from vaco_curate.errors import CurateError
 from vaco_curate.stages.evaluate import EvaluationResult, PolicyResult
 from vaco_curate.stages.outputs import FILTER_FORMATS, WEIGHT_FORMATS
 from vaco_curate.stages.runs import open_run
-from vaco_curate.stages.scoring import recorded_result
+from vaco_curate.stages.score_runs import recorded_result
 from vaco_curate.stages.words import warned
 from vaco_curate.store import progress
 from vaco_curate.store.engines import ENGINES

@@ -35,7 +35,7 @@ from vaco_curate.curation.advice import kind_of
 from vaco_curate.data.formats import ReadOptions
 from vaco_curate.errors import CurateError, DatasetError, RunError, SettingsError
 from vaco_curate.stages.runs import open_run
-from vaco_curate.stages.scoring import note_on_persistence
+from vaco_curate.stages.score_runs import note_on_persistence
 from vaco_curate.store.manifest import read_manifest
 
 SETTINGS = dataclasses.replace(

@@ -15,7 +15,7 @@ from vaco_curate.data.formats import ReadOptions, open_dataset, read_dataset
 from vaco_curate.data.formats.cache import mapped
 from vaco_curate.errors import DatasetError, SettingsError
 from vaco_curate.stages.inspect import inspect_dataset
-from vaco_curate.stages.scoring import open_scorable
+from vaco_curate.stages.score_runs import open_scorable
 
 FLAGS = (
     (0, 0, 0, 1, 1, 1),  # set on several last frames

@@ -18,7 +18,7 @@ from vaco_curate.core.paths import Paths
 from vaco_curate.core.scaling import Scaling
 from vaco_curate.core.transitions import Array, Transitions
 
-CPU_HEIGHT, CUDA_HEIGHT = 1 << 10, 1 << 14
+CPU_HEIGHT, CUDA_HEIGHT = 1 << 10, 1 << 16
 """Rows per forward pass of one network. On a CPU activations stay in the processor's cache
 (docs/performance.md); on a GPU, where launching a pass costs as much as many rows, there are more."""
 

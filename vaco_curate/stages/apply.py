@@ -14,15 +14,15 @@ from vaco_curate.core.training.settings import TrainSettings, settings_from_json
 from vaco_curate.data.formats import ReadOptions, opened_once
 from vaco_curate.data.formats.in_memory import Source
 from vaco_curate.stages.runs import SCORER_FOLDER, open_run
-from vaco_curate.stages.scoring import (
+from vaco_curate.stages.score_runs import (
     ScoreResult,
     finish_run,
     new_manifest,
     open_scorable,
     recorded_result,
     request_of,
-    score_into,
 )
+from vaco_curate.stages.scoring import score_into
 from vaco_curate.stages.sources import Settled, settled
 from vaco_curate.store.engines import Engine, check_engine
 from vaco_curate.store.files import place

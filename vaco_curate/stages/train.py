@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,33 +15,33 @@ import torch
 from vaco_curate.core.outliers import outliers
 from vaco_curate.core.rewards import RewardUse
 from vaco_curate.core.scorer import Scorer
-from vaco_curate.core.training.arithmetic import arithmetic, chosen_device, device_name
+from vaco_curate.core.training.arithmetic import arithmetic, device_name
 from vaco_curate.core.training.loop import OnProgress, Progress
 from vaco_curate.core.training.presets import PRESETS, chosen_settings
-from vaco_curate.core.training.settings import TrainSettings, settings_from_json
+from vaco_curate.core.training.settings import TrainSettings
 from vaco_curate.core.training.trainer import Training, train
 from vaco_curate.core.transitions import Transitions, blocks
 from vaco_curate.data.formats import Dataset, ReadOptions, opened_once
 from vaco_curate.data.formats.cache import bytes_in_memory, cache_folder, mapped
 from vaco_curate.data.formats.in_memory import Source
 from vaco_curate.data.formats.tables import write_table
-from vaco_curate.errors import DatasetError, RunError, SettingsError
+from vaco_curate.errors import DatasetError, SettingsError
 from vaco_curate.stages.runs import METRICS_FILE, POLICY_FOLDER, SCORER_FOLDER
-from vaco_curate.stages.scoring import (
+from vaco_curate.stages.score_runs import (
     ScoreResult,
     finish_run,
     new_manifest,
     open_scorable,
     recorded_result,
     request_of,
-    score_into,
 )
-from vaco_curate.stages.sources import Settled, settled
+from vaco_curate.stages.scoring import score_into
+from vaco_curate.stages.sources import settled
+from vaco_curate.stages.training_request import Request, continued_or_anew, prepare
 from vaco_curate.stages.training_tasks import how_far, training_tasks
 from vaco_curate.store.files import hidden, is_local, remove
 from vaco_curate.store.folders import (
     CHECKPOINT_FILE,
-    MEANING,
     RUN,
     SCRATCH,
     IfExists,
@@ -52,14 +51,9 @@ from vaco_curate.store.folders import (
     finished_as_asked,
     is_complete,
     put_in_place,
-    refuse_existing,
-    unfinished_folder,
 )
-from vaco_curate.store.manifest import FILE_NAME, now, read_manifest, read_times, write_manifest, write_times
+from vaco_curate.store.manifest import now, read_times, write_manifest, write_times
 from vaco_curate.store.memory import memory_of_machine
-
-LARGEST_SEED = 2**62
-LARGEST_MEMBERS = 256
 
 
 def score_dataset(
@@ -117,7 +111,7 @@ def score_dataset(
         if if_exists == "skip" and is_complete(where.run, RUN, damaged_too=True):
             asked = (settings or PRESETS["standard"], seed or 0, members or 1)
             return _recorded(where.address, where.run, read_options or ReadOptions(), *asked)
-        request = _prepare(
+        request = prepare(
             where, settings, seed, members, read_options, device, on_note, resume=resume, replace=replace
         )
         return _score(request, memory_limit, told, on_note, replace=replace, cache=cache)
@@ -164,7 +158,7 @@ def _recorded(
 
 
 def _score(
-    request: _Request,
+    request: Request,
     memory_limit: int | None,
     on_progress: OnProgress,
     on_note: Callable[[str], None],
@@ -188,7 +182,7 @@ def _score(
         _refuse_untellable(data, dataset.success_flag)
         warnings = outliers(data)
         manifest["dataset"] |= {"fingerprint": data.fingerprint, "episodes": len(data.episode_start)}
-        request = _continued_or_anew(request, manifest, on_note, replace=replace)
+        request = continued_or_anew(request, manifest, on_note, replace=replace)
         if request.began is not None:
             if request.began["complete"]:  # it stopped between its last write and its renaming
                 _publish(request, replace=replace)
@@ -225,81 +219,7 @@ def _score(
     return result
 
 
-@dataclass(frozen=True)
-class _Request:
-    """What is to be done, with nothing left open.
-
-    Attributes:
-        out, work: the run folder, and where it lies until it is complete.
-        began: the manifest of the unfinished run to continue; None for a fresh start.
-    """
-
-    source: str
-    out: Path
-    work: Path
-    began: dict[str, Any] | None
-    settings: TrainSettings
-    seed: int
-    members: int
-    read_options: ReadOptions
-    device: torch.device
-
-
-def _prepare(
-    where: Settled,
-    settings: TrainSettings | None,
-    seed: int | None,
-    members: int | None,
-    read_options: ReadOptions | None,
-    device: str,
-    on_note: Callable[[str], None],
-    *,
-    resume: bool,
-    replace: bool,
-) -> _Request:
-    """Fill in what is not given: from the run that is continued, or else the defaults."""
-    _check_seed(seed, members)
-    torch_device = chosen_device(device)
-    out = where.run
-    work = unfinished_folder(out)
-    found = _unfinished_run(out, work, resume=resume, replace=replace)
-    if resume and found is None:
-        on_note(f"there is no unfinished run of {out} to resume: it begins anew")
-    began = None if replace else found  # what is replaced gives no values
-    if settings is None:
-        settings = PRESETS["standard"] if began is None else _began_settings(work, began)
-    if seed is None:
-        seed = 0 if began is None else int(began["seed"])
-    if members is None:
-        members = 1 if began is None else int(began["members"])
-    if read_options is None:
-        read_options = (
-            ReadOptions() if began is None else ReadOptions.from_json(began["dataset"]["read_options"])
-        )
-    return _Request(where.address, out, work, found, settings, seed, members, read_options, torch_device)
-
-
-def _continued_or_anew(
-    request: _Request, manifest: dict[str, Any], on_note: Callable[[str], None], *, replace: bool
-) -> _Request:
-    """The request, to be begun anew where the unfinished run is another one and may be replaced.
-
-    Raises:
-        RunError: it is another one, and may not.
-    """
-    if request.began is None:
-        return request
-    try:
-        _check_same_run(request.work, request.began, manifest)
-    except RunError as error:
-        if not replace:
-            raise
-        on_note(f"{error.problem}; it is replaced")
-        return dataclasses.replace(request, began=None)
-    return request
-
-
-def _manifest(request: _Request, dataset: Dataset) -> dict[str, Any]:
+def _manifest(request: Request, dataset: Dataset) -> dict[str, Any]:
     settings, device = request.settings, request.device
     manifest = new_manifest(dataset, request.read_options, settings, request.seed, request.members)
     return manifest | {
@@ -321,7 +241,7 @@ def _save(work: Path, training: Training, manifest: dict[str, Any]) -> Scorer:
     return scorer
 
 
-def _publish(request: _Request, *, replace: bool) -> None:
+def _publish(request: Request, *, replace: bool) -> None:
     """Give the complete run its name."""
     put_in_place(request.work, request.out, RUN, replace=replace)
     (request.out / CHECKPOINT_FILE).unlink(missing_ok=True)
@@ -377,69 +297,6 @@ def _refuse_untellable(data: Transitions, success_flag: str | None) -> None:
     use = RewardUse()
     use.add(data)
     use.refuse_unused(data.source, success_flag)
-
-
-def _unfinished_run(out: Path, work: Path, *, resume: bool, replace: bool) -> dict[str, Any] | None:
-    """The manifest of the unfinished run to go on with, None to begin anew; refuses what is in the way."""
-    if not (resume and (work / FILE_NAME).is_file()):
-        if resume and not replace and is_complete(out, RUN):
-            raise RunError(
-                f"{out} is finished, there is nothing to resume",
-                fix="give --if-exists skip to leave it, or --if-exists replace to train again",
-            )
-        if (work / FILE_NAME).is_file() and not replace:
-            raise RunError(
-                f"{work} holds an unfinished run",
-                fix="continue it with --resume, or start over with --if-exists replace",
-            )
-        refuse_existing(work, RUN, replace=replace)
-        refuse_existing(out, RUN, replace=replace)
-        return None
-    refuse_existing(out, RUN, replace=replace)
-    return read_manifest(work)
-
-
-def _began_settings(work: Path, began: dict[str, Any]) -> TrainSettings:
-    try:
-        return settings_from_json(began["settings"], TrainSettings())
-    except SettingsError as error:
-        raise RunError(
-            f"{work}: the unfinished run began with settings that this version does not have",
-            details=(str(error).splitlines()[0],),
-            fix="start over with --if-exists replace",
-        ) from error
-
-
-def _check_seed(seed: int | None, members: int | None) -> None:
-    if members is not None and not 1 <= members <= LARGEST_MEMBERS:
-        raise SettingsError(f"--members {members} must be from 1 to {LARGEST_MEMBERS}")
-    if seed is not None and not 0 <= seed < LARGEST_SEED:
-        raise SettingsError(f"--seed {seed} must be at least 0 and below 2**62")
-
-
-def _check_same_run(work: Path, began: dict[str, Any], now_asked: dict[str, Any]) -> None:
-    pairs = {
-        "dataset": (began["dataset"]["fingerprint"], now_asked["dataset"]["fingerprint"]),
-        "settings": (_began_settings(work, began).to_json(), now_asked["settings"]),
-        "seed": (began["seed"], now_asked["seed"]),
-        "members": (began["members"], now_asked["members"]),
-        "device": (began["device"], now_asked["device"]),
-        "arithmetic": (began["arithmetic"], now_asked["arithmetic"]),
-    }
-    changed = [name for name, (before, after) in pairs.items() if before != after]
-    if changed == ["arithmetic"]:
-        raise RunError(
-            f"{work}: the unfinished run began with another arithmetic, so it cannot be continued exactly",
-            details=(f"began: {began['arithmetic']}", f"now:   {now_asked['arithmetic']}"),
-            fix="resume where C compiler, VACO_CURATE_NATIVE and Triton are as they were, or start over with "
-            "--if-exists replace",
-        )
-    if changed:
-        raise RunError(
-            f"{work}: the unfinished run began with other values of: {', '.join(changed)}",
-            details=tuple(MEANING[name] for name in changed if name in MEANING),
-            fix="resume with what it began with (leave the options out), or begin anew: --if-exists replace",
-        )
 
 
 def _metrics_schema(metrics: list[dict[str, Any]]) -> pa.Schema:

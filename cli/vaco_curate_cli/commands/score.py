@@ -38,7 +38,7 @@ from vaco_curate_cli.options import (
 if TYPE_CHECKING:
     from vaco_curate.core.training.loop import OnProgress, Progress
     from vaco_curate.data.formats.options import ReadOptions
-    from vaco_curate.stages.scoring import ScoreResult
+    from vaco_curate.stages.score_runs import ScoreResult
     from vaco_curate.store.engines import Engine
     from vaco_curate.store.folders import IfExists
 
