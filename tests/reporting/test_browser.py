@@ -152,6 +152,8 @@ def test_the_table_is_sorted_searched_and_says_what_is_kept(made, page):
     assert set(column(page, 4)) == {"none"}
     page.locator("#search").fill("kept")
     assert page.locator("#listed").inner_text() == "60 found"
+    page.locator("#following").click()
+    assert page.locator("#page").inner_text() == "21 to 40 of 60"
     page.locator("#search").fill("nobody")
     assert page.locator("#listed").inner_text() == "0 found"
     assert page.locator("#copy-ids").is_disabled()

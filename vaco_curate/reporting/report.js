@@ -171,10 +171,13 @@
       if (name === state.sort) cell.setAttribute("aria-sort", state.descending ? "descending" : "ascending");
       else cell.removeAttribute("aria-sort");
     });
-    at("table").tBodies[0].replaceChildren(...rows.slice(PAGE * state.page, PAGE * (state.page + 1)).map(rowOf));
+    const first = PAGE * state.page, shown = rows.slice(first, first + PAGE);
+    at("table").tBodies[0].replaceChildren(...shown.map(rowOf));
     at("copy-ids").disabled = rows.length === 0;
     at("listed").textContent = `${grouped(rows.length, 0)} found`;
-    at("page").textContent = `page ${state.page + 1} of ${pages}`;
+    at("page").textContent = shown.length
+      ? `${grouped(first + 1, 0)} to ${grouped(first + shown.length, 0)} of ${grouped(rows.length, 0)}`
+      : "none";
     at("previous").disabled = state.page === 0;
     at("following").disabled = state.page === pages - 1;
   }
