@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pydoc
 import re
 import subprocess
 import sys
@@ -59,6 +60,12 @@ def test_the_reference_of_python_has_every_public_name():
     text = (DOCS / "reference" / "python.md").read_text()
     missing = [name for name in vaco_curate.__all__ if not re.search(rf"vaco_curate\.{name}\n|`{name}`", text)]
     assert not missing
+
+
+def test_all_that_the_reference_of_python_shows_is_there():
+    shown = re.findall(r"^::: (\S+)$", (DOCS / "reference" / "python.md").read_text(), re.M)
+    assert shown
+    assert not [name for name in shown if pydoc.locate(name) is None]
 
 
 def test_the_table_of_weights_and_filters_is_the_advice_of_the_commands():
