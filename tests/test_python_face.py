@@ -36,12 +36,14 @@ from vaco_curate import (
     wording,
 )
 from vaco_curate.core.training import presets
+from vaco_curate.core.training.loop import Progress
 from vaco_curate.curation import ORDERS
 from vaco_curate.errors import CurateError
 from vaco_curate.stages.evaluate import EvaluationResult, PolicyResult
 from vaco_curate.stages.outputs import FILTER_FORMATS, WEIGHT_FORMATS
 from vaco_curate.stages.runs import open_run
 from vaco_curate.stages.score_runs import recorded_result
+from vaco_curate.stages.training_tasks import training_tasks
 from vaco_curate.stages.words import warned
 from vaco_curate.store import progress
 from vaco_curate.store.engines import ENGINES
@@ -300,6 +302,17 @@ def test_bars_are_shown_where_somebody_looks(tmp_path, monkeypatch, stream, show
     written = sys.stderr.getvalue()
     for task in ("reading", "value phase", "bi-level phase", "scoring"):
         assert (task in written) is shown, (task, written[-300:])
+
+
+def test_the_bar_of_a_phase_that_settles_says_so_and_is_full(monkeypatch):
+    monkeypatch.setattr(progress, "SOON", 0.0)
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with training_tasks() as on_progress:
+        on_progress(Progress("value", 0, 1000, 0, 0.0, {}))
+        on_progress(Progress("value", 500, 1000, 500, 100.0, {}, settled=True))
+    last = sys.stderr.getvalue().rpartition("\r")[2]
+    assert "value phase, settled: 100%" in last
+    assert "500/500" in last
 
 
 def test_tasks_are_told_from_their_begin_to_their_end():

@@ -32,7 +32,7 @@ def training_tasks() -> Iterator[OnProgress]:
         task = tasks.setdefault(progress.phase, Task(PHASES[progress.phase], progress.updates, "updates"))
         task.done = progress.update
         if progress.settled:
-            task.total = progress.update
+            task.what, task.total = f"{PHASES[progress.phase]}, settled", progress.update
         tell(task)
 
     try:

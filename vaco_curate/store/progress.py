@@ -109,6 +109,7 @@ class _Bars:
             )
         bar = self._open[task.number]
         bar.total = task.total
+        bar.set_description(task.what, refresh=False)
         bar.update(task.done - bar.n)
         if task.ended:
             self._open.pop(task.number).close()
