@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
 
@@ -50,6 +51,17 @@ OPTION = re.compile(
 )
 
 
+VALUE = r"('[^']+'|(?!(?:and|or|if|is|makes|names|takes)\b)[^\s;']*[^\s;:,.'])"
+NAMED = re.compile(
+    r"(?<![\w-])(?:(--column) ('[^']+'|\w+=[^\s;,':]+(?:,\w+=[^\s;,':]+)*)"
+    rf"|(--success|--drop-columns|--env|--dataset) {VALUE})"
+)
+"""Options with a name behind them."""
+
+PROPOSED, ALL_WEIGHTED = re.compile(r"\bfilter --top (\d+%(?:ep)?)|^reweight$"), "reweight_dataset(run)"
+"""Proposed commands without their run."""
+
+
 class Note(str):
     """A sentence for a user, in which arguments have their names in Python.
 
@@ -88,7 +100,25 @@ def in_python(line: str) -> str:
         translated = (_argument(option[0]) for option in OPTION.finditer(line, ours.end()))
         given = ", ".join(argument for argument in translated if "=" in argument)
         return f"{line} (in Python: {FUNCTIONS[ours[1]]}{f' with {given}' if given else ''})"
-    return line if holds_command(line) else OPTION.sub(lambda found: _argument(found[0]), line)
+    if holds_command(line):
+        return line
+    line = PROPOSED.sub(lambda found: f'filter_dataset(run, "{found[1]}")' if found[1] else ALL_WEIGHTED, line)
+    line = NAMED.sub(lambda found: _with_value(found[1] or found[3], found[2] or found[4]), line)
+    return OPTION.sub(lambda found: _argument(found[0]), line)
+
+
+def _with_value(option: str, value: str) -> str:
+    """``--success done`` -> ``ReadOptions(success="done")``, ``--env ID`` -> ``environment="ID"``."""
+    value = value.strip("'")
+    if option == "--column":
+        pairs = (pair.partition("=") for pair in value.split(","))
+        quoted = (f'"{ours}": ' + (theirs if theirs == "..." else f'"{theirs}"') for ours, _, theirs in pairs)
+        return f"ReadOptions(columns={{{', '.join(quoted)}}})"
+    if option == "--drop-columns":
+        return f"ReadOptions(drop_columns={json.dumps(value.split(','))})"
+    if option == "--success":
+        return f'ReadOptions(success="{value}")'
+    return f'{IN_PYTHON.get(option, option[2:])}="{value}"'
 
 
 def _argument(option: str) -> str:

@@ -41,6 +41,20 @@ def _from_variables(context: click.Context) -> Iterator[str]:
             yield f"{name}={one}"
 
 
+def variable_of(option: click.Parameter, context: click.Context) -> str:
+    """The variable of an option's name: ``VACO_CURATE_FILTER_IF_EXISTS`` for ``filter --if-exists``."""
+    name = max(option.opts, key=len).removeprefix("--").replace("-", "_").upper()
+    return f"{context.auto_envvar_prefix}_{name}"
+
+
+def unknown_variables(context: click.Context) -> list[str]:
+    """Variables of the command's prefix that are none of its options."""
+    known = {variable_of(option, context) for option in context.command.get_params(context)}
+    return sorted(
+        name for name in os.environ if name.startswith(f"{context.auto_envvar_prefix}_") and name not in known
+    )
+
+
 def asked_for(arguments: Sequence[str], option: str) -> str | None:
     """The value of an option where the command line could not be parsed; "1" for a flag, None for neither."""
     for number, word in enumerate(arguments):

@@ -15,7 +15,7 @@ from typing import Any, NoReturn, Protocol, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from vaco_curate_cli.command_line import ARGUMENTS, asked_for, named
+from vaco_curate_cli.command_line import ARGUMENTS, asked_for, named, variable_of
 from vaco_curate_cli.display import DISPLAY, Display
 from vaco_curate_cli.failures import Failure, failure_of, usage_failure
 from vaco_curate_cli.signals import stopped_by_signals
@@ -51,11 +51,10 @@ class SectionOption(click.Option):
         self.section, self.or_empty = section, or_empty
 
     def resolve_envvar_value(self, ctx: click.Context) -> str | None:
-        """The variable of the option's name: ``VACO_CURATE_FILTER_IF_EXISTS`` for ``filter --if-exists``."""
+        """As ``variable_of`` names it."""
         if ctx.auto_envvar_prefix is None:
             return None
-        option = max(self.opts, key=len).removeprefix("--").replace("-", "_").upper()
-        value = os.environ.get(f"{ctx.auto_envvar_prefix}_{option}")
+        value = os.environ.get(variable_of(self, ctx))
         return value if value or self.or_empty else None
 
 

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from vaco_curate.errors import SettingsError
 from vaco_curate.store.engines import ENGINES
 from vaco_curate.store.files import place
 from vaco_curate.store.folders import CURATED, RUN, is_complete, newest_run
-from vaco_curate_cli.command_line import effective_command
+from vaco_curate_cli.command_line import effective_command, unknown_variables
 from vaco_curate_cli.display import DISPLAY, Display
 from vaco_curate_cli.group import options_of
 
@@ -94,6 +93,8 @@ def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
         display = context.meta[DISPLAY] = Display(
             name, as_json=as_json, quiet=quiet, log_file=log_file, line=effective_command()
         )
+        for variable in unknown_variables(context):
+            display.warn(f"{variable} is no option of {name}: it has no effect")
         command(*args, display=display, **kwargs)
         if strict and display.warnings:
             display.note(f"--strict: {display.warnings} warning(s), so the exit code is {WARNED}")
@@ -273,8 +274,6 @@ def _build_options(
     for pair in pairs:
         if pair.count("=") != 1 or pair.startswith("=") or pair.endswith("="):
             raise click.BadParameter(f"{pair!r} is not OURS=THEIRS", param_hint="--column")
-    if max_episode_steps is not None and max_episode_steps < 1:
-        raise SettingsError(f"--max-episode-steps {max_episode_steps} must be at least 1")
     names = tuple(name for name in (dropped or "").split(",") if name)
     mapped = dict(pair.split("=") for pair in pairs)
     from vaco_curate.data.formats.options import ReadOptions

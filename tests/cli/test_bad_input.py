@@ -88,7 +88,7 @@ def test_a_bad_dataset_is_refused_and_nothing_is_written(vaco, here, command, ki
             "would replace the run",
         ),
         (["filter", "--top", "50%", "--out", "x", "--excluded", "x/y"], "--out x and --excluded x/y overlap"),
-        (["filter", "nowhere", "--top", "50%"], "nowhere: not a folder that vaco-curate wrote"),
+        (["filter", "nowhere", "--top", "50%"], "nowhere: there is no such folder"),
         (["reweight", "--temperature", "0"], "--temperature 0"),
         (["reweight", "--clip", "0.5"], "--clip 0.5"),
         (["eval", "--episodes", "0"], "--episodes 0"),
@@ -102,7 +102,7 @@ def test_a_bad_dataset_is_refused_and_nothing_is_written(vaco, here, command, ki
         ),
         (["eval", "--env", "NoSuchThing-v1"], "the environment NoSuchThing-v1 cannot be made"),
         (["eval", "--env", "Hopper-v5"], "Hopper-v5 does not fit the dataset"),
-        (["report", "nowhere"], "nowhere: not a folder that vaco-curate wrote"),
+        (["report", "nowhere"], "nowhere: there is no such folder"),
     ],
 )
 def test_absurd_requests_are_refused_with_exit_code_1_and_write_nothing(vaco, scored, arguments, message):

@@ -95,7 +95,8 @@ def test_resume_with_other_kernels_says_what_differs(vaco, scored, monkeypatch):
 
 
 def test_force_never_deletes_results_that_lie_inside_the_replaced_folder(vaco, scored):
-    assert vaco("filter", "--top", "10%", "--out", "pendulum.vaco/best").code == 0
+    assert vaco("filter", "--top", "10%", "--out", "best").code == 0
+    (scored / "best").rename(scored / "pendulum.vaco" / "best")
     (scored / "tiny.json").write_text(CONFIG)
     outcome = vaco("score", "pendulum.hdf5", "--config", "tiny.json", "--if-exists", "replace")
     assert outcome.code == 1

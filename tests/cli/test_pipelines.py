@@ -66,11 +66,15 @@ def test_a_finished_command_given_again_with_skip_does_nothing(vaco, tiny, comma
     ("command", "other", "differs"),
     [
         (SCORE, ("--seed", "1"), "seed"),
-        (SCORE, ("--max-episode-steps", "200"), "read_options"),
+        (SCORE, ("--max-episode-steps", "200"), "read options: max_episode_steps"),
         (FILTER, ("--level", "episode"), "level"),
         (FILTER, ("--format", "npz"), "format"),
         (("reweight", "pendulum.vaco", "--out", "weighted"), ("--temperature", "2"), "temperature"),
-        (("convert", "pendulum.hdf5", "rows"), ("--rows-per-shard", "500"), "rows_per_shard"),
+        (
+            ("convert", "pendulum.hdf5", "rows"),
+            ("--rows-per-shard", "500"),
+            "rows per shard: 1000000 there, 500 asked for",
+        ),
     ],
 )
 def test_skip_refuses_what_was_made_otherwise(vaco, tiny, command, other, differs):
@@ -163,7 +167,7 @@ def test_strict_turns_warnings_into_an_exit_code_and_quiet_keeps_them(vaco, here
 @pytest.mark.parametrize(
     ("arguments", "kind", "code", "problem"),
     [
-        (("filter", "nowhere", "--top", "50%"), "refused", 1, "nowhere: not a folder"),
+        (("filter", "nowhere", "--top", "50%"), "refused", 1, "nowhere: there is no such folder"),
         (("filter", "--top", "half"), "usage", 2, "'half' is neither a share"),
         (("filter", "--levl", "episode"), "usage", 2, "--levl"),
         (("fliter",), "usage", 2, "Did you mean 'filter'?"),
@@ -198,7 +202,7 @@ def test_usage_errors_are_json_where_a_variable_asks_for_it_or_the_command_is_wr
 
 def test_the_fix_of_a_wrong_value_is_a_key_of_its_own(vaco, here):
     error = vaco("filter", "--top", "abc", "--json").json["error"]
-    assert error["fix"] == "of whole episodes: 80%ep or 64ep"
+    assert error["fix"] == "write digits alone, and % for a share; of whole episodes: 80%ep or 64ep"
     assert "fix" not in error["problem"]
 
 
@@ -224,6 +228,21 @@ def test_a_closed_pipe_ends_a_command_quietly(start, tiny, more):
     assert running.returncode == 1
     assert "Traceback" not in told
     assert "Error" not in told
+
+
+def test_what_is_typed_comes_before_a_variable_of_an_option_that_it_excludes(vaco, tiny, monkeypatch):
+    monkeypatch.setenv("VACO_CURATE_FILTER_TOP", "25%")
+    made = vaco("filter", "pendulum.vaco", "--threshold", "-100", "--dry-run")
+    assert made.code == 0, made.stderr
+    assert "value >= -100.0" in made.stdout
+    assert vaco("filter", "pendulum.vaco", "--dry-run").stdout.count("top 25% of the rows") == 1
+
+
+def test_a_variable_that_is_no_option_is_warned_of(vaco, tiny, monkeypatch):
+    monkeypatch.setenv("VACO_CURATE_FILTER_TPO", "25%")
+    made = vaco("filter", "pendulum.vaco", "--top", "50%", "--dry-run", "--strict")
+    assert made.code == 3
+    assert "VACO_CURATE_FILTER_TPO is no option of filter" in made.stderr
 
 
 def test_what_verify_cannot_check_is_a_warning(vaco, tiny):
@@ -252,7 +271,12 @@ def test_a_log_file_has_all_messages_with_their_times(vaco, tiny):
     assert all(re.match(stamp, line) for line in lines)
     text = "\n".join(lines)
     began = f"began: vaco-curate {shlex.join(FILTER)} --quiet --log-file jobs.log (process {os.getpid()})"
-    for part in (began, "written to half", "ERROR nowhere: not a folder", "'half' is neither a share"):
+    for part in (
+        began,
+        "written to half",
+        "ERROR nowhere: there is no such folder",
+        "'half' is neither a share",
+    ):
         assert part in text
     assert re.findall(r"ended: exit code (\d) in [\d.]+ s", text) == ["0", "1", "2"]
     assert "ended" in lines[-1]

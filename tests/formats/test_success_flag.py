@@ -129,7 +129,7 @@ def test_episodes_without_a_success_end_at_their_time_limit(tmp_path):
 
 @pytest.mark.parametrize("cost", [-0.05, float("nan"), float("inf")])
 def test_a_step_cost_that_rewards_slowness_is_refused(cost):
-    with pytest.raises(SettingsError, match=r"step_cost (.*) must be a number that is at least 0"):
+    with pytest.raises(SettingsError, match=r"step_cost (.*) must be (at least 0|a finite number)"):
         ReadOptions(success="next.success", step_cost=cost)
 
 
@@ -142,15 +142,17 @@ def test_a_typing_error_is_answered_with_the_names_that_are_like_it(tmp_path):
     (source / "meta" / "episodes.jsonl").write_text(
         json.dumps({"episode_index": 0, "length": 6, "was_success": True, "tasks": ["reach"]})
     )
-    with pytest.raises(DatasetError, match=r"flags of meta/episodes: was_success\n(.*)success next.success"):
+    with pytest.raises(DatasetError, match=r'flags of meta/episodes: was_success\n(.*)success="next.success"'):
         open_dataset(str(source), ReadOptions(success="next.succes"))
-    with pytest.raises(DatasetError, match=r"if you mean it: (.*)success was_success"):
+    with pytest.raises(DatasetError, match=r'if you mean it: (.*)success="was_success"'):
         open_dataset(str(source), ReadOptions(success="was_succes"))
     folder, options = parquet(tmp_path / "rows")
-    with pytest.raises(DatasetError, match=r"which (.*)success next.succes names(.|\n)*mean it: next.success"):
+    with pytest.raises(
+        DatasetError, match=r'which (.*)success="next.succes"\) names(.|\n)*mean it: next.success'
+    ):
         open_dataset(str(folder), ReadOptions(options.columns, success="next.succes"))
     path, _ = robomimic(tmp_path / "demos")
-    with pytest.raises(DatasetError, match=r"which (.*)success names(.|\n)*mean it: rewards"):
+    with pytest.raises(DatasetError, match=r"which (.*)success(.*) names(.|\n)*mean it: rewards"):
         open_dataset(str(path), ReadOptions(success="reward"))
 
 
@@ -161,19 +163,19 @@ def test_flags_of_episodes_are_found_in_version_3(tmp_path):
     numbers = list(range(len(FLAGS)))
     columns = {"episode_index": numbers, "length": list(map(len, FLAGS)), "solved": [True] * len(FLAGS)}
     pq.write_table(pa.table(columns), chunk / "file-000.parquet")
-    with pytest.raises(DatasetError, match=r"flags of meta/episodes: solved\n(.*)success solved"):
+    with pytest.raises(DatasetError, match=r'flags of meta/episodes: solved\n(.*)success="solved"'):
         open_dataset(str(source), ReadOptions(success="solve"))
     assert read_dataset(str(source), ReadOptions(success="solved")).terminated.sum() == len(FLAGS)
 
 
 def test_a_forgotten_flag_is_named_where_rewards_are_missing(tmp_path):
     source, _ = lerobot(tmp_path / "robot")
-    with pytest.raises(DatasetError, match=r"has no rewards(.|\n)*success flag: (.*)success next\.success"):
+    with pytest.raises(DatasetError, match=r'has no rewards(.|\n)*success flag: (.*)success="next\.success"'):
         open_scorable(str(source), ReadOptions(), tmp_path / "run")
     assert "--success next.success" in notes_of(source)
     assert "--column terminated" not in notes_of(source), "that alone would be refused by score"
     folder, options = parquet(tmp_path / "rows")
-    with pytest.raises(DatasetError, match=r"missing column reward(.|\n)*success next\.success"):
+    with pytest.raises(DatasetError, match=r'missing column reward(.|\n)*success="next\.success"'):
         open_dataset(str(folder), ReadOptions(options.columns))
     path, _ = robomimic(tmp_path / "demos")
     with h5py.File(path, "a") as file:
@@ -191,8 +193,69 @@ def test_rewards_of_robomimic_that_mark_success_are_what_to_name(tmp_path):
     path, options = robomimic(tmp_path / "demos", [(0, 0, 1), (0, 0, 0, 1), (0, 0)])
     dataset, use = open_dataset(str(path)), RewardUse()
     use.add(dataset.read())
-    with pytest.raises(DatasetError, match=r"no value can be learned(.|\n)*success rewards;"):
+    with pytest.raises(DatasetError, match=r'no value can be learned(.|\n)*success="rewards"\);'):
         use.refuse_unused(str(path), dataset.success_flag)
     use = RewardUse()
     use.add(read_dataset(str(path), options))
     use.refuse_unused(str(path))
+
+
+LENGTHS = (9, 7, 12, 8, 10, 11)
+SUCCEEDS = (True, False, True, False, False, True)
+
+
+def recorded_by_flags(folder, form, marks, frames):
+    """Episodes told by flags: the last of ``frames`` frames of a success have the flag of success.
+
+    Args:
+        marks: what ends an episode in the file: terminals, timeouts, or those of failures alone.
+    """
+    generator, rows = np.random.default_rng(0), sum(LENGTHS)
+    last = np.cumsum(LENGTHS) - 1
+    success, ends = np.zeros(rows, bool), np.zeros(rows, bool)
+    for row, succeeds in zip(last, SUCCEEDS, strict=True):
+        success[row - frames + 1 : row + 1] = succeeds
+        ends[row] = marks != "failures" or not succeeds
+    arrays = {
+        "observations": generator.standard_normal((rows, 3)).astype(np.float32),
+        "actions": generator.uniform(-1, 1, (rows, 2)).astype(np.float32),
+        "terminals": ends & (marks == "terminals"),
+        "timeouts": ends & (marks != "terminals"),
+        "success": success,
+    }
+    path = folder / f"rows.{form}"
+    if form == "hdf5":
+        with h5py.File(path, "w") as file:
+            for name, values in arrays.items():
+                file[name] = values
+    elif form == "npz":
+        np.savez(path, **arrays)
+    else:
+        ours = dict(zip(arrays, ("observation", "action", "terminated", "truncated", "success"), strict=True))
+        pq.write_table(pa.table({ours[name]: values.tolist() for name, values in arrays.items()}), path)
+    return str(path)
+
+
+@pytest.mark.parametrize("form", ["hdf5", "npz", "parquet"])
+@pytest.mark.parametrize(
+    ("marks", "frames"), [("terminals", 1), ("terminals", 4), ("timeouts", 1), ("timeouts", 4), ("failures", 1)]
+)
+def test_other_flags_end_episodes_beside_the_flag_of_success(tmp_path, form, marks, frames):
+    data = read_dataset(recorded_by_flags(tmp_path, form, marks, frames), ReadOptions(success="success"))
+    assert data.episode_length.tolist() == list(LENGTHS)
+    assert data.episode_return.tolist() == [float(succeeds) for succeeds in SUCCEEDS]
+    last = np.cumsum(LENGTHS) - 1
+    assert data.truncated[last[~np.array(SUCCEEDS)]].all()
+    assert np.flatnonzero(data.terminated).tolist() == (last[np.array(SUCCEEDS)] - frames + 1).tolist()
+
+
+@pytest.mark.parametrize("form", ["hdf5", "parquet"])
+def test_a_step_limit_ends_episodes_beside_the_flag_of_success(tmp_path, form):
+    source = recorded_by_flags(tmp_path, form, "terminals", 1)
+    if form == "hdf5":
+        with h5py.File(source, "a") as file:
+            del file["timeouts"]
+    else:
+        pq.write_table(pq.read_table(source).drop_columns("truncated"), source)
+    data = read_dataset(source, ReadOptions(success="success", max_episode_steps=8))
+    assert data.episode_length.tolist() == [8, 1, 7, 8, 4, 8, 8, 2, 8, 3]

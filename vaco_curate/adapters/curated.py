@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,13 +12,14 @@ import torch
 from numpy.random import Generator
 from torch.utils.data import DataLoader, Dataset
 
+from vaco_curate.arguments import whole_number
 from vaco_curate.core.transitions import Array, Transitions
 from vaco_curate.data.formats import Dataset as RowsOnDisk
 from vaco_curate.data.formats import open_dataset, opened_once
 from vaco_curate.data.formats.cache import loaded
 from vaco_curate.data.formats.others import plain_values
 from vaco_curate.errors import CurateError, DatasetError, RunError
-from vaco_curate.store.files import place
+from vaco_curate.store.files import FolderLike, place
 from vaco_curate.store.folders import CURATED
 from vaco_curate.store.manifest import read_manifest
 
@@ -195,6 +195,10 @@ class _Draws:
     generator: Generator | int
     weighted: bool
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "batch_size", whole_number(self.batch_size, "batch_size", least=1))
+        object.__setattr__(self, "steps", whole_number(self.steps, "steps"))
+
     def __len__(self) -> int:
         return self.steps
 
@@ -207,7 +211,7 @@ class _Draws:
 
 
 @opened_once()
-def load_curated(path: str | Path) -> CuratedDataset:
+def load_curated(path: FolderLike) -> CuratedDataset:
     """Load a folder that ``filter`` or ``reweight`` wrote; what would fill memory stays in mapped files.
 
     Raises:
@@ -217,11 +221,13 @@ def load_curated(path: str | Path) -> CuratedDataset:
     folder = place(path)
     manifest = read_manifest(folder)
     if manifest.get("kind") != CURATED:
-        raise RunError(f"{folder}: holds {manifest.get('kind')!r}, not curated data", fix="vaco-curate filter")
+        raise RunError(
+            f"{folder}: holds {manifest.get('kind')!r}, not curated data", fix="vaco-curate filter RUN"
+        )
     if manifest["part"] in ("weights", "selection"):
         raise RunError(
             f"{folder}: holds {manifest['part']} only, no rows",
-            fix="vaco-curate reweight with --format parquet",
+            fix="vaco-curate reweight RUN --format parquet",
         )
     if manifest["part"] == "excluded":
         raise RunError(

@@ -7,11 +7,12 @@ import math
 import re
 from dataclasses import dataclass
 from fractions import Fraction
-from numbers import Rational, Real
+from numbers import Integral, Rational, Real
 from typing import Any, cast
 
 import numpy as np
 
+from vaco_curate.arguments import real_number, whole_number
 from vaco_curate.core.transitions import Array
 from vaco_curate.errors import SettingsError
 
@@ -89,11 +90,18 @@ class Cut:
             name, parsed = parse_amount(self.share, option)
             object.__setattr__(self, "share", None)
             object.__setattr__(self, name, parsed)
+        for name in ("rows", "budget"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, whole_number(getattr(self, name), f"the cut's {name}"))
+        if self.threshold is not None:
+            object.__setattr__(self, "threshold", real_number(self.threshold, "--threshold"))
         for name in ("share", "episodes"):
             value = getattr(self, name)
-            if value is None or (name == "episodes" and isinstance(value, Rational)):
+            if value is None:
                 continue
-            if isinstance(value, Rational):
+            if name == "episodes" and isinstance(value, Integral):
+                exact: Fraction | int = int(value)
+            elif isinstance(value, Rational):
                 exact = Fraction(value)
             elif isinstance(value, Real) and math.isfinite(value):
                 exact = Fraction(repr(float(value)))
@@ -104,7 +112,10 @@ class Cut:
         if given_ones == 0 and self.budget is not None:
             object.__setattr__(self, "rows", self.budget)
         elif given_ones != 1:
-            raise SettingsError("a cut is one of a share, a number of rows, episodes, a threshold, or a budget")
+            raise SettingsError(
+                "a cut is one of a share, a number of rows, episodes, a threshold, or a budget",
+                fix='give "50%", "20000" or "80%ep", or one of the others by its name',
+            )
         amount, unit = self._amount
         if isinstance(amount, Fraction) and amount > 1:
             raise _more_than_all(option, amount, unit, given)
@@ -113,8 +124,6 @@ class Cut:
             raise SettingsError(f"{option} is {none}: give a share above 0 % and at most 100 %")
         if isinstance(amount, int) and amount < 1 and not self.is_budget:
             raise SettingsError(f"{option} {amount} keeps nothing: give at least 1 {unit}")
-        if self.threshold is not None and not math.isfinite(self.threshold):
-            raise SettingsError(f"--threshold {self.threshold} is not a number to cut at")
         if self.budget is not None and self.budget < 1:
             raise SettingsError(f"--budget {self.budget} keeps nothing: give at least 1 row")
 
@@ -224,7 +233,7 @@ def parse_amount(text: str, option: str) -> tuple[str, Fraction | int]:
         share = f"{100 * float(number):.15g}%" if re.fullmatch(r"0?\.[0-9]{1,15}|1\.0*", number) else None
         raise SettingsError(
             f"{option} {text!r} is neither a share such as 50% nor a number of rows such as 20000",
-            fix="of whole episodes: 80%ep or 64ep"
+            fix="write digits alone, and % for a share; of whole episodes: 80%ep or 64ep"
             if share is None
             else f"as a share of the rows: {share}, of the episodes: {share}ep",
         ) from None

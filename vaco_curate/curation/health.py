@@ -53,13 +53,13 @@ def weight_signs(sample_share: float, effective_episodes: float, episodes: int) 
     if sample_share < SMALLEST_SAMPLE_SHARE:
         text = (
             f"the weights have collapsed: {sample_share:.1%} of the rows carry them. "
-            "Ranks may still be usable. Weights need a higher temperature"
+            "Ranks may still be usable. Weights need a higher --temperature of reweight"
         )
         signs.append(Sign(text, "weights"))
     if effective_episodes < FEW_EPISODES <= episodes:
         text = (
             f"the weight lies on {effective_episodes:.1f} effective episodes of {episodes:,}: look at them "
-            "before you train on weights, or spread the weight by a higher temperature"
+            "before you train on weights, or give reweight a higher --temperature"
         )
         signs.append(Sign(text, "weights"))
     return signs

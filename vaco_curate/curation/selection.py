@@ -108,10 +108,6 @@ def select(
     Raises:
         SettingsError: nothing would be kept, or a unit holds rows of several groups.
     """
-    if min_episode_length < 1:
-        raise SettingsError(f"--min-episode-length {min_episode_length} must be at least 1")
-    if keep_successors < 0:
-        raise SettingsError(f"--keep-successors {keep_successors} must be at least 0")
     if keep_successors and cut.budget is not None:
         raise SettingsError(
             "--budget limits the rows, and --keep-successors would keep more",
@@ -132,7 +128,9 @@ def select(
                 f"rows: {len(candidates)}, in episodes of at least {min_episode_length}: "
                 f"{int(candidates.episode_length[long_enough].sum())}",
             ),
-            fix=_larger(cut, level, len(candidates.episode_start)),
+            fix="give a lower --min-episode-length"
+            if not long_enough.any()
+            else _larger(cut, level, len(candidates.episode_start)),
         )
     if cut.worst:
         edge = float(units.value.max(where=keep, initial=-np.inf))

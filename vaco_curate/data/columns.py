@@ -69,7 +69,7 @@ def step_limit(columns: Container[str], max_episode_steps: int | None) -> int | 
 def notes_on_episodes(columns: Container[str], max_episode_steps: int | None) -> list[str]:
     """What has to be assumed about the episodes of a source that has these columns, in plain words."""
     if any(name in columns for name in TELLS_ENDS):
-        told = "the source tells where its episodes end: the given step limit is not used"
+        told = "the source tells where its episodes end: --max-episode-steps is not used"
         notes = [told] if max_episode_steps is not None else []
         if "episode_id" not in columns and "truncated" not in columns:
             notes.append(
@@ -207,6 +207,7 @@ def flag_column(values: Array | None, name: str, count: int, source: str, first_
 
 
 def _whole_numbers(values: Array, name: str, source: str, first_row: int) -> Array:
+    values = values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
     if values.dtype.kind == "f" and not (np.isfinite(values).all() and (values == np.round(values)).all()):
         row = int(np.flatnonzero(~np.isfinite(values) | (values != np.round(values)))[0])
         raise DatasetError(f"{source}: {name} is {values[row]} in row {first_row + row}, not a whole number")

@@ -59,7 +59,7 @@ class EpisodeNumbers:
 
     def _counted(self, columns: dict[str, Array], after: Columns | None) -> dict[str, Array]:
         if self.max_episode_steps is not None:
-            limit = _step_limit(columns["terminated"], self.max_episode_steps, self._steps)
+            limit = step_limit_flags(columns["terminated"], self.max_episode_steps, self._steps)
             columns = columns | {"truncated": columns["truncated"] | limit}
         terminated = columns["terminated"]
         if self.continuity is not None and self.continuity.terminals_go_on:
@@ -324,7 +324,7 @@ def refuse_other_columns(source: str, before: Mapping[str, str], after: Mapping[
     )
 
 
-def _step_limit(terminated: Array, limit: int, steps_before: int) -> Array:
+def step_limit_flags(terminated: Array, limit: int, steps_before: int) -> Array:
     """Time-limit flags for a source without them: every ``limit`` steps since the last end."""
     truncated = np.zeros_like(terminated)
     start = -steps_before

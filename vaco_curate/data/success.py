@@ -9,6 +9,27 @@ from vaco_curate.data.episodes import Columns
 from vaco_curate.data.successors import Findings
 
 
+def ends_beside_success(flagged: Array, ends: Array) -> Array | None:
+    """Rows at which episodes end, of a source that has a flag of success and does not number its episodes.
+
+    They end where the source's own flags say so: the flag may be set on several frames, and failures lack it.
+    They also end with the last of some flagged frames where most of these are no ends by the source's flags:
+    such a source marks its failures alone.
+
+    Args:
+        flagged: (rows,) the flag of success.
+        ends: (rows,) what the source's own flags end.
+
+    Returns:
+        Row numbers; None where the source has no flags of its own.
+    """
+    if not ends.any():
+        return None
+    last = flagged & (ends | ~np.append(flagged[1:], False))
+    unmarked = last & ~ends
+    return np.flatnonzero(ends | unmarked if 2 * unmarked.sum() > last.sum() else ends)
+
+
 def earned_once(columns: Columns, step_cost: float, findings: Findings) -> dict[str, Array]:
     """Whole episodes of which each earns the reward of its success flag, and its true end, once.
 

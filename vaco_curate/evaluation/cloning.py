@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vaco_curate.arguments import real_number, whole_number
 from vaco_curate.core.batches import Rows
 from vaco_curate.core.fast.stacked import StackedMLP
 from vaco_curate.core.networks import Policy
@@ -46,6 +47,11 @@ class CloningSettings:
     batch_size: int = 256
     learning_rate: float = 3e-4
     hidden: tuple[int, ...] = (256, 256)
+
+    def __post_init__(self) -> None:
+        for name in ("updates", "batch_size"):
+            object.__setattr__(self, name, whole_number(getattr(self, name), f"--{name.replace('_', '-')}", 1))
+        object.__setattr__(self, "learning_rate", real_number(self.learning_rate, "--learning-rate"))
 
 
 class Cloning(Updates):

@@ -68,7 +68,7 @@ def check_environment(
                 f"environment: observation {found[0]}, action {found[1]}",
                 f"dataset:     observation {observation_size}, action {action_size}",
             ),
-            fix="name the environment that the data was recorded in with --env",
+            fix="name the environment that the data was recorded in: --env ID",
         )
 
 
@@ -113,7 +113,8 @@ def _vector_environment(environment: Environment, count: int) -> Iterator[Any]:
             raise EnvironmentUnavailableError(
                 f"the environment {environment.env_id} cannot be made",
                 details=(f"{type(error).__name__}: {error}",),
-                fix="install its package (mazes: pip install gymnasium-robotics), or name another with --env",
+                fix="check its id and --env-kwargs, install its package (of mazes gymnasium-robotics), or name "
+                "another: --env ID",
             ) from error
     try:
         yield envs

@@ -100,7 +100,7 @@ def outcome_signs(outcomes: Outcomes, mean: Array) -> list[Sign]:
     if longer is not None and longer > LONGER_IS_BETTER:
         text = (
             f"long successes score higher than short ones (Spearman {longer:.2f}). If fast ones are better, "
-            "subtract a step cost"
+            "subtract a step cost: --step-cost"
         )
         signs.append(Sign(text))
     return signs

@@ -25,7 +25,7 @@ from vaco_curate.stages.score_runs import (
 from vaco_curate.stages.scoring import score_into
 from vaco_curate.stages.sources import Settled, settled
 from vaco_curate.store.engines import Engine, check_engine
-from vaco_curate.store.files import place
+from vaco_curate.store.files import FolderLike, place
 from vaco_curate.store.folders import (
     RUN,
     IfExists,
@@ -39,9 +39,9 @@ from vaco_curate.store.folders import (
 @opened_once()
 def apply_scorer(
     source: Source,
-    scorer_run: str | Path,
+    scorer_run: FolderLike,
     *,
-    out: str | Path | None = None,
+    out: FolderLike | None = None,
     device: str = "auto",
     engine: Engine = "local",
     if_exists: IfExists = "fail",
@@ -69,7 +69,7 @@ def apply_scorer(
 
 def _applied(
     where: Settled,
-    scorer_run: str | Path,
+    scorer_run: FolderLike,
     device: str,
     engine: Engine,
     if_exists: IfExists,

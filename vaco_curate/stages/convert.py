@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from vaco_curate.arguments import several_names, whole_number
 from vaco_curate.core.transitions import Array, Fingerprint
 from vaco_curate.data.formats import (
     DATA_FOLDER,
@@ -25,7 +26,7 @@ from vaco_curate.data.formats.provenance import dataset_facts
 from vaco_curate.data.successors import Findings
 from vaco_curate.errors import SettingsError
 from vaco_curate.stages.words import counted
-from vaco_curate.store.files import is_local, place
+from vaco_curate.store.files import FolderLike, is_local, place
 from vaco_curate.store.folders import (
     CONVERTED,
     IfExists,
@@ -56,6 +57,9 @@ class ConvertResult:
     notes: tuple[Note, ...]
     skipped: bool = False
 
+    def __fspath__(self) -> str:
+        return str(self.out)
+
     def __repr__(self) -> str:
         sizes = f"{counted(self.rows, 'row')} in {counted(self.episodes, 'episode')}"
         return f"<ConvertResult {self.out}: {sizes}, {counted(len(self.files), 'file')}>"
@@ -64,10 +68,10 @@ class ConvertResult:
 @opened_once()
 def convert_dataset(
     source: Source,
-    out: str | Path,
+    out: FolderLike,
     *,
     file_format: str = "parquet",
-    columns: Sequence[str] | None = None,
+    columns: Sequence[str] | str | None = None,
     rows_per_shard: int = ROWS_PER_SHARD,
     if_exists: IfExists = "fail",
     read_options: ReadOptions | None = None,
@@ -76,7 +80,7 @@ def convert_dataset(
 
     Args:
         source: as for ``score_dataset``.
-        file_format: of ``formats.WRITERS``.
+        file_format: "parquet", "d4rl", "npz" or "minari".
         columns: of the source beyond those of transitions, to be written beside them; None for all.
         rows_per_shard: files of about so many rows, of whole episodes, where a format has several.
         if_exists: "skip" leaves a finished output of the same data and options; "replace" replaces it.
@@ -100,7 +104,7 @@ def _converted(
     source: str,
     out: Path,
     file_format: str,
-    columns: Sequence[str] | None,
+    columns: Sequence[str] | str | None,
     rows_per_shard: int,
     read_options: ReadOptions,
     if_exists: IfExists,
@@ -111,8 +115,8 @@ def _converted(
     form = WRITERS[file_format]
     if not is_local(out) and not form.in_stores:
         raise SettingsError(f"--format {file_format} is not written to an object store", fix="write it here")
-    if rows_per_shard < 1:
-        raise SettingsError(f"--rows-per-shard {rows_per_shard} must be at least 1")
+    rows_per_shard = whole_number(rows_per_shard, "--rows-per-shard", least=1)
+    columns = None if columns is None else several_names(columns, "--columns")
     dataset = open_dataset(source, read_options)
     refuse_overlap(out, {f"the dataset's {path.name}": path for path in dataset.files})
     carried, notes_on_columns = dataset.further.written(columns, form)

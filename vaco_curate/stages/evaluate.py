@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from vaco_curate.adapters.decisions import weights_in
+from vaco_curate.arguments import several_names, whole_number
 from vaco_curate.core.scorer import Scorer
 from vaco_curate.core.training.arithmetic import chosen_device
 from vaco_curate.core.transitions import Array, Transitions
@@ -31,6 +32,7 @@ from vaco_curate.evaluation import (
 )
 from vaco_curate.stages.runs import SCORER_FOLDER, Run, open_run
 from vaco_curate.stages.words import rounded
+from vaco_curate.store.files import FolderLike, place
 from vaco_curate.store.folders import CURATED, EVALUATED_POLICY
 from vaco_curate.store.manifest import now, read_manifest, write_times
 from vaco_curate.store.progress import task
@@ -43,25 +45,25 @@ class EvaluationSettings:
     """How a comparison is measured.
 
     Attributes:
-        environment: where to roll out; None for the dataset's own.
+        environment: where to roll out, or its Gymnasium id; None for the dataset's own.
         episodes: per seed.
         seeds: independent trainings of every policy.
         against: names in ``evaluation.COMPARISONS``.
         cloning: settings of every policy.
     """
 
-    environment: Environment | None = None
+    environment: Environment | str | None = None
     episodes: int = 10
     seeds: int = 3
     against: tuple[str, ...] = ("uniform",)
     cloning: CloningSettings = field(default_factory=CloningSettings)
 
     def __post_init__(self) -> None:
-        for name, value in (("--episodes", self.episodes), ("--seeds", self.seeds)):
-            if value < 1:
-                raise SettingsError(f"{name} {value} must be at least 1")
-        if self.cloning.updates < 1:
-            raise SettingsError(f"--updates {self.cloning.updates} must be at least 1")
+        for name in ("episodes", "seeds"):
+            object.__setattr__(self, name, whole_number(getattr(self, name), f"--{name}", least=1))
+        if not isinstance(self.environment, Environment | str | None):
+            raise SettingsError(f"--env takes the id of an environment, not {self.environment!r}", fix="give its Gymnasium id")
+        object.__setattr__(self, "against", several_names(self.against, "--against"))
         unknown = [name for name in self.against if name not in COMPARISONS]
         if unknown:
             raise SettingsError(f"--against {unknown[0]}: unknown", fix=f"choose from {', '.join(COMPARISONS)}")
@@ -110,17 +112,20 @@ class EvaluationResult:
     seeds: int
     policies: list[PolicyResult]
 
+    def __fspath__(self) -> str:
+        return str(self.folder)
+
     def __repr__(self) -> str:
         means = ", ".join(f"{policy.name} {rounded(policy.mean)}" for policy in self.policies)
         return f"<EvaluationResult {self.folder}: mean returns in {self.env_id}: {means}>"
 
 
 def evaluate_policy(
-    folder: str | Path,
+    folder: FolderLike,
     settings: EvaluationSettings | None = None,
     *,
     device: str = "auto",
-    dataset: str | None = None,
+    dataset: FolderLike | None = None,
 ) -> EvaluationResult:
     """Clone the curated data and the named comparisons, and roll each policy out.
 
@@ -131,10 +136,13 @@ def evaluate_policy(
     Raises:
         CurateError: nothing to evaluate, an unknown comparison, or no environment.
     """
-    folder, settings = Path(folder), settings or EvaluationSettings()
+    folder, settings = place(folder), EvaluationSettings() if settings is None else settings
+    if not isinstance(settings, EvaluationSettings):
+        raise SettingsError(f"settings: EvaluationSettings are needed, not {type(settings).__name__}")
     torch_device = chosen_device(device)
     run, rule, weight = _curated(folder)
     env = settings.environment or _environment_of(run)
+    env = Environment(env) if isinstance(env, str) else env
     data, scratch = run.dataset(dataset)
     parts = [name for name, _ in data.observation_parts]
     check_environment(env, data.observation_size, data.action_size, parts)

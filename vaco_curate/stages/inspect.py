@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ from vaco_curate.core.transitions import Array, Transitions, blocks
 from vaco_curate.data.formats import ReadOptions, open_dataset, opened_once
 from vaco_curate.data.formats.cache import loaded
 from vaco_curate.data.formats.further import SOURCE_FILE
-from vaco_curate.data.formats.in_memory import Source, on_disk
+from vaco_curate.data.formats.in_memory import IN_MEMORY, Source, is_address, on_disk
 from vaco_curate.stages.words import counted, rounded, warned
 from vaco_curate.wording import Note, as_notes
 
@@ -85,7 +86,8 @@ def inspect_dataset(source: Source, read_options: ReadOptions | None = None) -> 
         DatasetError: it cannot be read or breaks the contract of ``Transitions``.
     """
     with on_disk(source) as address:
-        return _inspected(address, read_options)
+        found = _inspected(address, read_options)
+    return found if is_address(source) else dataclasses.replace(found, source=IN_MEMORY, files=[IN_MEMORY])
 
 
 def _inspected(source: str, read_options: ReadOptions | None) -> Inspection:

@@ -18,9 +18,9 @@ from vaco_curate.reporting import Correlation, ReportFacts, figures, render_html
 from vaco_curate.reporting.comparison import Comparison, compare
 from vaco_curate.reporting.episodes import Grouping
 from vaco_curate.reporting.projection import ObservationSample, sample_observations
-from vaco_curate.stages.runs import REPORT_FILE, SCORES_FOLDER, Run, RunSource, folder_of, open_run
+from vaco_curate.stages.runs import REPORT_FILE, SCORES_FOLDER, Run, open_run
 from vaco_curate.stages.words import warned
-from vaco_curate.store.files import place, write_atomically
+from vaco_curate.store.files import FolderLike, place, write_atomically
 from vaco_curate.store.manifest import HASH, read_times
 from vaco_curate.wording import Note, as_notes
 
@@ -53,11 +53,11 @@ class ReportResult:
 
 @opened_once()
 def report_run(
-    run: RunSource,
+    run: FolderLike,
     *,
-    dataset: str | None = None,
+    dataset: FolderLike | None = None,
     per: str | None = None,
-    compare_with: str | Path | None = None,
+    compare_with: FolderLike | None = None,
 ) -> ReportResult:
     """Write ``report.html`` into the run folder.
 
@@ -71,7 +71,7 @@ def report_run(
     Raises:
         CurateError: no finished run, its dataset changed, or the other run is on another dataset.
     """
-    opened = open_run(folder_of(run))
+    opened = open_run(place(run))
     facts = _facts(opened, dataset, per, compare_with)
     opened.refuse_replaced()
     path = opened.folder / REPORT_FILE
@@ -84,7 +84,7 @@ def report_run(
 
 @opened_once()
 def report_figures(
-    run: RunSource, *, dataset: str | None = None
+    run: FolderLike, *, dataset: FolderLike | None = None
 ) -> dict[str, altair.Chart | altair.LayerChart | altair.FacetChart]:
     """The charts of a report by name, for a notebook: ``report_figures("hopper.vaco")["returns"]``.
 
@@ -95,11 +95,13 @@ def report_figures(
     Raises:
         CurateError: as ``report_run``.
     """
-    facts = _facts(open_run(folder_of(run)), dataset, None, None)
+    facts = _facts(open_run(place(run)), dataset, None, None)
     return {name: figure.chart for name, figure in figures(facts).items()}
 
 
-def _facts(run: Run, moved_to: str | None, per: str | None, compare_with: str | Path | None) -> ReportFacts:
+def _facts(
+    run: Run, moved_to: FolderLike | None, per: str | None, compare_with: FolderLike | None
+) -> ReportFacts:
     comparison = None if compare_with is None else _comparison(run, place(compare_with))
     source = _dataset(run, moved_to, needed=per is not None)
     observations: ObservationSample | str
@@ -122,7 +124,7 @@ def _facts(run: Run, moved_to: str | None, per: str | None, compare_with: str | 
     )
 
 
-def _dataset(run: Run, moved_to: str | None, *, needed: bool) -> Dataset | str:
+def _dataset(run: Run, moved_to: FolderLike | None, *, needed: bool) -> Dataset | str:
     """The scored dataset; where it is gone and not needed, why it is not read."""
     try:
         return run.opened(moved_to)

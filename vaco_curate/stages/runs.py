@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -18,7 +18,7 @@ from vaco_curate.data.formats.cache import loaded
 from vaco_curate.data.formats.provenance import dataset_facts
 from vaco_curate.data.scores import SCHEMA, ScoreTable
 from vaco_curate.errors import DatasetError, RunError
-from vaco_curate.store.files import place, write_atomically
+from vaco_curate.store.files import FolderLike, place, write_atomically
 from vaco_curate.store.folders import require_run
 from vaco_curate.store.locks import locked
 from vaco_curate.store.manifest import FILE_NAME, check_files, hash_file, hashes_of, read_manifest
@@ -45,7 +45,7 @@ class Run:
     scores: ScoreTable
     opened_as: dict[str, Any]
 
-    def opened(self, moved_to: str | None = None) -> Dataset:
+    def opened(self, moved_to: FolderLike | None = None) -> Dataset:
         """The dataset that was scored, opened in the same way; whether it is the same shows when it is read.
 
         Args:
@@ -58,7 +58,7 @@ class Run:
         facts = self.manifest["dataset"]
         options = ReadOptions.from_json(facts["read_options"])
         try:
-            return open_dataset(moved_to or facts["address"], options)
+            return open_dataset(facts["address"] if moved_to is None else moved_to, options)
         except DatasetError as error:
             if moved_to is not None or not self._dataset_is_gone():
                 raise
@@ -73,7 +73,7 @@ class Run:
         )
 
     @opened_once()
-    def check_dataset_files(self, moved_to: str | None, *, may_be_gone: bool) -> None:
+    def check_dataset_files(self, moved_to: FolderLike | None, *, may_be_gone: bool) -> None:
         """Hold the files of the dataset against the hashes that were recorded when it was scored.
 
         Args:
@@ -97,7 +97,7 @@ class Run:
             )
 
     @opened_once()
-    def dataset(self, moved_to: str | None = None) -> tuple[Transitions, Path | None]:
+    def dataset(self, moved_to: FolderLike | None = None) -> tuple[Transitions, Path | None]:
         """The dataset that was scored, as ``cache.loaded`` gives it.
 
         Args:
@@ -198,30 +198,13 @@ class Run:
             write_atomically(self.folder / EVALUATIONS_FILE, text)
 
 
-class ScoredRun(Protocol):
-    """What ``score_dataset`` and ``apply_scorer`` give."""
-
-    @property
-    def run(self) -> Path:
-        """The run folder."""
-
-
-RunSource = str | Path | ScoredRun
-"""A run folder, or what has just been scored."""
-
-
-def folder_of(run: RunSource) -> Path:
-    """The run folder."""
-    return place(run if isinstance(run, str | Path) else run.run)
-
-
-def load_scores(run: RunSource) -> pl.DataFrame:
+def load_scores(run: FolderLike) -> pl.DataFrame:
     """The scores of all rows of a run, in the order of its dataset; columns of ``data.scores.SCHEMA``.
 
     Raises:
         RunError: no run, an unfinished one, or a damaged one.
     """
-    scores = open_run(folder_of(run), parts=(SCORES_FOLDER,)).scores
+    scores = open_run(place(run), parts=(SCORES_FOLDER,)).scores
     frame = pl.from_arrow(pa.Table.from_batches(scores.batches(SCHEMA.names), SCHEMA))
     assert isinstance(frame, pl.DataFrame)
     return frame

@@ -51,7 +51,7 @@ class ScoreResult:
         seconds: wall time by part.
         notes: what was assumed.
         warnings: signs that the scores are not worth trusting.
-        proposed: the command to begin with, without the run; None where a warning speaks against the scores.
+        proposed: the call to begin with; None where a warning speaks against the scores.
         source_format: of the dataset.
         skipped: the run was there already.
     """
@@ -65,9 +65,12 @@ class ScoreResult:
     seconds: dict[str, float]
     notes: tuple[Note, ...]
     warnings: tuple[Note, ...]
-    proposed: str | None
+    proposed: Note | None
     source_format: str
     skipped: bool = False
+
+    def __fspath__(self) -> str:
+        return str(self.run)
 
     def __repr__(self) -> str:
         sizes = f"{counted(self.rows, 'row')} in {counted(self.episodes, 'episode')}"
@@ -180,7 +183,7 @@ def finish_run(
         seconds={part: round(value, 3) for part, value in seconds.items()},
         notes=as_notes(notes),
         warnings=as_notes(sign.text for sign in signs),
-        proposed=standing.proposed,
+        proposed=None if standing.proposed is None else Note(standing.proposed),
         source_format=manifest["dataset"]["format"],
     )
     outcome = {
@@ -202,6 +205,7 @@ def finish_run(
 
 def recorded_result(out: Path, manifest: dict[str, Any]) -> ScoreResult:
     """What a finished run gave, as its manifest says."""
+    proposed = Standing.of(manifest).proposed
     return ScoreResult(
         run=out,
         rows=manifest["dataset"]["rows"],
@@ -212,7 +216,7 @@ def recorded_result(out: Path, manifest: dict[str, Any]) -> ScoreResult:
         seconds=read_times(out).get("seconds", {}),
         notes=as_notes(manifest["notes"]),
         warnings=as_notes(sign["text"] for sign in manifest["warnings"]),
-        proposed=Standing.of(manifest).proposed,
+        proposed=None if proposed is None else Note(proposed),
         source_format=manifest["dataset"]["format"],
         skipped=True,
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vaco_curate.arguments import real_number, several_names, whole_number
 from vaco_curate.core.transitions import Array
 from vaco_curate.curation import (
     ORDERS,
@@ -27,11 +28,11 @@ from vaco_curate.curation.health import Sign, kept_signs, weight_signs
 from vaco_curate.data.formats import WRITERS
 from vaco_curate.errors import RunError, SettingsError
 from vaco_curate.stages.outputs import FILTER_FORMATS, STORED_FORMATS, WEIGHT_FORMATS, WITHOUT_WEIGHTS
-from vaco_curate.stages.runs import Run, RunSource, folder_of, open_run
+from vaco_curate.stages.runs import Run, open_run
 from vaco_curate.stages.words import counted, rounded, warned
 from vaco_curate.stages.write import Decision, Output, finished_outputs, rows_by_reason, write_output
 from vaco_curate.store.engines import Engine, check_engine
-from vaco_curate.store.files import beside, is_local, lies_in, place
+from vaco_curate.store.files import FolderLike, beside, is_local, lies_in, place
 from vaco_curate.store.folders import (
     CURATED,
     IfExists,
@@ -57,8 +58,9 @@ class Choice:
     def __post_init__(self) -> None:
         if self.by not in ORDERS:
             raise SettingsError(f"--by {self.by}: unknown", fix=f"choose from {', '.join(ORDERS)}")
-        if self.seed < 0:
-            raise SettingsError(f"--seed {self.seed} must be at least 0")
+        for name, least in (("min_episode_length", 1), ("keep_successors", 0), ("seed", 0)):
+            option = f"--{name.replace('_', '-')}"
+            object.__setattr__(self, name, whole_number(getattr(self, name), option, least))
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,11 @@ class SelectionResult:
     warnings: tuple[Note, ...] = ()
     skipped: bool = False
 
+    def __fspath__(self) -> str:
+        if self.out is None:
+            raise SettingsError("a dry run wrote nothing", fix="leave dry_run out")
+        return str(self.out)
+
     def __repr__(self) -> str:
         kept = ", ".join(
             f"{getattr(self.after, name):,} of {counted(getattr(self.before, name), name[:-1])}"
@@ -100,7 +107,7 @@ class SelectionResult:
 
 
 def filter_dataset(
-    run: RunSource,
+    run: FolderLike,
     top: Cut | str,
     *,
     by: By = "score",
@@ -109,15 +116,15 @@ def filter_dataset(
     min_episode_length: int = 1,
     keep_successors: int = 0,
     seed: int = 0,
-    out: str | Path | None = None,
-    excluded: str | Path | None = None,
+    out: FolderLike | None = None,
+    excluded: FolderLike | None = None,
     file_format: str = "parquet",
-    columns: Sequence[str] | None = None,
+    columns: Sequence[str] | str | None = None,
     engine: Engine = "local",
     selection_only: bool = False,
     dry_run: bool = False,
     if_exists: IfExists = "fail",
-    dataset: str | None = None,
+    dataset: FolderLike | None = None,
 ) -> SelectionResult:
     """Keep the best rows, episodes or windows of a scored dataset and write them.
 
@@ -127,7 +134,7 @@ def filter_dataset(
         run: a run folder, or what ``score_dataset`` gave.
         top: what to keep: "50%", "20000" (rows), "80%ep" or "64ep" (whole episodes); a ``Cut`` for a threshold,
             a budget or the worst.
-        by: what rows are ordered by.
+        by: what rows are ordered by: "score", "vaco_score", "q_value", "advantage", "return" or "random".
         level: what is kept or dropped as a whole: "transition", "episode" or "window:N".
         per: a column whose values are groups that are cut to the same share each; None for one group.
         min_episode_length: shorter episodes are left out.
@@ -135,7 +142,7 @@ def filter_dataset(
         seed: of the order by chance.
         out: folder for the selection and the kept rows; None derives it from the run and the cut.
         excluded: folder for the dropped rows with the reason, None to leave them out.
-        file_format: one of ``FILTER_FORMATS``.
+        file_format: "parquet", "d4rl", "npz", "minari", "robomimic" or "lerobot".
         columns: of the source beyond those of transitions, to be written beside them; None for all.
         engine: "ray" writes units of the dataset on a cluster; what is complete is not done again when the same
             is asked for after a failure.
@@ -148,10 +155,11 @@ def filter_dataset(
         CurateError: the dataset changed, nothing would be kept, or a folder is in the way.
     """
     check_if_exists(if_exists)
+    columns = None if columns is None else several_names(columns, "--columns")
     cut = top if isinstance(top, Cut) else Cut(top)
     level = cut.level_of(level if isinstance(level, Level) else Level(level))
     choice = Choice(by, level, per, min_episode_length, keep_successors, seed)
-    opened = open_run(folder_of(run))
+    opened = open_run(place(run))
     out = place(out) if out is not None else default_out(opened.folder, cut, choice)
     excluded = place(excluded) if excluded is not None else None
     _check_format(file_format, FILTER_FORMATS)
@@ -165,6 +173,8 @@ def filter_dataset(
     request = {**cut.to_json(), **dataclasses.asdict(choice), "level": str(choice.level)}
     made = finished_outputs(opened, output, dataset, request) if if_exists == "skip" and not dry_run else None
     writes = made is None and not dry_run
+    if dry_run and dataset is not None:
+        opened.check_dataset_files(dataset, may_be_gone=False)
     if writes:
         _check_outputs(opened, output, dataset)
         check_engine(engine)
@@ -193,23 +203,24 @@ def filter_dataset(
 
 
 def reweight_dataset(
-    run: RunSource,
+    run: FolderLike,
     *,
     temperature: float = 1.0,
     clip: float | None = None,
     file_format: str = "parquet",
-    columns: Sequence[str] | None = None,
+    columns: Sequence[str] | str | None = None,
     engine: Engine = "local",
-    out: str | Path | None = None,
+    out: FolderLike | None = None,
     if_exists: IfExists = "fail",
-    dataset: str | None = None,
+    dataset: FolderLike | None = None,
 ) -> SelectionResult:
     """Write every row of a scored dataset with a weight of mean 1, or just the weights.
 
     Args:
         temperature: weights are w ** (1 / temperature) of the scorer's.
         clip: largest weight allowed.
-        file_format: one of ``WEIGHT_FORMATS``.
+        file_format: "parquet", "d4rl" or "npz" for rows with weights; "weights", "npy" or "lerobot" for the
+            weights alone.
         run: as for ``filter_dataset``.
         columns: as for ``filter_dataset``.
         engine: as for ``filter_dataset``.
@@ -219,7 +230,8 @@ def reweight_dataset(
         CurateError: the dataset changed, a setting is out of range, or a folder is in the way.
     """
     check_if_exists(if_exists)
-    opened = open_run(folder_of(run))
+    columns = None if columns is None else several_names(columns, "--columns")
+    opened = open_run(place(run))
     if file_format in WITHOUT_WEIGHTS:
         raise SettingsError(f"--format {file_format}: {WITHOUT_WEIGHTS[file_format]}")
     _check_format(file_format, WEIGHT_FORMATS)
@@ -237,6 +249,8 @@ def reweight_dataset(
         _refuse_without_rows(f"--format {file_format}", {"--columns": columns})
     out = place(out) if out is not None else beside(opened.folder, f"{run_stem(opened.folder)}.{part}")
     output = Output(out, None, part, file_format, columns, engine, replace=if_exists == "replace")
+    temperature = real_number(temperature, "--temperature")
+    clip = None if clip is None else real_number(clip, "--clip")
     request = {"temperature": temperature, "clip": clip}
     made = finished_outputs(opened, output, dataset, request) if if_exists == "skip" else None
     if made is None:
@@ -324,7 +338,7 @@ def default_out(run_folder: Path, cut: Cut, choice: Choice) -> Path:
     return beside(run_folder, f"{run_stem(run_folder)}.{'-'.join(parts)}")
 
 
-def _decide(run: Run, cut: Cut, choice: Choice, moved_to: str | None) -> Decision:
+def _decide(run: Run, cut: Cut, choice: Choice, moved_to: FolderLike | None) -> Decision:
     if choice.by == "vaco_score" and run.manifest["settings"]["bilevel"]["updates"] == 0:
         raise SettingsError(
             f"--by vaco_score: the training of the scorer behind {run.folder} left the bi-level phase out",
@@ -349,14 +363,14 @@ def _weigh(run: Run, temperature: float, clip: float | None) -> tuple[Decision, 
     return Decision.of(candidates, selection), share_before
 
 
-def _groups(run: Run, name: str, moved_to: str | None) -> Array:
+def _groups(run: Run, name: str, moved_to: FolderLike | None) -> Array:
     """(n,) numbers of the groups that a column of the dataset makes."""
     dataset = run.opened(moved_to)
     run.scores.check_rows(dataset.source, len(dataset))
     return dataset.further.groups(name)
 
 
-def _check_outputs(run: Run, output: Output, dataset: str | None) -> None:
+def _check_outputs(run: Run, output: Output, dataset: FolderLike | None) -> None:
     """Refuse before any work; an output never replaces what it comes from."""
     out, excluded, file_format = output.folder, output.excluded, output.file_format
     recordings = [place(recording["path"]) for recording in run.manifest["dataset"]["recordings"]]
@@ -367,6 +381,8 @@ def _check_outputs(run: Run, output: Output, dataset: str | None) -> None:
                 f"--format {file_format} is not written to an object store", fix="write it here"
             )
         refuse_overlap(folder, {"the run": run.folder} | sources)
+        if lies_in(folder, run.folder):
+            raise RunError(f"{folder} would lie in the run {run.folder}", fix="give a folder outside of it")
         refuse_existing(folder, CURATED, replace=output.replace)
     if excluded is not None and (lies_in(out, excluded) or lies_in(excluded, out)):
         raise RunError(f"--out {out} and --excluded {excluded} overlap", fix="give two separate folders")
@@ -379,7 +395,7 @@ def _check_engine(engine: Engine, writes_rows: bool) -> None:
         )
 
 
-def _refuse_other_numbers(run: Run, moved_to: str | None) -> None:
+def _refuse_other_numbers(run: Run, moved_to: FolderLike | None) -> None:
     """Refuse a LeRobot dataset whose frames have other numbers than their rows, for LeRobot goes by them."""
     source = run.opened(moved_to)
     if "index" in source.further.types and (source.further.label("index") != np.arange(len(source))).any():

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from vaco_curate.data.formats import ReadOptions, open_dataset
 from vaco_curate.data.formats.in_memory import Source, is_address, named_in_memory, written
 from vaco_curate.errors import CurateError, SettingsError
-from vaco_curate.store.files import beside, is_local, lies_in, place, sync
+from vaco_curate.store.files import FolderLike, address_of, beside, is_local, lies_in, place, sync
 from vaco_curate.store.folders import run_folder_for, run_stem
 from vaco_curate.store.manifest import HASH, hash_file
 
@@ -45,7 +45,7 @@ class Settled:
                 raise
 
 
-def settled(source: Source, out: str | Path | None, options: ReadOptions | None) -> Settled:
+def settled(source: Source, out: FolderLike | None, options: ReadOptions | None) -> Settled:
     """Where a dataset is to be read, and its run to lie.
 
     One in memory is read through, and written to a file beside the run, for later commands read it again. The
@@ -59,7 +59,8 @@ def settled(source: Source, out: str | Path | None, options: ReadOptions | None)
         DatasetError: it cannot be written, or not be read as a dataset.
     """
     if is_address(source):
-        return Settled(str(source), place(out) if out is not None else run_folder_for(str(source)))
+        address = address_of(source)
+        return Settled(address, place(out) if out is not None else run_folder_for(address))
     if out is None:
         raise SettingsError(
             "a dataset in memory has no name to call the run by",

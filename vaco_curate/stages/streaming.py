@@ -11,10 +11,11 @@ from vaco_curate.data.formats import ReadOptions, open_dataset
 from vaco_curate.data.formats.dataset import read_ahead
 from vaco_curate.data.formats.in_memory import Source, on_disk
 from vaco_curate.data.scores import score_batch
+from vaco_curate.store.files import FolderLike, place
 
 
 def score_stream(
-    source: Source, scorer: Scorer, read_options: ReadOptions | None = None
+    source: Source, scorer: Scorer | FolderLike, read_options: ReadOptions | None = None
 ) -> Iterator[pa.RecordBatch]:
     """Score a dataset of any known format without loading it.
 
@@ -23,6 +24,7 @@ def score_stream(
 
     Args:
         source: as for ``score_dataset``.
+        scorer: or the run that it lies in.
         read_options: what the reader must be told, such as other names of columns.
 
     Yields:
@@ -32,6 +34,8 @@ def score_stream(
         DatasetError: there is no such dataset, a column is missing, or its vectors have other sizes than the
             scorer's.
     """
+    if not isinstance(scorer, Scorer):
+        scorer = Scorer.load(place(scorer))
     with on_disk(source) as address:
         for piece in read_ahead(open_dataset(address, read_options).pieces()):
             yield score_batch(piece, scorer.score(piece))

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import torch
 
+from vaco_curate.arguments import whole_number
 from vaco_curate.core.outliers import outliers
 from vaco_curate.core.rewards import RewardUse
 from vaco_curate.core.scorer import Scorer
@@ -37,9 +38,9 @@ from vaco_curate.stages.score_runs import (
 )
 from vaco_curate.stages.scoring import score_into
 from vaco_curate.stages.sources import settled
-from vaco_curate.stages.training_request import Request, continued_or_anew, prepare
+from vaco_curate.stages.training_request import Request, checked_numbers, continued_or_anew, prepare
 from vaco_curate.stages.training_tasks import how_far, training_tasks
-from vaco_curate.store.files import hidden, is_local, remove
+from vaco_curate.store.files import FolderLike, hidden, is_local, remove
 from vaco_curate.store.folders import (
     CHECKPOINT_FILE,
     RUN,
@@ -59,7 +60,7 @@ from vaco_curate.store.memory import memory_of_machine
 def score_dataset(
     source: Source,
     *,
-    out: str | Path | None = None,
+    out: FolderLike | None = None,
     settings: TrainSettings | str | None = None,
     seed: int | None = None,
     members: int | None = None,
@@ -70,7 +71,7 @@ def score_dataset(
     memory_limit: int | None = None,
     cache: bool = True,
     on_progress: OnProgress | None = None,
-    on_note: Callable[[str], None] = lambda note: None,
+    on_note: Callable[[str], None] | None = None,
 ) -> ScoreResult:
     """Train on a dataset, score its rows, and write the run folder.
 
@@ -95,14 +96,18 @@ def score_dataset(
             machine's memory, and of its GPU's if that trains.
         cache: keep the columns of such data in the user's cache folder, for the next time.
         on_progress: called with the training's progress; None shows bars on a terminal and in a notebook.
-        on_note: called with a remark about what is being done.
+        on_note: called with a remark about what is being done; None for nobody.
 
     Raises:
         CurateError: unusable data, settings out of range, or a folder in the way.
         KeyboardInterrupt: Ctrl-C; once training has begun, with a note that says what is kept.
     """
     settings = None if settings is None else chosen_settings(settings)
+    seed, members = checked_numbers(seed, members)
+    if memory_limit is not None:
+        memory_limit = whole_number(memory_limit, "--memory-limit", least=1)
     check_if_exists(if_exists)
+    on_note = on_note or (lambda note: None)
     where = settled(source, out, read_options)
     if not is_local(where.run):
         raise SettingsError(f"--out {where.run}: training needs a folder of this machine; copy it afterwards")

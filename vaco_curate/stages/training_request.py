@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from vaco_curate.arguments import whole_number
 from vaco_curate.core.training.arithmetic import chosen_device
 from vaco_curate.core.training.presets import PRESETS
 from vaco_curate.core.training.settings import TrainSettings, settings_from_json
@@ -49,6 +50,23 @@ class Request:
     device: torch.device
 
 
+def checked_numbers(seed: int | None, members: int | None) -> tuple[int | None, int | None]:
+    """The seed and the number of members as Python's numbers.
+
+    Raises:
+        SettingsError: one is out of range.
+    """
+    if members is not None:
+        members = whole_number(members, "--members")
+        if not 1 <= members <= LARGEST_MEMBERS:
+            raise SettingsError(f"--members {members} must be from 1 to {LARGEST_MEMBERS}")
+    if seed is not None:
+        seed = whole_number(seed, "--seed")
+        if seed >= LARGEST_SEED:
+            raise SettingsError(f"--seed {seed} must be below 2**62")
+    return seed, members
+
+
 def prepare(
     where: Settled,
     settings: TrainSettings | None,
@@ -62,7 +80,6 @@ def prepare(
     replace: bool,
 ) -> Request:
     """Fill in what is not given: from the run that is continued, or else the defaults."""
-    _check_seed(seed, members)
     torch_device = chosen_device(device)
     out = where.run
     work = unfinished_folder(out)
@@ -132,13 +149,6 @@ def _began_settings(work: Path, began: dict[str, Any]) -> TrainSettings:
             details=(str(error).splitlines()[0],),
             fix="start over with --if-exists replace",
         ) from error
-
-
-def _check_seed(seed: int | None, members: int | None) -> None:
-    if members is not None and not 1 <= members <= LARGEST_MEMBERS:
-        raise SettingsError(f"--members {members} must be from 1 to {LARGEST_MEMBERS}")
-    if seed is not None and not 0 <= seed < LARGEST_SEED:
-        raise SettingsError(f"--seed {seed} must be at least 0 and below 2**62")
 
 
 def _check_same_run(work: Path, began: dict[str, Any], now_asked: dict[str, Any]) -> None:

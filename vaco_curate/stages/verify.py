@@ -9,7 +9,7 @@ from typing import Any
 
 from vaco_curate.errors import RunError
 from vaco_curate.stages.words import counted
-from vaco_curate.store.files import place
+from vaco_curate.store.files import FolderLike, place
 from vaco_curate.store.folders import AFTERWARDS, CONVERTED, CURATED, EVALUATED_POLICY, RUN
 from vaco_curate.store.manifest import FILE_NAME, hash_file, hash_source, read_manifest
 
@@ -41,6 +41,8 @@ class Verification:
         found = f"{len(self.failed)} of {counted(len(self.checks), 'check')} failed"
         if not self.failed:
             found = f"{counted(len(self.checks), 'check')}, none failed"
+        unchecked = sum(check.good is None for check in self.checks)
+        found += f", {unchecked} could not be made" if unchecked else ""
         return f"<Verification {self.folder}: {self.kind}, {found}>"
 
     @property
@@ -49,7 +51,7 @@ class Verification:
         return [check for check in self.checks if check.good is False]
 
 
-def verify_folder(folder: str | Path) -> Verification:
+def verify_folder(folder: FolderLike) -> Verification:
     """Check the files of a folder, and all that it comes from where that is still there, and so on.
 
     Of a run that has not changed, and of what that comes from, only what is wrong is told.

@@ -30,7 +30,7 @@ from vaco_curate.errors import RunError
 from vaco_curate.stages.runs import Run
 from vaco_curate.stages.shards import write_units
 from vaco_curate.store.engines import Engine, JobResult
-from vaco_curate.store.files import place
+from vaco_curate.store.files import FolderLike, place
 from vaco_curate.store.folders import CURATED, finished_as_asked, work_folder
 from vaco_curate.store.manifest import hash_folder, now, versions, write_manifest, write_times
 from vaco_curate.store.progress import advance, task
@@ -92,7 +92,7 @@ def write_output(
     run: Run,
     decision: Decision,
     output: Output,
-    moved_to: str | None,
+    moved_to: FolderLike | None,
     request: dict[str, Any],
 ) -> tuple[str, ...]:
     """Write what is asked for, with its manifest; a folder appears when it is complete.
@@ -138,7 +138,7 @@ def write_output(
 
 
 def finished_outputs(
-    run: Run, output: Output, moved_to: str | None, request: dict[str, Any]
+    run: Run, output: Output, moved_to: FolderLike | None, request: dict[str, Any]
 ) -> dict[str, Any] | None:
     """The manifest of what is asked for, if all of it is there already; None if there is none of it.
 

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from vaco_curate.errors import CurateError
 
@@ -38,17 +38,31 @@ def naming_full_disk(path: Path) -> Iterator[None]:
         raise
 
 
-def place(address: str | Path) -> Path:
+FolderLike: TypeAlias = str | os.PathLike[str]
+"""Where something lies: an address, a path, or the result of a function that wrote there."""
+
+
+def address_of(source: FolderLike) -> str:
+    """The address of a place; one that is an address already may be no path, but the id of a dataset."""
+    return source if isinstance(source, str) else str(place(source))
+
+
+def place(address: FolderLike) -> Path:
     """The path of an address: of a file here, or in an object store (``s3://bucket/rows``, ``gs://...``).
 
     A path in a store does what a path here does, but for moving files and removing folders; ``move`` and
     ``remove`` do it for both.
 
     Raises:
-        CurateError: another kind of store, or the package for this one is not installed.
+        CurateError: no address; another kind of store, or the package for this one is not installed.
     """
-    if not isinstance(address, str):
-        return address
+    if isinstance(address, Path) or hasattr(address, "protocol"):
+        return cast(Path, address)
+    if not isinstance(address, str | os.PathLike):
+        raise CurateError(
+            f"a path is needed, not {type(address).__name__}", fix="give a path, or the result of what wrote it"
+        )
+    address = os.fspath(address)
     if "://" not in address:
         return Path(address).expanduser() if address.startswith("~") else Path(address)
     scheme = address.partition("://")[0].lower()

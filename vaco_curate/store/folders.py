@@ -55,6 +55,13 @@ MEANING = {
 }
 """What it means that some values of a request differ."""
 
+LABELS = {"share": "--top", "rows": "--top", "episodes": "--top", "worst": "--bottom", "part": "what it holds"}
+OPTIONS = (
+    *("threshold", "budget", "by", "level", "per", "min_episode_length", "keep_successors", "columns"),
+    *("excluded", "format", "temperature", "clip", "rows_per_shard", "seed", "members"),
+)
+"""Values of a request that are an option of the same name; ``LABELS`` are what others are called."""
+
 FRESH, PREVIOUS, SCRATCH = "fresh", "previous", "scratch"
 """Hidden folders beside an output that is being made: the new one, the old one, and what nobody keeps."""
 
@@ -171,8 +178,9 @@ def finished_as_asked(folder: Path, kind: str, request: Mapping[str, Any]) -> di
     others = [name for name in asked if made.get(name) != asked[name]]
     if others:
         raise RunError(
-            f"{folder} exists already, and was made with other values of: {', '.join(others)}",
-            details=tuple(MEANING[name] for name in others if name in MEANING),
+            f"{folder} exists already, and was made with other values of: "
+            f"{', '.join(dict.fromkeys(map(_label, others)))}",
+            details=tuple(_difference(name, made.get(name), asked[name]) for name in others),
             fix=IN_THE_WAY,
         )
     check_files(folder, facts)
@@ -236,6 +244,24 @@ def _refuse_foreign(folder: Path, manifest: Mapping[str, Any]) -> None:
             details=tuple(f"and {name}" for name in foreign[1:4]),
             fix="move that away, or give another --out",
         )
+
+
+def _label(name: str) -> str:
+    """What a value of a request is called."""
+    return LABELS.get(name, f"--{name.replace('_', '-')}" if name in OPTIONS else name.replace("_", " "))
+
+
+def _difference(name: str, there: Any, asked: Any) -> str:
+    """In words, how a value of a request differs from that of what is there."""
+    if name in MEANING:
+        return MEANING[name]
+    what = name.replace("_", " ")
+    if isinstance(there, dict) and isinstance(asked, dict):
+        return f"{what}: {', '.join(key for key in asked if there.get(key) != asked[key])}"
+    if isinstance(there, list) and isinstance(asked, list):
+        return f"{what}: others"
+    was, now = ("none" if value is None else value for value in (there, asked))
+    return f"{what}: {was} there, {now} asked for"
 
 
 def refuse_overlap(folder: Path, sources: Mapping[str, Path]) -> None:

@@ -70,9 +70,9 @@ def read_manifest(folder: Path, *, damaged_too: bool = False) -> dict[str, Any]:
     try:
         facts = json.loads(path.read_text())
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise RunError(
-            f"{folder}: not a folder that vaco-curate wrote, it has no {FILE_NAME}", fix=_fix_of_missing(folder)
-        ) from error
+        what = f"not a folder that vaco-curate wrote, it has no {FILE_NAME}"
+        problem = what if folder.exists() else "there is no such folder"
+        raise RunError(f"{folder}: {problem}", fix=_fix_of_missing(folder)) from error
     except (OSError, ValueError) as error:
         raise RunError(f"{path}: not readable", details=(str(error),)) from error
     if not isinstance(facts, dict) or facts.get("made_by") != MADE_BY:

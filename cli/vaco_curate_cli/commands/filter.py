@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from vaco_curate.curation import EPISODE, ORDERS, TRANSITION, Cut, Level
@@ -76,6 +77,13 @@ class AmountText(click.ParamType):  # type: ignore[type-arg]
         return str(value)
 
 
+def _as_typed(**values: Any) -> list[Any]:
+    """Values of options of which one excludes the others: what is typed comes before what a variable gives."""
+    source = click.get_current_context().get_parameter_source
+    typed = [name for name in values if source(name) is ParameterSource.COMMANDLINE]
+    return [value if name in typed or not typed else None for name, value in values.items()]
+
+
 def cut_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """--top, --bottom, --threshold and --budget; the command receives ``cut`` in their place."""
 
@@ -88,6 +96,7 @@ def cut_options(command: Callable[..., Any]) -> Callable[..., Any]:
         budget: int | None,
         **kwargs: Any,
     ) -> Any:
+        top, bottom, threshold = _as_typed(top=top, bottom=bottom, threshold=threshold)
         amounts = sum(value is not None for value in (top, bottom, threshold))
         if amounts > 1 or (amounts == 0 and budget is None):
             raise click.UsageError("give exactly one of --top, --bottom and --threshold, or --budget alone")

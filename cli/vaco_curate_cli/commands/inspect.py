@@ -81,10 +81,11 @@ def _size_text(found: Inspection) -> str:
 
 
 def _spread_text(spread: Spread) -> str:
-    return (
-        f"{number_text(spread.minimum)} to {number_text(spread.maximum)}, "
-        f"mean {number_text(spread.mean)}, median {number_text(spread.median)}"
+    ends_and_middle = (spread.minimum, spread.maximum, spread.mean, spread.median)
+    least, most, mean, median = (
+        number_text(int(value) if value.is_integer() else value) for value in ends_and_middle
     )
+    return f"{least} to {most}, mean {mean}, median {median}"
 
 
 def _without_successor(found: Inspection) -> str:

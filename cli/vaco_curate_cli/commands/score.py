@@ -224,5 +224,5 @@ def _show(result: ScoreResult, display: Display) -> None:
     run = shlex.quote(str(result.run))
     display.note(f"next: vaco-curate report {run}")
     if result.proposed is not None:
-        command, _, options = result.proposed.partition(" ")
+        command, _, options = result.proposed.on_command_line.partition(" ")
         display.note(f"next: vaco-curate {command} {run} {options}".rstrip())

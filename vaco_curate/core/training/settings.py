@@ -7,7 +7,9 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
+
+import numpy as np
 
 from vaco_curate.errors import SettingsError
 
@@ -104,7 +106,7 @@ class TrainSettings:
             "high" lets CUDA use TF32, "medium" also lets a CPU multiply in bfloat16. Sums,
             parameters, and the first and last layers are float32 in all (docs/performance.md).
         log_every: updates between rows of ``metrics.parquet``.
-        checkpoint_every: updates between checkpoints, from which ``--resume`` goes on; one is also written
+        checkpoint_every: updates between checkpoints, from which ``resume`` goes on; one is also written
             where a minute has passed without.
     """
 
@@ -193,9 +195,10 @@ def _typed(owner: type, name: str, value: Any, where: str) -> Any:
         return tuple(value)
     if declared.startswith("Literal["):
         return value  # _check names the choices
-    if not _is(value, _TYPES[declared]):
+    plain = value.item() if isinstance(value, np.generic) else value
+    if not _is(plain, _TYPES[declared]):
         raise SettingsError(f"setting {where}{name} must be a finite {declared}, not {value!r}")
-    return value
+    return plain
 
 
 def _is(value: Any, types: tuple[type, ...]) -> bool:
@@ -205,10 +208,15 @@ def _is(value: Any, types: tuple[type, ...]) -> bool:
 
 
 def _check(settings: Any, where: str = "") -> None:
-    """Hold every setting against the rule beside it."""
+    """Hold every setting against its type and the rule beside it."""
     for described in dataclasses.fields(settings):
         given, rule = getattr(settings, described.name), described.metadata.get("rule")
-        if dataclasses.is_dataclass(given):
+        if dataclasses.is_dataclass(described.default_factory):
+            if not isinstance(given, cast(type, described.default_factory)):
+                raise SettingsError(f"setting {where}{described.name} must be {described.type}, not {given!r}")
             _check(given, f"{where}{described.name}.")
-        elif rule is not None and not rule.holds(given):
+            continue
+        given = _typed(type(settings), described.name, given, where)
+        object.__setattr__(settings, described.name, given)
+        if rule is not None and not rule.holds(given):
             raise SettingsError(f"setting {where}{described.name} is {given!r}, it must be {rule.words}")

@@ -20,8 +20,8 @@ from vaco_curate.data.formats.openings import opened_once
 from vaco_curate.data.formats.options import ReadOptions
 from vaco_curate.data.formats.recording import Recording, natural_order
 from vaco_curate.data.formats.writing import Target, Writable
-from vaco_curate.errors import CurateError, DatasetError
-from vaco_curate.store.files import is_hidden, is_local, place, stamp, store_unusable
+from vaco_curate.errors import CurateError, DatasetError, SettingsError
+from vaco_curate.store.files import FolderLike, address_of, is_hidden, is_local, place, stamp, store_unusable
 from vaco_curate.store.manifest import check_files, is_ours, read_manifest
 
 __all__ = [
@@ -95,7 +95,7 @@ FILES_ONLY_HERE = (".hdf5", ".h5", ".npz")
 
 
 @opened_once()
-def open_dataset(source: str, options: ReadOptions | None = None) -> Dataset:
+def open_dataset(source: FolderLike, read_options: ReadOptions | None = None) -> Dataset:
     """Open a dataset of any known format, without reading its rows.
 
     Args:
@@ -105,7 +105,13 @@ def open_dataset(source: str, options: ReadOptions | None = None) -> Dataset:
     Raises:
         DatasetError: the source is missing, of no known format, or damaged.
     """
-    options, path = options or ReadOptions(), place(source)
+    path, options = place(source), ReadOptions() if read_options is None else read_options
+    source = address_of(source)
+    if not isinstance(options, ReadOptions):
+        raise SettingsError(
+            f"read_options: ReadOptions are needed, not {type(options).__name__}",
+            fix='give ReadOptions(success="NAME") and the like',
+        )
     if is_local(path):
         try:
             dataset = _opened(source, path, options)
@@ -215,7 +221,7 @@ def _dataset(
 
 
 @opened_once()
-def read_dataset(source: Source, options: ReadOptions | None = None) -> Transitions:
+def read_dataset(source: Source, read_options: ReadOptions | None = None) -> Transitions:
     """Read a dataset of any known format into memory.
 
     Args:
@@ -225,7 +231,7 @@ def read_dataset(source: Source, options: ReadOptions | None = None) -> Transiti
         DatasetError: the source is missing, of no known format, or unusable.
     """
     with on_disk(source) as address:
-        return open_dataset(address, options).read()
+        return open_dataset(address, read_options).read()
 
 
 def _recordings(kind: str, source: str, options: ReadOptions) -> tuple[Recording, ...]:

@@ -13,9 +13,13 @@ import numpy as np
 import pyarrow as pa
 
 from vaco_curate.core.transitions import Array, Transitions, check_same_length
-from vaco_curate.data.columns import notes_on_episodes
+from vaco_curate.data.columns import notes_on_episodes, step_limit
 from vaco_curate.data.episodes import Columns, EpisodeIds
-from vaco_curate.data.formats.d4rl_flags import Trajectories, trajectories_of
+from vaco_curate.data.formats.d4rl_flags import (
+    Trajectories,
+    trajectories_beside_success,
+    trajectories_of,
+)
 from vaco_curate.data.formats.environment import action_bounds
 from vaco_curate.data.formats.hdf5 import SUFFIXES, StoredArray, array_names, opened, text
 from vaco_curate.data.formats.names import (
@@ -42,6 +46,7 @@ USUAL = {
     "terminated": ("terminals", "terminated"),
     "truncated": ("timeouts", "truncated"),
     "next_observation": ("next_observations", "next_observation"),
+    "episode_id": ("episode_id", "episode_ids"),
 }
 """D4RL's names of our columns, and ours, which are taken as well."""
 
@@ -89,23 +94,13 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
         env_id = text(file.attrs["env_id"]) if "env_id" in file.attrs else None
         own = json.loads(file.attrs[OURS]) if OURS in file.attrs else {}
         trajectories = Trajectories()
-        if OURS not in file.attrs:
-            trajectories = trajectories_of(file, columns, source, f"{env_id} {path.name}")
+        if OURS not in file.attrs and "episode_id" not in names:
+            trajectories = _trajectories(file, columns, source, f"{env_id} {path.name}", options)
         used = {name for group in names.values() for name in group}
         used |= set(OWN_KEYS) if OURS in file.attrs else set()
         free = [name for name in _all_names(file) if name not in used and not name.startswith(ABOUT)]
         further, unread = further_arrays(file, free, rows)
-        ids = None
-        if OURS in file.attrs:
-            ids = EpisodeIds.of(
-                [
-                    {
-                        name: _array(file, key, source)[()]
-                        for key, name in OWN_KEYS.items()
-                        if name != "has_successor"
-                    }
-                ]
-            )
+        ids = _episode_ids(file, columns, source, options)
         left_out = notes_on_left_out(file) if isinstance(file, NpzArrays) else ()
     low, high = action_bounds(env_id)
     return (
@@ -124,6 +119,29 @@ def recordings(source: str, options: ReadOptions) -> tuple[Recording, ...]:
             notes=(*trajectories.notes, *notes_on_episodes(names, options.max_episode_steps), *left_out),
         ),
     )
+
+
+def _trajectories(file: Any, columns: _Columns, source: str, name: str, options: ReadOptions) -> Trajectories:
+    """What the flags of a file mean that numbers no episodes; as ``trajectories_of``."""
+    if options.success is None:
+        return trajectories_of(file, columns, source, name)
+    own = next((key for key in USUAL["terminated"] if key in file and key != options.success), None)
+    terminals = None if own is None else _array(file, own, source)
+    limit = step_limit(columns, options.max_episode_steps)
+    return trajectories_beside_success(file, columns, terminals, source, name, limit)
+
+
+def _episode_ids(file: Any, columns: _Columns, source: str, options: ReadOptions) -> EpisodeIds | None:
+    """The file's own numbers of its episodes; None where it has none."""
+    if OURS in file.attrs:
+        arrays = {name: _array(file, key, source) for key, name in OWN_KEYS.items() if name != "has_successor"}
+    elif "episode_id" in columns:
+        arrays = {name: columns[name] for name in ("episode_id", "terminated", "truncated") if name in columns}
+        if options.success is not None:  # an episode may go on after its success
+            del arrays["terminated"]
+    else:
+        return None
+    return EpisodeIds.of([{name: np.asarray(array[()]).reshape(-1) for name, array in arrays.items()}])
 
 
 @contextlib.contextmanager

@@ -15,6 +15,8 @@ import numpy as np
 
 from vaco_curate.core.transitions import Array, blocks
 from vaco_curate.data.columns import flag_column
+from vaco_curate.data.episodes import step_limit_flags
+from vaco_curate.data.success import ends_beside_success
 from vaco_curate.data.successors import FEW_STEPS, SAMPLE_ROWS, StateScale, after_another
 
 POSITION = slice(0, 2)
@@ -63,6 +65,34 @@ def trajectories_of(file: Any, columns: Mapping[str, Any], source: str, name: st
         return _beyond_terminals(columns, terminated, truncated, is_maze)
     waypoints = _marks_waypoints(file, columns, terminated, truncated)
     return _unbroken(columns) if waypoints else Trajectories()
+
+
+def trajectories_beside_success(
+    file: Any, columns: Mapping[str, Any], terminals: Any, source: str, name: str, limit: int | None
+) -> Trajectories:
+    """What the other flags of a file say that has a flag of success: they end its trajectories.
+
+    Args:
+        file, columns, name: of ``trajectories_of``; ``terminated`` is the flag of success.
+        terminals: the file's flags of true ends, None where it has none.
+        limit: steps of the longest episode, where only true ends tell.
+
+    Raises:
+        DatasetError: flags other than 0 and 1.
+    """
+    rows = len(columns["reward"])
+    ends = np.zeros(rows, bool)
+    if "truncated" in columns:
+        ends |= flag_column(columns["truncated"][()], "truncated", rows, source)
+    if terminals is not None:
+        found = trajectories_of(file, {**columns, "terminated": terminals}, source, name)
+        if found.ends is not None or found.unbroken:
+            return found
+        ends |= flag_column(terminals[()], "terminated", rows, source)
+    if limit is not None:
+        ends |= step_limit_flags(ends, limit, 0)
+    flagged = flag_column(columns["terminated"][()], "the flag of success", rows, source)
+    return Trajectories(ends_beside_success(flagged, ends))
 
 
 def _is_ant_maze(file: Any, columns: Mapping[str, Any], terminated: Array, name: str) -> bool:

@@ -7,6 +7,7 @@ find the rows.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,15 +22,19 @@ from vaco_curate.data.formats.others import chosen_rows, table_of, written_names
 from vaco_curate.data.formats.parquet import ParquetWriter
 from vaco_curate.data.formats.writing import Target
 from vaco_curate.errors import CurateError, DatasetError
+from vaco_curate.store.files import address_of
 
 Source: TypeAlias = Any
 """The address of a dataset, or one in memory: a dict of arrays by D4RL's names or ours; a table of polars,
 pandas, pyarrow or ``datasets``; a Minari dataset; a d3rlpy replay buffer; or ``Transitions``."""
 
 
+IN_MEMORY = "the dataset in memory"
+
+
 def is_address(source: Source) -> bool:
     """Whether a source is where a dataset lies, and not the dataset itself."""
-    return isinstance(source, (str, Path)) or hasattr(source, "protocol")  # a path in an object store
+    return isinstance(source, str | os.PathLike) or hasattr(source, "protocol")  # a path in an object store
 
 
 @contextlib.contextmanager
@@ -40,7 +45,7 @@ def on_disk(source: Source) -> Iterator[str]:
         DatasetError: as ``written``.
     """
     if is_address(source):
-        yield str(source)
+        yield address_of(source)
         return
     with TemporaryDirectory(prefix="vaco-curate-") as folder:
         path = written(source, Path(folder) / "rows")
@@ -54,8 +59,9 @@ def named_in_memory(path: Path) -> Iterator[None]:
     try:
         yield
     except DatasetError as error:
-        problem = error.problem.replace(str(path), "the dataset in memory")
-        raise DatasetError(problem, details=error.details, fix=error.fix) from error
+        problem = error.problem.replace(str(path), IN_MEMORY)
+        fix = "mend the arrays that were given" if error.fix is not None and "file" in error.fix else error.fix
+        raise DatasetError(problem, details=error.details, fix=fix) from error
 
 
 def written(source: Source, stem: Path) -> Path:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from vaco_curate.arguments import real_number, several_names, whole_number
 from vaco_curate.errors import SettingsError
 
 FROM_SUCCESS = ("reward", "terminated")
@@ -33,15 +33,30 @@ class ReadOptions:
     step_cost: float = 0.0
 
     def __post_init__(self) -> None:
+        if not isinstance(self.columns, Mapping) or not all(
+            isinstance(name, str) for pair in self.columns.items() for name in pair
+        ):
+            raise SettingsError(
+                f"--column {self.columns!r}: a name of the source's is needed for each of ours",
+                fix='in Python give columns={"observation": "obs", "action": "act"}, for several columns that '
+                'make a vector {"observation": "pos+vel"} or {"observation": "obs_*"}',
+            )
+        if self.success is not None and not isinstance(self.success, str):
+            raise SettingsError(f"--success {self.success!r}: the name of a flag is needed")
+        if self.max_episode_steps is not None:
+            limit = whole_number(self.max_episode_steps, "--max-episode-steps", least=1)
+            object.__setattr__(self, "max_episode_steps", limit)
+        object.__setattr__(self, "drop_columns", several_names(self.drop_columns, "--drop-columns"))
+        object.__setattr__(self, "step_cost", real_number(self.step_cost, "--step-cost"))
         twice = [name for name in FROM_SUCCESS if name in self.columns]
         if self.success is not None and twice:
             raise SettingsError(
                 f"--success {self.success} makes reward and terminated, and --column names {twice[0]}, too",
                 fix="leave one of them out",
             )
-        if not (math.isfinite(self.step_cost) and self.step_cost >= 0.0):
+        if self.step_cost < 0.0:
             raise SettingsError(
-                f"--step-cost {self.step_cost} must be a number that is at least 0",
+                f"--step-cost {self.step_cost} must be at least 0",
                 fix="give what a step costs: it is subtracted from every reward",
             )
 

@@ -20,8 +20,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vaco_curate.core.transitions import Array, Transitions
-from vaco_curate.data.columns import flag_column, notes_on_episodes
-from vaco_curate.data.episodes import Columns, EpisodeIds
+from vaco_curate.data.columns import flag_column, notes_on_episodes, step_limit
+from vaco_curate.data.episodes import Columns, EpisodeIds, step_limit_flags
 from vaco_curate.data.formats.arrow import (
     READ_BYTES,
     further_fields,
@@ -53,6 +53,7 @@ from vaco_curate.data.formats.parts import joined, kept_parts, recorded_parts
 from vaco_curate.data.formats.recording import Recording, natural_order
 from vaco_curate.data.formats.tables import ShardedWriter
 from vaco_curate.data.formats.writing import Target
+from vaco_curate.data.success import ends_beside_success
 from vaco_curate.errors import DatasetError
 from vaco_curate.store.files import is_hidden, place
 
@@ -120,13 +121,14 @@ def _recording(path: Path, options: ReadOptions) -> Recording:
     named_episodes = _named_episodes(path, columns, schema) if "episode_id" in columns else ()
     used = {top_column(name, schema) for group in columns.values() for name in group}
     free = [name for name in dict.fromkeys(schema.names) if name not in used]
+    ends = _ends(path, columns, free, options) if rows and "episode_id" not in columns else None
     further, unread = further_fields(schema, [name for name in free if schema.names.count(name) == 1])
     recorded = tuple((name, size) for name, size in facts.get("observation_parts", ()))
     return Recording(
         path=path,
         format="parquet",
         rows=rows,
-        batches=partial(_batches, path, columns, named_episodes),
+        batches=partial(_batches, path, columns, named_episodes, ends),
         further=further,
         unread=tuple(unread),
         others=partial(further_tables, path),
@@ -174,7 +176,7 @@ def _columns_of(source: str, schema: pa.Schema, options: ReadOptions) -> dict[st
             f"{source}: missing column {', '.join(missing)}",
             details=(f"found: {', '.join(schema.names)}",),
             fix="name the source's columns: --column observation=NAME,action=NAME,reward=NAME,terminated=NAME; "
-            "several that make a vector: --column 'observation=obs_*' or observation=pos+vel"
+            "several that make a vector: --column 'observation=obs_*' or --column observation=pos+vel"
             + (hint_at_success(flags_of_success(fields)) if "reward" in missing else ""),
         )
     numbers = [name for name, field in fields.items() if not is_list(field.type)]
@@ -228,9 +230,13 @@ def _kept(
 
 
 def _batches(
-    path: Path, columns: Mapping[str, list[str]], named_episodes: Sequence[str], rows: int
+    path: Path, columns: Mapping[str, list[str]], named_episodes: Sequence[str], ends: Array | None, rows: int
 ) -> Iterator[Columns]:
-    """Columns of ``Transitions`` that are present, by the names in the file."""
+    """Columns of ``Transitions`` that are present, by the names in the file.
+
+    Args:
+        ends: numbers of the rows at which episodes end; None where the columns tell.
+    """
     first_row = 0
     try:
         with parquet_file(path, pre_buffer=False, buffer_size=READ_BYTES) as file:
@@ -240,7 +246,10 @@ def _batches(
             )
             for batch in file.iter_batches(rows, columns=names):
                 table = pa.Table.from_batches([batch])
-                yield _columns(str(path), table, columns, named_episodes, first_row)
+                found = _columns(str(path), table, columns, named_episodes, first_row)
+                if ends is not None:
+                    found["episode_id"] = np.searchsorted(ends, first_row + np.arange(len(batch)))
+                yield found
                 first_row += len(batch)
     except (pa.ArrowException, OSError) as error:
         raise unreadable(path, error) from error
@@ -252,7 +261,7 @@ def _columns(
     columns: Mapping[str, list[str]],
     named_episodes: Sequence[str],
     first_row: int,
-) -> Columns:
+) -> dict[str, Array]:
     found: dict[str, Array] = {}
     for name in (name for name in ("observation", "action") if name in columns):
         parts = {part: vectors(source, leaf(table, part), name, first_row)[0] for part in columns[name]}
@@ -304,8 +313,32 @@ def _episodes(
     if not named_episodes:
         return EpisodeIds.of(scalar_batches(path, {name: columns[name][0] for name in names}))
     return EpisodeIds.of(
-        _batches(path, {name: columns[name] for name in names}, named_episodes, ID_ROWS), named_episodes
+        _batches(path, {name: columns[name] for name in names}, named_episodes, None, ID_ROWS), named_episodes
     )
+
+
+def _ends(
+    path: Path, columns: Mapping[str, list[str]], free: Sequence[str], options: ReadOptions
+) -> Array | None:
+    """Rows at which episodes end, of a file with a flag of success; None where its columns tell."""
+    if options.success is None:
+        return None
+    names = {name: columns[name][0] for name in ("truncated", "step_index", "terminated") if name in columns}
+    names |= {"own": "terminated"} if "terminated" in free else {}
+    batches = list(scalar_batches(path, names))
+    found = {name: np.concatenate([batch[name] for batch in batches]) for name in names}
+    flags = {
+        name: flag_column(values, name, len(values), str(path))
+        for name, values in found.items()
+        if name != "step_index"
+    }
+    ends = flags.get("truncated", np.zeros_like(flags["terminated"])) | flags.get("own", False)
+    if "step_index" in found:
+        ends[:-1] |= np.diff(found["step_index"]) <= 0
+    limit = step_limit(columns, options.max_episode_steps)
+    if limit is not None:
+        ends |= step_limit_flags(ends, limit, 0)
+    return ends_beside_success(flags["terminated"], ends)
 
 
 def _files(source: str) -> list[Path]:
