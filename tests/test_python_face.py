@@ -439,7 +439,10 @@ def test_results_are_paths(tmp_path, pendulum, pendulum_run):
         (lambda run: score_dataset("d.hdf5", memory_limit="2GiB"), "memory_limit '2GiB' must be a whole"),
         (lambda run: TrainSettings(value={"updates": 3}), "setting value must be ValueSettings, not"),
         (lambda run: TrainSettings(value=ValueSettings(updates=10.5)), "value.updates must be a finite int"),
-        (lambda run: EvaluationSettings(environment=5), "environment takes the id of an environment, not 5"),
+        (
+            lambda run: EvaluationSettings(environment=5),
+            "environment takes the Gymnasium id of an environment, not 5",
+        ),
         (lambda run: EvaluationSettings(episodes="x"), "episodes 'x' must be a whole number"),
         (lambda run: EvaluationSettings(against="chance"), "against chance: unknown"),
         (lambda run: evaluate_policy(run, {"episodes": 3}), "EvaluationSettings are needed, not dict"),

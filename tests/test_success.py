@@ -176,11 +176,11 @@ def test_a_flag_of_episodes_is_that_of_their_last_frames(recorded):
 
 
 def test_what_is_missing_is_said_with_the_option_that_mends_it(recorded, tmp_path):
-    with pytest.raises(DatasetError, match=r"no rewards(.|\n)*read_options.success next.success"):
+    with pytest.raises(DatasetError, match=r'no rewards(.|\n)*success="next.success"'):
         score_dataset(recorded, out=tmp_path / "run", device="cpu")
     assert "--success next.success" in " ".join(open_dataset(str(recorded)).facts["notes"])
     named = ReadOptions(columns={"reward": "next.success"})
-    with pytest.raises(DatasetError, match=r"no value can be learned(.|\n)*read_options.success next.success;"):
+    with pytest.raises(DatasetError, match=r'no value can be learned(.|\n)*success="next.success"\);'):
         score_dataset(recorded, out=tmp_path / "run", device="cpu", read_options=named)
     with pytest.raises(
         CurateError, match=r"read_options\.success won: neither a feature of frames nor a flag of every episode"
@@ -250,7 +250,7 @@ def test_a_scorer_is_told_of_rows_that_are_read_otherwise_than_its_own(recorded,
     flagless, dearer, named = warnings(
         "rewards", columns={"reward": "next.success", "terminated": "next.success"}, step_cost=0.1
     )
-    assert "trained with read_options.success next.success, and these rows are read without:" in flagless
+    assert 'trained with ReadOptions(success="next.success"), and these rows are read without:' in flagless
     assert "with --step-cost 0.05, and these rows are read with --step-cost 0.1:" in dearer.on_command_line
     assert "without --column, and these rows are read with --column reward=" in named.on_command_line
 

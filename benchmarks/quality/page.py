@@ -231,7 +231,7 @@ def policy_alone(results: Results) -> str:
 TELLING = 5.0
 """Points of normalized return by which one mean is called better than another."""
 
-ADVISED = ("all rows", *OURS)
+ADVISED = ("all rows", *OURS, POLICY_ALONE)
 
 
 def by_kind(results: Results) -> list[tuple[str, ...]]:
@@ -245,19 +245,25 @@ def by_kind(results: Results) -> list[tuple[str, ...]]:
         for learner in LEARNERS:
             means = mean_by_column(results, datasets, learner)
             if means:
-                rows.append((kind, learner, str(len(datasets)), *(number(mean, 0) for mean in means.values())))
+                cells = (number(means.get(column, math.nan), 0) for column in ADVISED)
+                rows.append((kind, learner, str(len(datasets)), *cells))
     return rows
 
 
 def mean_by_column(results: Results, datasets: list[str], learner: str) -> dict[str, float]:
-    """Means over datasets of what the columns of ``ADVISED`` earn; empty unless all were measured."""
+    """Means over datasets of what the columns of ``ADVISED`` earn that were measured on all of them.
+
+    Empty unless these are all but the policy's alone, which a learner without a critic has not.
+    """
     found = {column: [results.earned(name, learner, column) for name in datasets] for column in ADVISED}
     means = {
         column: [earned.mean for earned in column_found if earned is not None]
         for column, column_found in found.items()
     }
-    complete = datasets and all(len(values) == len(datasets) for values in means.values())
-    return {column: float(np.mean(values)) for column, values in means.items()} if complete else {}
+    measured = {
+        column: float(np.mean(values)) for column, values in means.items() if 0 < len(values) == len(datasets)
+    }
+    return measured if measured.keys() >= set(ADVISED) - {POLICY_ALONE} else {}
 
 
 def summary(table: pl.DataFrame, datasets: list[str], setup: Setup) -> str:

@@ -157,7 +157,9 @@ def _stopped(error: BaseException, left: Unfinished | None) -> Failure:
     # click raises an ``Abort`` because of what ended a command that another one has called
     stopped = Ended if isinstance(error, Terminated) or isinstance(error.__cause__, Terminated) else Interrupted
     if left is None or not left.begun:
-        return stopped(CurateError(f"{stopped.kind}: nothing unfinished is left", fix="give the command again"))
+        nothing = stopped(CurateError(f"{stopped.kind}: nothing is kept", fix="give the command again"))
+        nothing.go_on = "to begin anew"
+        return nothing
     kept = "nothing was trained yet, the run is begun"
     if left.trained:
         kept = "what was trained is kept" + (f", {left.reached}" if left.reached else "")

@@ -70,6 +70,8 @@ def shown(display: Display) -> Iterator[OnProgress]:
 def _training_line(display: Display, progress: Progress) -> None:
     tenth = max(progress.updates // 10, 1)
     last = progress.settled or progress.update == progress.updates
+    if not progress.interval:
+        return
     if last or progress.update % tenth < progress.interval:
         done = f"{PHASES[progress.phase]} {progress.update:,}/{progress.updates:,}"
         if progress.settled:

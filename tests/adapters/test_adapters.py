@@ -32,7 +32,7 @@ def test_a_library_draws_the_rows_as_often_as_their_weights_say(name, folder):
 def test_a_selection_answers_questions(scored, vaco):
     assert vaco("filter", "--top", "50%", "--out", "half").code == 0
     printed = run(Path(sys.executable), EXAMPLES / "query_selection.py", scored / "half", folder=scored)
-    assert "below the cut" in printed
+    assert "outside the cut" in printed
     assert "2000" in printed
 
 

@@ -56,7 +56,7 @@ def test_excluded_rows_are_written_with_their_reason(vaco, scored):
         pq.read_table(scored / folder / "data" / "pendulum.parquet")
         for folder in ("pendulum.top30pct", "dropped")
     )
-    assert set(dropped.column("reason").to_pylist()) == {"below the cut"}
+    assert set(dropped.column("reason").to_pylist()) == {"outside the cut"}
     together = kept.column("index").to_pylist() + dropped.column("index").to_pylist()
     assert sorted(together) == list(range(4000))
 
@@ -132,7 +132,7 @@ def test_several_files_are_scored_and_filtered_each_into_one_of_its_name(vaco, h
         "reason",
     ]
     assert selection["keep"].sum() == 60
-    assert set(selection.filter(~pl.col("keep"))["reason"]) == {"below the cut"}
+    assert set(selection.filter(~pl.col("keep"))["reason"]) == {"outside the cut"}
     per_task = vaco("filter", "--top", "10%", "--per", "infos/task", "--dry-run", "--json")
     assert per_task.json["after"]["rows"] == 16 + 8
     missing = vaco("filter", "--top", "10%", "--per", "task")

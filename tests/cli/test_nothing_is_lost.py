@@ -313,7 +313,7 @@ def test_an_earlier_checkpoint_is_told_of_when_a_command_is_stopped_before_it_tr
         assert "what was trained is kept" in told
         assert "to go on: vaco-curate score pendulum.hdf5" in told
         fresh = vaco("score", "pendulum.hdf5", "--config", "tiny.json", "--out", "fresh.vaco").stderr
-    assert "nothing unfinished is left" in fresh
+    assert "nothing is kept" in fresh
 
 
 def test_a_full_disk_offers_to_resume_only_where_something_is_kept(vaco, scored, monkeypatch):

@@ -66,7 +66,7 @@ def test_a_finished_command_given_again_with_skip_does_nothing(vaco, tiny, comma
     ("command", "other", "differs"),
     [
         (SCORE, ("--seed", "1"), "seed"),
-        (SCORE, ("--max-episode-steps", "200"), "read options: max_episode_steps"),
+        (SCORE, ("--max-episode-steps", "200"), "read options: max episode steps: none there, 200 asked for"),
         (FILTER, ("--level", "episode"), "level"),
         (FILTER, ("--format", "npz"), "format"),
         (("reweight", "pendulum.vaco", "--out", "weighted"), ("--temperature", "2"), "temperature"),
@@ -430,7 +430,7 @@ def test_a_fraction_is_answered_with_its_percentage(vaco, scored):
 
 def test_a_budget_alone_is_not_spoken_of_as_a_top(vaco, scored):
     outcome = vaco("filter", "--budget", "50", "--dry-run")
-    assert "rule: top 50 rows by score, cut" in outcome.stdout
+    assert "rule: top 50 rows by score, down to" in outcome.stdout
     assert "for 50 %" not in outcome.stderr
     assert vaco("filter", "--budget", "50", "--top", "10%", "--dry-run", "--json").json["after"]["rows"] == 50
     assert vaco("filter", "--budget", "0").stderr.startswith("Error: --budget 0 keeps nothing")

@@ -33,7 +33,7 @@ def test_score_writes_a_complete_run_and_filter_uses_it_without_an_argument(vaco
     assert read_manifest(here / "pendulum.top50pct")["rows"] == {
         "kept": 2000,
         "dropped": 2000,
-        "reasons": {"below the cut": 2000},
+        "reasons": {"outside the cut": 2000},
     }
 
 
@@ -198,8 +198,11 @@ def test_score_and_filter_say_over_what_behavior_persists_and_what_serves_there(
     assert "persists over whole episodes here, so all rows of an episode have the same score" in outcome.stderr
     assert "effective episodes of 40" in outcome.stderr
     assert "what earned most" not in outcome.stderr
-    assert "next: vaco-curate filter mixture.vaco --top 80%ep\n" in outcome.stderr
-    assert "the weight lies on" not in vaco("filter", "--top", "80%ep").stderr, "a filter uses no weights"
+    assert "next: vaco-curate filter mixture.vaco --top 25%\n" in outcome.stderr
+    made = vaco("filter", "--top", "25%", "--dry-run").stderr
+    assert "effective episodes" not in made, (
+        "what is proposed keeps enough of them, and a filter uses no weights"
+    )
     assert re.search(
         "what is kept comes from .* effective episodes of 40", vaco("filter", "--top", "1%").stderr
     )
@@ -216,7 +219,7 @@ def test_where_actors_take_turns_the_steps_are_told(vaco, here):
     (here / "settings.json").write_text(CONFIG)
     outcome = vaco("score", "turns.hdf5", "--config", "settings.json")
     assert re.search(r"persists over \d+ steps here: good and bad rows can lie in one episode", outcome.stderr)
-    (advice,) = Standing("some steps", (), demonstrations=False).advice
+    (advice,) = Standing("some steps", (), False, None, 1_000, 0.15, 10).advice
     assert advice in outcome.stderr
     assert "next: vaco-curate reweight turns.vaco\n" in outcome.stderr
     assert advice in vaco("filter", "--top", "10%").stderr

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from helpers import make_transitions
@@ -11,6 +13,7 @@ from vaco_curate.curation import Candidates, effective_sample_share, reweight, s
 from vaco_curate.curation.health import _tied_rows, score_signs
 from vaco_curate.curation.weights import (
     clipped_weights,
+    effective_episodes_of_best,
     effective_episodes_of_scores,
     sample_share_of_scores,
     weights_from_scores,
@@ -166,3 +169,19 @@ def test_effective_episodes_of_scores_do_not_depend_on_the_batches(batch):
     sums = np.array([np.exp(score[episode_id == number].astype(float)).sum() for number in range(12)])
     expected = sums.sum() ** 2 / np.square(sums).sum()
     assert effective_episodes_of_scores(parts, float(score.max())) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("rows_at_a_time", [1, 7, 1000])
+def test_the_episodes_of_the_best_rows_are_those_of_a_filter(rows_at_a_time):
+    generator = np.random.default_rng(0)
+    episode = np.repeat(np.arange(12), generator.integers(3, 40, 12))
+    score = np.round(generator.normal(size=len(episode)) + generator.normal(size=12)[episode], 1)
+    starts = range(0, len(score), rows_at_a_time)
+    parts = [(episode[at : at + rows_at_a_time], score[at : at + rows_at_a_time]) for at in starts]
+    shares = (5, 10, 50, 100)
+    found = effective_episodes_of_best(parts, score, shares)
+    for share, effective in zip(shares, found, strict=True):
+        count = math.ceil(share * len(score) / 100)
+        kept = np.argsort(-score, kind="stable")[:count]
+        carried = np.bincount(episode[kept], minlength=12)
+        assert effective == pytest.approx(carried.sum() ** 2 / np.square(carried).sum(), rel=1e-12)

@@ -13,13 +13,19 @@ import click
 import pytest
 
 import vaco_curate
-from vaco_curate.curation.advice import ALL_ROWS, BEST, TOP_10, TOP_25, WEIGHTS
+from vaco_curate.curation.advice import ALL_ROWS, BEST, POLICY_ALONE, TOP_10, TOP_25, WEIGHTS
 from vaco_curate_cli.main import COMMANDS, main
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 SETTINGS = ("TrainSettings", "ValueSettings", "BilevelSettings", "ReadOptions", "EvaluationSettings")
-WORDS = {ALL_ROWS: "all rows", WEIGHTS: "weights", TOP_10: "best 10 %", TOP_25: "best 25 %"}
+WORDS = {
+    ALL_ROWS: "all rows",
+    WEIGHTS: "weights",
+    POLICY_ALONE: "weights for the policy alone",
+    TOP_10: "best 10 %",
+    TOP_25: "best 25 %",
+}
 PAGE = re.compile(r": ([\w/-]+\.md)$", re.M)
 
 

@@ -131,7 +131,7 @@ def test_another_schema_is_read_through_a_column_map(tmp_path):
             r"reward is null, first in row 2",
         ),
         ({"observation": "x", "action": "whole", "reward": "x"}, "continuous control"),
-        ({"colour": "x"}, "read_options.columns colour=...: not a column"),
+        ({"colour": "x"}, r'ReadOptions\(columns={"colour": ...}\): not a column'),
         ({"observation": "x", "action": "x", "reward": "text"}, "not numbers"),
         ({"observation": "words", "action": "x", "reward": "x"}, "expected a list of numbers"),
         ({"observation": "x", "action": "x", "reward": "x", "episode_id": "odd"}, "episode_id is nan in row 1"),

@@ -80,7 +80,7 @@ def test_what_ours_earn_is_averaged_over_the_datasets_of_a_kind(quality, results
         results.rows[DATASET, "", "", figure] = {0: [value]}
     assert results.kind(DATASET) == kind
     rows = quality["page"].by_kind(results)
-    assert rows == ([(kind, LEARNER, "1", "10", "50", "10", "10")] if kind else [])
+    assert rows == ([(kind, LEARNER, "1", "10", "50", "10", "10", "10")] if kind else [])
 
 
 def test_weights_on_the_policy_alone_are_compared_over_the_seeds_that_both_have(quality):

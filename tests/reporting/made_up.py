@@ -72,6 +72,7 @@ def manifest(data: Transitions, **facts: object) -> dict:
         "success_rate": None,
         "effective_sample_share": 0.15,
         "effective_episodes": 30.3,
+        "best_rows": 10,
         "notes": [HOSTILE],
         "warnings": [],
     } | facts

@@ -76,6 +76,16 @@ def test_long_successes_above_short_ones_are_told(correlation, told):
     assert not told or "(Spearman 0.71)" in signs[0].text
 
 
+@pytest.mark.parametrize(
+    ("successes", "episodes", "told"),
+    [(12, 400, "only 12 episodes succeed of 400"), (1, 40, "only 1 episode succeeds of 40"), (30, 400, None)],
+)
+def test_rare_success_is_told(successes, episodes, told):
+    signs = outcome_signs(Outcomes(np.arange(episodes) < successes, None), np.arange(float(episodes))[::-1])
+    assert [sign.against for sign in signs] == ([] if told is None else [None])
+    assert told is None or told in signs[0].text
+
+
 def test_without_failures_there_is_nothing_to_tell_apart(facts_of):
     facts = facts_of(rewards(30), np.arange(30.0))
     assert facts.outcomes.succeeded.all()

@@ -16,8 +16,8 @@ from vaco_curate.errors import SettingsError
 
 REASONS = (
     "",
-    "below the cut",
-    "its episode or window is below the cut",
+    "outside the cut",
+    "its episode or window is outside the cut",
     "its episode or window would exceed the rows to keep",
     "over the budget",
     "episode too short",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -77,18 +78,56 @@ def effective_episodes_of_scores(
         parts: (episode_id, score) of rows that lie one after the other, the rows of an episode together.
         largest: of all scores.
     """
-    total = squares = carried = 0.0
+    return float(_effective_episodes((ids, _over_largest(score, largest, temperature)) for ids, score in parts))
+
+
+def effective_episodes_of_best(
+    parts: Iterable[tuple[Array, Array]], score: Array, shares: Sequence[int]
+) -> list[float]:
+    """Effective number of episodes that the best rows come from, for several shares; some rows at a time.
+
+    Args:
+        parts: as for ``effective_episodes_of_scores``.
+        score: (n,) all of them.
+        shares: in percent of the rows, rounded up; of equal scores the first rows are taken.
+    """
+    rows = len(score)
+    counts = np.array([-(-share * rows // 100) for share in shares])
+    lowest = np.partition(score, rows - counts)[rows - counts]
+    left = counts - np.array([np.count_nonzero(score > least) for least in lowest])
+
+    def kept() -> Iterator[tuple[Array, Array]]:
+        for episode_id, part in parts:
+            tied = part == lowest[:, None]
+            taken = tied & (np.cumsum(tied, axis=1) <= left[:, None])
+            left[:] -= taken.sum(axis=1)
+            yield episode_id, ((part > lowest[:, None]) | taken).astype(np.float64)
+
+    found: list[float] = _effective_episodes(kept()).tolist()
+    return found
+
+
+def _effective_episodes(parts: Iterable[tuple[Array, Array]]) -> Array:
+    """Effective numbers of episodes that carry weights, (...,).
+
+    Args:
+        parts: (episode_id, weight) of rows that lie one after the other, (rows,) and (..., rows).
+    """
+    total: Any = 0.0
+    squares: Any = 0.0
+    carried: Any = 0.0
     last: int | None = None
-    for episode_id, score in parts:
+    for episode_id, weight in parts:
         start = np.concatenate([[0], np.flatnonzero(np.diff(episode_id)) + 1])
-        sums = np.add.reduceat(_over_largest(score, largest, temperature), start)
+        sums = np.add.reduceat(weight, start, axis=-1)
         if last == int(episode_id[0]):
-            sums[0] += carried
+            sums[..., 0] += carried
         else:
             total, squares = total + carried, squares + carried**2
-        total, squares = total + float(sums[:-1].sum()), squares + float(np.square(sums[:-1]).sum())
-        carried, last = float(sums[-1]), int(episode_id[-1])
-    return (total + carried) ** 2 / (squares + carried**2)
+        inner = sums[..., :-1]
+        total, squares = total + inner.sum(axis=-1), squares + np.square(inner).sum(axis=-1)
+        carried, last = sums[..., -1].copy(), int(episode_id[-1])
+    return np.asarray((total + carried) ** 2 / (squares + carried**2))
 
 
 def _sample_share(parts: Iterable[Array], count: int) -> float:

@@ -69,7 +69,7 @@ def step_limit(columns: Container[str], max_episode_steps: int | None) -> int | 
 def notes_on_episodes(columns: Container[str], max_episode_steps: int | None) -> list[str]:
     """What has to be assumed about the episodes of a source that has these columns, in plain words."""
     if any(name in columns for name in TELLS_ENDS):
-        told = "the source tells where its episodes end: --max-episode-steps is not used"
+        told = "the source tells where its episodes end: the given step limit is not used"
         notes = [told] if max_episode_steps is not None else []
         if "episode_id" not in columns and "truncated" not in columns:
             notes.append(

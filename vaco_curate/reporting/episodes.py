@@ -37,11 +37,13 @@ class Grouping:
         name: what groups are, such as ``source file``.
         labels: of the groups, in words.
         group: (episodes,) the number of each episode's label; -1 where its rows are of several groups.
+        row_group: (rows,) the number of each row's label, where episodes have several; else None.
     """
 
     name: str
     labels: list[str]
     group: Array
+    row_group: Array | None = None
 
     def words(self) -> list[str]:
         """The label of each episode."""

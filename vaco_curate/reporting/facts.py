@@ -123,7 +123,7 @@ def report_facts(
         outcomes=outcomes,
         correlations=correlations,
         confounds=relations,
-        groups=None if grouping is None else groups_of(frame, grouping.name),
+        groups=None if grouping is None else groups_of(frame, grouping, candidates),
         before=summarize(candidates.episode_start, candidates.episode_return, np.ones(len(score), bool)),
         keeping=kept,
         projection=_projection(candidates, kept, observations),

@@ -17,6 +17,9 @@ WEAK_AUC = 0.7
 LONGER_IS_BETTER = 0.3
 """Spearman correlation of the scores of successes with their lengths, above which it is told."""
 
+FEW_SUCCESSES, RARE_SUCCESS = 10, 0.05
+"""Episodes that succeed, and their share, below which scores rest on too few."""
+
 
 @dataclass(frozen=True)
 class Outcomes:
@@ -101,6 +104,14 @@ def outcome_signs(outcomes: Outcomes, mean: Array) -> list[Sign]:
         text = (
             f"long successes score higher than short ones (Spearman {longer:.2f}). If fast ones are better, "
             "subtract a step cost: --step-cost"
+        )
+        signs.append(Sign(text))
+    count, episodes = int(outcomes.succeeded.sum()), len(outcomes.succeeded)
+    if count < max(FEW_SUCCESSES, RARE_SUCCESS * episodes):
+        succeed = "1 episode succeeds" if count == 1 else f"{count} episodes succeed"
+        text = (
+            f"only {succeed} of {episodes:,}: the scores rest on these few. Look at them before you train on "
+            "the rows that score highest"
         )
         signs.append(Sign(text))
     return signs

@@ -13,6 +13,7 @@ from vaco_curate.core.rewards import EQUAL
 from vaco_curate.core.transitions import Array
 from vaco_curate.curation import Candidates, episode_means
 from vaco_curate.data.scores import ScoreTable
+from vaco_curate.reporting.episodes import Grouping
 from vaco_curate.reporting.outcomes import Outcomes, area_under_curve
 
 LISTED_GROUPS = 15
@@ -49,15 +50,18 @@ class Groups:
     Attributes:
         name: what groups are.
         explained: share of the variance of mean scores between groups, in [0, 1]; None where all are equal.
-        table: ``group``, ``episodes``, ``rows``, ``return`` and ``score`` (means of its episodes); the largest
-            groups, at most ``LISTED_GROUPS``.
+        table: ``group``, ``episodes``, ``rows``, ``return`` and ``score`` (means of its episodes, or of its
+            rows); the largest groups, at most ``LISTED_GROUPS``.
         count: of all groups.
+        of_rows: whether rows are grouped, for episodes have rows of several groups; then ``explained`` is of
+            the scores of rows, too.
     """
 
     name: str
     explained: float | None
     table: pl.DataFrame
     count: int
+    of_rows: bool = False
 
 
 def episode_correlations(
@@ -113,8 +117,14 @@ def confounds(frame: pl.DataFrame, outcomes: Outcomes | None) -> list[Confound]:
     ]
 
 
-def groups_of(frame: pl.DataFrame, name: str) -> Groups:
-    """Scores by the column ``group`` of ``episode_frame``."""
+def groups_of(frame: pl.DataFrame, grouping: Grouping, candidates: Candidates) -> Groups:
+    """Scores by group: of episodes, or of rows where an episode has rows of several groups.
+
+    Args:
+        frame: of ``episode_frame``.
+    """
+    if grouping.row_group is not None:
+        return _groups_of_rows(grouping, candidates)
     table = (
         frame.group_by("group")
         .agg(
@@ -125,7 +135,30 @@ def groups_of(frame: pl.DataFrame, name: str) -> Groups:
         )
         .sort("episodes", "group", descending=[True, False])
     )
-    return Groups(name, _explained(frame), table.head(LISTED_GROUPS), len(table))
+    return Groups(grouping.name, _explained(frame), table.head(LISTED_GROUPS), len(table))
+
+
+def _groups_of_rows(grouping: Grouping, candidates: Candidates) -> Groups:
+    episode = np.repeat(np.arange(len(candidates.episode_start)), candidates.episode_length)
+    frame = pl.DataFrame(
+        {
+            "group": np.array(grouping.labels)[grouping.row_group],
+            "episode": episode,
+            "return": candidates.episode_return[episode],
+            "score": candidates.value,
+        }
+    )
+    table = (
+        frame.group_by("group")
+        .agg(
+            pl.col("episode").n_unique().alias("episodes"),
+            pl.len().alias("rows"),
+            pl.col("return").mean(),
+            pl.col("score").cast(pl.Float64).mean(),
+        )
+        .sort("rows", "group", descending=[True, False])
+    )
+    return Groups(grouping.name, _explained(frame), table.head(LISTED_GROUPS), len(table), of_rows=True)
 
 
 def _explained(frame: pl.DataFrame) -> float | None:

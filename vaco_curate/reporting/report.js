@@ -138,6 +138,7 @@
     }
     head.append(element("th", "course", { scope: "col" }));
   }
+  const { courses } = data;
   function rowOf(row) {
     const line = element("tr", "", { className: columns.episode[row] === state.chosen ? "chosen" : "" });
     for (const name of names) {
@@ -155,6 +156,10 @@
         if (name === "group") cell.title = value;
       }
       line.append(cell);
+    }
+    if (!courses.episode.includes(columns.episode[row])) {
+      line.append(element("td", ""));
+      return line;
     }
     const button = element("button", "draw", { type: "button", ariaLabel: `Draw the scores along episode ${columns.episode[row]}` });
     button.addEventListener("click", () => choose(columns.episode[row]));
@@ -183,7 +188,6 @@
   }
 
   // --- scores along an episode --------------------------------------------------------------------------
-  const { courses } = data;
   const bytes = Uint8Array.from(atob(courses.scores), (letter) => letter.charCodeAt(0));
   const whole = new DataView(bytes.buffer);
   const offsets = courses.points.reduce((sums, points) => [...sums, sums[sums.length - 1] + points], [0]);

@@ -18,8 +18,6 @@ SMALLEST_DEVIATION = 0.05
 MANY_TIES = 0.1
 """Share of the episodes that have the mean score of another."""
 
-FEW_SUCCESSES, RARE_SUCCESS = 10, 0.05
-
 
 def signs(
     score: Array,
@@ -42,7 +40,7 @@ def signs(
         found.append(f"only {few}: too few for a reliable correlation with the return")
     found += _of_spread(score, mean)
     found += _of_length(outcomes, correlation, relations)
-    return found + (_of_returns(correlation) if outcomes is None else _of_outcomes(outcomes))
+    return found + (_of_returns(correlation) if outcomes is None else [])
 
 
 def _of_spread(score: Array, mean: Array) -> list[str]:
@@ -79,17 +77,6 @@ def _of_length(outcomes: Outcomes | None, correlation: Correlation, relations: l
     return [
         f"{which} episodes have higher scores (Spearman {length:.2f}), and the {what} hardly matters: a filter "
         f"would mostly choose {which} episodes"
-    ]
-
-
-def _of_outcomes(outcomes: Outcomes) -> list[str]:
-    count, episodes = int(outcomes.succeeded.sum()), len(outcomes.succeeded)
-    if count >= FEW_SUCCESSES and count >= RARE_SUCCESS * episodes:
-        return []
-    succeed = "1 episode succeeds" if count == 1 else f"{count} episodes succeed"
-    return [
-        f"only {succeed} of {episodes:,}: the scores rest on these few. Look at them before you train on the "
-        "rows that score highest"
     ]
 
 

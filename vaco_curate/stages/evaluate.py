@@ -62,7 +62,7 @@ class EvaluationSettings:
         for name in ("episodes", "seeds"):
             object.__setattr__(self, name, whole_number(getattr(self, name), f"--{name}", least=1))
         if not isinstance(self.environment, Environment | str | None):
-            raise SettingsError(f"--env takes the id of an environment, not {self.environment!r}", fix="give its Gymnasium id")
+            raise SettingsError(f"--env takes the Gymnasium id of an environment, not {self.environment!r}")
         object.__setattr__(self, "against", several_names(self.against, "--against"))
         unknown = [name for name in self.against if name not in COMPARISONS]
         if unknown:

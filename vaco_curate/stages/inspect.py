@@ -20,6 +20,9 @@ from vaco_curate.data.formats.in_memory import IN_MEMORY, Source, is_address, on
 from vaco_curate.stages.words import counted, rounded, warned
 from vaco_curate.wording import Note, as_notes
 
+MANY_REPEATED = 0.01
+"""Share of the rows from which copies are worth a word; resets alone repeat some."""
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -156,8 +159,8 @@ def _problems(data: Transitions) -> list[str]:
         if outside:
             problems.append(f"{outside:,} row(s) have actions outside the action space")
     repeated = _repeated(data)
-    if repeated:
-        problems.append(f"{repeated:,} row(s) repeat an observation-action pair: their scores will tie")
+    if repeated > MANY_REPEATED * len(data):
+        problems.append(f"{repeated:,} rows repeat the observation and action of another: each copy counts")
     return problems
 
 

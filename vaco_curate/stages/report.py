@@ -153,7 +153,8 @@ def _by_column(run: Run, dataset: Dataset, name: str) -> Grouping:
     values, number = np.unique(label.astype(str), return_inverse=True)
     lowest, highest = np.minimum.reduceat(number, first), np.maximum.reduceat(number, first)
     title = "source file" if name == SOURCE_FILE else name
-    return Grouping(title, [str(value) for value in values], np.where(lowest == highest, lowest, -1))
+    group = np.where(lowest == highest, lowest, -1)
+    return Grouping(title, [str(value) for value in values], group, number if (group < 0).any() else None)
 
 
 def _first_rows(run: Run) -> Array:

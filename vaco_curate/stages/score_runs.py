@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,17 @@ from vaco_curate.core.advantage import Persistence
 from vaco_curate.core.paths import LONGEST_PATH
 from vaco_curate.core.scorer import Scorer
 from vaco_curate.core.training.settings import TrainSettings
-from vaco_curate.curation.advice import Kind, Standing, are_demonstrations, kind_of
-from vaco_curate.curation.health import Sign, doubted_by, score_signs
-from vaco_curate.curation.weights import effective_episodes_of_scores, sample_share_of_scores
+from vaco_curate.core.transitions import Array
+from vaco_curate.curation.advice import ROW_SHARES, Kind, Standing, kind_of
+from vaco_curate.curation.health import FEW_EPISODES, Sign, score_signs
+from vaco_curate.curation.weights import (
+    effective_episodes_of_best,
+    effective_episodes_of_scores,
+    sample_share_of_scores,
+)
 from vaco_curate.data.formats import Dataset, ReadOptions, open_dataset
 from vaco_curate.data.formats.provenance import dataset_facts
+from vaco_curate.data.scores import ScoreTable
 from vaco_curate.errors import DatasetError
 from vaco_curate.reporting.outcomes import outcome_signs, scored_outcomes
 from vaco_curate.stages.runs import load_scores
@@ -129,6 +135,7 @@ def finish_run(
     scorer: Scorer,
     seconds: dict[str, float],
     warnings: Sequence[str] = (),
+    notes: Sequence[str] = (),
 ) -> ScoreResult:
     """Describe the scores, and write the manifest that makes a folder a complete run.
 
@@ -137,18 +144,14 @@ def finish_run(
         out: the name that it gets next.
         manifest: of ``new_manifest``, and what was found since.
         warnings: of the data.
+        notes: on the training.
     """
     score = scored.scores.column("score")
     share = sample_share_of_scores(score)
+    effective = effective_episodes_of_scores(_parts(scored.scores), float(score.max()))
+    of_best = effective_episodes_of_best(_parts(scored.scores), score, ROW_SHARES)
     q_value = scored.scores.column("q_value")
     q_value.sort()  # in place, as it is held for nothing else: memory grows with it
-    episodes = scored.found["episodes"]
-    parts = (
-        tuple(batch.column(name).to_numpy() for name in ("episode_id", "score"))
-        for batch in scored.scores.batches(["episode_id", "score"])
-        if len(batch)
-    )
-    effective = effective_episodes_of_scores(parts, float(score.max()))
     members = [member.persistence for member in scorer.trajectory]
     found = scored_outcomes(scored.scores)
     success_rate = None if found is None else found[0].rate
@@ -160,32 +163,11 @@ def finish_run(
             one_return=scored.one_return,
             rows_alone=1.0 - float(scored.scores.column("goes_on").mean()),
             effective_episodes=effective,
-            episodes=episodes,
+            episodes=scored.found["episodes"],
         ),
         *([] if found is None else outcome_signs(*found)),
     ]
     kind = kind_of(members)
-    signs = [*(Sign(text) for text in warnings), *signs]
-    standing = Standing(kind, doubted_by(signs), are_demonstrations(manifest["dataset"]), success_rate)
-    notes = (
-        *scored.notes,
-        _note_on_actions(scorer),
-        note_on_persistence(kind, members, scored.longest_episode),
-        *standing.advice,
-    )
-    result = ScoreResult(
-        run=out,
-        rows=len(score),
-        episodes=episodes,
-        members=scorer.members,
-        effective_sample_share=share,
-        effective_episodes=effective,
-        seconds={part: round(value, 3) for part, value in seconds.items()},
-        notes=as_notes(notes),
-        warnings=as_notes(sign.text for sign in signs),
-        proposed=None if standing.proposed is None else Note(standing.proposed),
-        source_format=manifest["dataset"]["format"],
-    )
     outcome = {
         "complete": True,
         "files": hash_folder(work, without=[CHECKPOINT_FILE]),
@@ -193,14 +175,34 @@ def finish_run(
         "reward_scale": scored.scores.reward_scale,
         "persists_over": kind,
         "success_rate": success_rate,
-        "effective_sample_share": result.effective_sample_share,
-        "effective_episodes": result.effective_episodes,
-        "notes": list(notes),
-        "warnings": [dataclasses.asdict(sign) for sign in signs],
+        "effective_sample_share": share,
+        "effective_episodes": effective,
+        "best_rows": next((s for s, n in zip(ROW_SHARES, of_best, strict=True) if n >= FEW_EPISODES), None),
+        "warnings": [dataclasses.asdict(sign) for sign in (*(Sign(text) for text in warnings), *signs)],
     }
+    manifest = manifest | outcome
+    manifest["notes"] = [
+        *scored.notes,
+        *notes,
+        _note_on_actions(scorer),
+        note_on_persistence(kind, members, scored.longest_episode),
+        *Standing.of(manifest).advice,
+    ]
+    result = dataclasses.replace(
+        recorded_result(out, manifest),
+        seconds={part: round(value, 3) for part, value in seconds.items()},
+        skipped=False,
+    )
     write_times(work, {"finished": now(), "seconds": result.seconds})
-    write_manifest(work, manifest | outcome)
+    write_manifest(work, manifest)
     return result
+
+
+def _parts(scores: ScoreTable) -> Iterator[tuple[Array, Array]]:
+    """(episode_id, score) of all rows, some at a time."""
+    for batch in scores.batches(["episode_id", "score"]):
+        if len(batch):
+            yield batch.column("episode_id").to_numpy(), batch.column("score").to_numpy()
 
 
 def recorded_result(out: Path, manifest: dict[str, Any]) -> ScoreResult:

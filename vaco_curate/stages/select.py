@@ -23,11 +23,11 @@ from vaco_curate.curation import (
     reweight,
     select,
 )
-from vaco_curate.curation.advice import Standing
-from vaco_curate.curation.health import Sign, kept_signs, weight_signs
+from vaco_curate.curation.health import kept_signs, weight_signs
 from vaco_curate.data.formats import WRITERS
 from vaco_curate.errors import RunError, SettingsError
 from vaco_curate.stages.outputs import FILTER_FORMATS, STORED_FORMATS, WEIGHT_FORMATS, WITHOUT_WEIGHTS
+from vaco_curate.stages.remarks import advice, doubts, mixed_episodes, signs_of_scores, texts
 from vaco_curate.stages.runs import Run, open_run
 from vaco_curate.stages.words import counted, rounded, warned
 from vaco_curate.stages.write import Decision, Output, finished_outputs, rows_by_reason, write_output
@@ -191,10 +191,17 @@ def filter_dataset(
         decision.before,
         decision.after,
         rows_by_reason(selection),
-        as_notes([*notes, *_doubts(cut, decision.before), *_advice(opened, cut, choice)]),
-        warnings=_texts(
+        as_notes(
             [
-                *(_of_scores(opened) if choice.by == "score" else []),
+                *notes,
+                *doubts(cut, decision.before),
+                *mixed_episodes(opened, choice.level),
+                *advice(opened, cut, choice.by),
+            ]
+        ),
+        warnings=texts(
+            [
+                *(signs_of_scores(opened) if choice.by == "score" else []),
                 *kept_signs(decision.after.effective_episodes, decision.before.episodes),
             ]
         ),
@@ -270,49 +277,9 @@ def reweight_dataset(
         {},
         as_notes(notes),
         share_before,
-        _texts([*_of_scores(opened), *weight_signs(share, after.effective_episodes, after.episodes)]),
+        texts([*signs_of_scores(opened), *weight_signs(share, after.effective_episodes, after.episodes)]),
         skipped=made is not None,
     )
-
-
-LIKE_A_SHARE = 100
-"""A number of rows or episodes up to this may be a share whose sign was forgotten."""
-
-
-def _doubts(cut: Cut, before: Summary) -> list[str]:
-    """What a number keeps, where it keeps all there is, or may have been meant as a share."""
-    if isinstance(cut.episodes, int):
-        number, there, unit, end = cut.episodes, before.episodes, "episode", "ep"
-        may_be_share = there < 2 * number  # fewer of many are a choice
-    elif cut.rows is not None and not cut.is_budget:
-        number, there, unit, end = cut.rows, before.rows, "row", ""
-        may_be_share = True
-    else:
-        return []
-    share = f"; for {number} % of them give {number}%{end}"
-    if number >= there:
-        keeps = f"{number}{end} drops none of {counted(there, unit)}"
-        return [keeps + share * (number < LIKE_A_SHARE)] if cut.budget is None else []
-    if may_be_share and number <= LIKE_A_SHARE != there:
-        return [f"{number}{end} keeps {counted(number, unit)}{share}"]
-    return []
-
-
-def _advice(run: Run, cut: Cut, choice: Choice) -> list[str]:
-    """What the board says of filters by score on such data."""
-    if choice.by != "score" or cut.worst:
-        return []
-    return Standing.of(run.manifest).advice
-
-
-def _of_scores(run: Run) -> list[Sign]:
-    """What was said of the scores when they were made; not of the weights, which are others here."""
-    signs = [Sign(**sign) for sign in run.manifest["warnings"]]
-    return [sign for sign in signs if sign.against != "weights"]
-
-
-def _texts(signs: list[Sign]) -> tuple[Note, ...]:
-    return as_notes(dict.fromkeys(sign.text for sign in signs))
 
 
 def default_out(run_folder: Path, cut: Cut, choice: Choice) -> Path:

@@ -39,7 +39,7 @@ from vaco_curate.stages.score_runs import (
 from vaco_curate.stages.scoring import score_into
 from vaco_curate.stages.sources import settled
 from vaco_curate.stages.training_request import Request, checked_numbers, continued_or_anew, prepare
-from vaco_curate.stages.training_tasks import how_far, training_tasks
+from vaco_curate.stages.training_tasks import PHASES, how_far, training_tasks
 from vaco_curate.store.files import FolderLike, hidden, is_local, remove
 from vaco_curate.store.folders import (
     CHECKPOINT_FILE,
@@ -219,7 +219,9 @@ def _score(
         "train": sum(row["seconds"] for row in training.metrics),
         "score": time.perf_counter() - scoring,
     }
-    result = finish_run(work, request.out, manifest, scored, scorer, seconds, warnings)
+    result = finish_run(
+        work, request.out, manifest, scored, scorer, seconds, warnings, _unsettled(training, request.settings)
+    )
     _publish(request, replace=replace)
     return result
 
@@ -232,6 +234,24 @@ def _manifest(request: Request, dataset: Dataset) -> dict[str, Any]:
         "arithmetic": arithmetic(device, settings.matmul_precision),
         "device": device_name(device),
     }
+
+
+def _unsettled(training: Training, settings: TrainSettings) -> list[str]:
+    """Notes on phases that made all their updates before the order of the rows had settled."""
+    notes = []
+    for name, phase in (("value", settings.value), ("bilevel", settings.bilevel)):
+        rows = [row for row in training.metrics if row["phase"] == name]
+        if phase.settled_at is None or not rows or rows[-1]["update"] < phase.updates:
+            continue
+        looks = [row["rank_correlation"] for row in rows if row.get("rank_correlation") is not None]
+        if looks and looks[-1] >= phase.settled_at:
+            continue
+        reached = f"rank correlation {looks[-1]:.2f} of {phase.settled_at:g}" if looks else "nor was looked at"
+        notes.append(
+            f"the {PHASES[name]} made all its {phase.updates:,} updates, and the order of the rows had not "
+            f"settled ({reached}): a --preset with more updates may change it"
+        )
+    return notes
 
 
 def _save(work: Path, training: Training, manifest: dict[str, Any]) -> Scorer:

@@ -18,8 +18,8 @@ from vaco_curate.data.formats import ReadOptions
 from vaco_curate.errors import RunError, SettingsError
 from vaco_curate.stages.sources import Settled
 from vaco_curate.store.folders import (
-    MEANING,
     RUN,
+    difference,
     is_complete,
     refuse_existing,
     unfinished_folder,
@@ -171,6 +171,6 @@ def _check_same_run(work: Path, began: dict[str, Any], now_asked: dict[str, Any]
     if changed:
         raise RunError(
             f"{work}: the unfinished run began with other values of: {', '.join(changed)}",
-            details=tuple(MEANING[name] for name in changed if name in MEANING),
+            details=tuple(difference(name, *pairs[name]) for name in changed),
             fix="resume with what it began with (leave the options out), or begin anew: --if-exists replace",
         )

@@ -142,7 +142,9 @@ def require_run(folder: Path) -> Path:
     """
     facts = read_manifest(folder)
     if facts.get("kind") != RUN:
-        raise RunError(f"{folder}: holds {facts.get('kind')!r}, not a scoring run")
+        raise RunError(
+            f"{folder}: holds {facts.get('kind')!r}, not a scoring run", fix=f"vaco-curate score {folder}"
+        )
     if facts.get("complete") is not True:
         fix = "give the command that writes it again"
         if "dataset" in facts:  # a training, and no scorer that is applied
@@ -180,7 +182,7 @@ def finished_as_asked(folder: Path, kind: str, request: Mapping[str, Any]) -> di
         raise RunError(
             f"{folder} exists already, and was made with other values of: "
             f"{', '.join(dict.fromkeys(map(_label, others)))}",
-            details=tuple(_difference(name, made.get(name), asked[name]) for name in others),
+            details=tuple(difference(name, made.get(name), asked[name]) for name in others),
             fix=IN_THE_WAY,
         )
     check_files(folder, facts)
@@ -251,14 +253,16 @@ def _label(name: str) -> str:
     return LABELS.get(name, f"--{name.replace('_', '-')}" if name in OPTIONS else name.replace("_", " "))
 
 
-def _difference(name: str, there: Any, asked: Any) -> str:
+def difference(name: str, there: Any, asked: Any) -> str:
     """In words, how a value of a request differs from that of what is there."""
     if name in MEANING:
         return MEANING[name]
     what = name.replace("_", " ")
     if isinstance(there, dict) and isinstance(asked, dict):
-        return f"{what}: {', '.join(key for key in asked if there.get(key) != asked[key])}"
-    if isinstance(there, list) and isinstance(asked, list):
+        changed = [key for key in asked if there.get(key) != asked[key]]
+        inner = (difference(key, there.get(key), asked[key]) for key in changed)
+        return f"{what}: {'; '.join(inner)}"
+    if isinstance(there, list) and isinstance(asked, list) and any(isinstance(one, dict) for one in there):
         return f"{what}: others"
     was, now = ("none" if value is None else value for value in (there, asked))
     return f"{what}: {was} there, {now} asked for"

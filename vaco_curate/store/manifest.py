@@ -97,6 +97,8 @@ def _fix_of_missing(folder: Path) -> str:
         return f"the run is not finished: give the command again that began it, with --resume ({unfinished})"
     if not folder.exists():
         return "check the path; vaco-curate score DATASET makes a run"
+    if folder.is_file():
+        return f"score it first: vaco-curate score {folder}"
     return "name a folder that score, filter, reweight or convert wrote"
 
 

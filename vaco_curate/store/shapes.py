@@ -35,6 +35,7 @@ SHAPES: Mapping[str, Any] = {
         "success_rate": (None, NUMBER),
         "effective_sample_share": NUMBER,
         "effective_episodes": NUMBER,
+        "best_rows": (None, int),
         "warnings": [{"text": str, "against": (None, str)}],
     },
     "curated": WRITTEN

@@ -256,7 +256,8 @@ def _show(result: SelectionResult, display: Display) -> None:
     from vaco_curate_cli.tables import summary_table
 
     display.show(summary_table(result.before, result.after))
-    at = "" if result.cut is None else f", cut at {number_text(result.cut)}"
+    end = "up" if result.rule.startswith(("bottom", "value <=")) else "down"
+    at = "" if result.cut is None else f", {end} to {number_text(result.cut)}"
     display.show(f"rule: {result.rule}{at}")
     for note in result.notes:
         display.note(note)

@@ -264,7 +264,8 @@ def run_phase(
     Checkpoints fall on logged updates, so that a resumed run has the same metrics rows.
     """
     done = phases[0].state.update
-    record.on_progress(Progress(name, done, schedule.updates, 0, 0.0, {}))
+    settled = done < schedule.updates and _ended(phases, schedule)  # before an interruption
+    record.on_progress(Progress(name, done, schedule.updates, 0, 0.0, {}, settled))
     while not _ended(phases, schedule):
         started, since = time.perf_counter(), done
         done = min(schedule.updates, (since // schedule.log_every + 1) * schedule.log_every)

@@ -22,6 +22,7 @@ from vaco_curate.data.formats.recording import Recording, natural_order
 from vaco_curate.data.formats.writing import Target, Writable
 from vaco_curate.errors import CurateError, DatasetError, SettingsError
 from vaco_curate.store.files import FolderLike, address_of, is_hidden, is_local, place, stamp, store_unusable
+from vaco_curate.store.folders import RUN
 from vaco_curate.store.manifest import check_files, is_ours, read_manifest
 
 __all__ = [
@@ -308,6 +309,12 @@ def _rows_of_ours(folder: Path) -> tuple[Path, dict[Path, str]]:
     if not is_ours(folder):
         return folder, {}
     manifest = read_manifest(folder)
+    if manifest.get("kind") == RUN:
+        raise DatasetError(
+            f"{folder}: is a run of score, no dataset",
+            details=(f"its dataset: {manifest['dataset']['source']}",),
+            fix=f"name that, or write rows first: vaco-curate filter {folder} --top 10%",
+        )
     if manifest.get("complete") is False:
         raise DatasetError(f"{folder}: is not finished", fix="give the command that writes it again")
     # elsewhere, hashes would double what is fetched

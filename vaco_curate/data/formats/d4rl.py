@@ -193,7 +193,9 @@ def _names(file: Any, source: str, options: ReadOptions) -> dict[str, list[str]]
         raise DatasetError(
             f"{source}: missing {', '.join(missing)}",
             details=(f"found: {', '.join(sorted(file)) or 'nothing'}", *_known_layout(file)),
-            fix="a D4RL-layout file needs observations, actions, rewards and terminals at its root. For other "
+            fix=None
+            if _known_layout(file)
+            else "a D4RL-layout file needs observations, actions, rewards and terminals at its root. For other "
             "names: --column observation=NAME,action=NAME,reward=NAME,terminated=NAME"
             + (hint_at_success(flags_of_success(found)) if USUAL["reward"][0] in missing else ""),
         )

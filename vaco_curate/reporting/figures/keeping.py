@@ -25,7 +25,7 @@ from vaco_curate.reporting.projection import Projection
 POINTS = 3_000
 """Rows that the projection draws at most."""
 
-LEVELS = {"rows": "rows", "episodes": "whole episodes"}
+LEVELS = {"rows": "% of the rows", "episodes": "% of the episodes, whole"}
 
 
 def mean_return(facts: ReportFacts) -> Figure:
@@ -40,7 +40,7 @@ def mean_return(facts: ReportFacts) -> Figure:
         alt.Chart(rounded(pl.DataFrame(rows)))
         .mark_line(strokeWidth=1.8)
         .encode(
-            x=alt.X("share:Q", title="share that is kept, in %"),
+            x=alt.X("share:Q", title="what is kept"),
             y=alt.Y("mean:Q", title="mean return", scale=alt.Scale(zero=False), axis=alt.Axis(format=",~r")),
             color=alt.Color("of:N", scale=alt.Scale(domain=[*LEVELS.values()], range=[KEPT, BAD])),
             strokeDash=alt.StrokeDash(
@@ -62,7 +62,8 @@ def mean_return(facts: ReportFacts) -> Figure:
     return finished(
         alt.layer(lines, chosen).add_params(*share_to_keep()),
         "Mean return of what is kept, by share",
-        "Look for the bend: to its right, what is added is worse than what is kept already.",
+        "Look for the bend: to its right, what is added is worse than what is kept already. The lines differ "
+        "in what a share is of: a tenth of the episodes can be most of the rows.",
     )
 
 

@@ -64,7 +64,7 @@ def groups(found: Groups) -> Figure:
         .mark_bar(color=KEPT, height={"band": 0.7})
         .encode(
             y=alt.Y("group:N", title=None, sort="-x", axis=alt.Axis(labelLimit=140)),
-            x=alt.X("score:Q", title="mean score of its episodes"),
+            x=alt.X("score:Q", title=f"mean score of its {'rows' if found.of_rows else 'episodes'}"),
             tooltip=[
                 "group:N",
                 alt.Tooltip("score:Q", title="mean score", format=",.3~f"),

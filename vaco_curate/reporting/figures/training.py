@@ -32,8 +32,8 @@ CURVES = {
         "Value phase: mean value",
         "value",
         ("q_value", "value"),
-        "Values rise towards the returns of the data. Training may end before they level off: it ends when the "
-        "order of the rows has settled.",
+        "Values rise towards discounted returns, in scaled rewards. Training may end before they level off: it "
+        "ends when the order of the rows has settled, or with the last update.",
     ),
     "losses": Curve(
         "Value phase: losses",
