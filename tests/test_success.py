@@ -183,7 +183,7 @@ def test_what_is_missing_is_said_with_the_option_that_mends_it(recorded, tmp_pat
     with pytest.raises(DatasetError, match=r'no value can be learned(.|\n)*success="next.success"\);'):
         score_dataset(recorded, out=tmp_path / "run", device="cpu", read_options=named)
     with pytest.raises(
-        CurateError, match=r"read_options\.success won: neither a feature of frames nor a flag of every episode"
+        CurateError, match=r"\(success=.won.\): neither a feature of frames nor a flag of every episode"
     ):
         open_dataset(str(recorded), ReadOptions(success="won"))
     with pytest.raises(

@@ -71,12 +71,12 @@ def test_whole_episodes_of_good_and_bad_rows_are_cautioned(vaco, scored):
 
 
 @pytest.mark.parametrize(
-    ("updates", "reached"), [(20, "(nor was looked at)"), (400, "(rank correlation 0.")], ids=["few", "more"]
+    ("updates", "reached"), [(2, "(nor was looked at)"), (400, "(rank correlation 0.")], ids=["few", "more"]
 )
 def test_a_training_that_has_not_settled_says_so(vaco, here, updates, reached):
     write_d4rl(here / "d.hdf5", make_transitions())
     settings = json.loads(CONFIG)
-    settings["value"] |= {"updates": updates, "settled_at": 1.0}
+    settings["value"] |= {"updates": updates, "settled_at": 1.0, "polyak": 0.5}
     settings["bilevel"] |= {"updates": 0}
     (here / "own.json").write_text(json.dumps(settings))
     assert vaco("score", "d.hdf5", "--config", "own.json", "--out", "x").code == 0
