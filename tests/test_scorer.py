@@ -27,7 +27,7 @@ from vaco_curate.core.training.trainer import train
 from vaco_curate.core.trajectory_score import TrajectoryScore
 from vaco_curate.core.transitions import ROW_COLUMNS
 from vaco_curate.curation import Candidates, Cut, select
-from vaco_curate.data.formats import Target, dataset, parquet
+from vaco_curate.data.formats import Target, dataset, parquet_writer
 from vaco_curate.errors import DatasetError, RunError
 
 
@@ -300,7 +300,7 @@ def test_a_stream_gives_the_scores_of_the_whole(tmp_path, monkeypatch):
     data = make_transitions(episodes=40)
     scorer = train(data, tiny_settings(), members=2).scorer
     (tmp_path / "rows").mkdir()
-    writer = parquet.ParquetWriter(Target(tmp_path / "rows", ["0", "1", "2"], [300, 300, 200], {}))
+    writer = parquet_writer.ParquetWriter(Target(tmp_path / "rows", ["0", "1", "2"], [300, 300, 200], {}))
     writer.write(data, np.arange(len(data)), {})
     writer.close()
     monkeypatch.setattr(dataset, "PIECE_ROWS", 130)

@@ -8,7 +8,7 @@ import pytest
 from helpers import make_transitions
 
 from vaco_curate.core.transitions import COLUMNS
-from vaco_curate.data.formats import ReadOptions, Target, parquet, read_dataset, tables
+from vaco_curate.data.formats import ReadOptions, Target, parquet_writer, read_dataset, tables
 from vaco_curate.errors import DatasetError
 
 
@@ -21,7 +21,7 @@ def write_rows(folder, data, rows, extra=None, shards=None):
     folder.mkdir()
     counts = shards or [len(data)]
     names = [f"part-{number:05d}" for number in range(len(counts))]
-    writer = parquet.ParquetWriter(Target(folder, names, counts, {}))
+    writer = parquet_writer.ParquetWriter(Target(folder, names, counts, {}))
     writer.write(data, rows, extra or {})
     writer.close()
     return [folder / f"{name}.parquet" for name in names]
@@ -175,7 +175,7 @@ def test_the_bytes_of_a_file_do_not_depend_on_the_pieces_it_was_written_in(tmp_p
     monkeypatch.setattr(tables, "ROWS_PER_GROUP", 32)
     data = make_transitions()
     (whole,) = write_all(tmp_path / "whole", data)
-    writer = parquet.ParquetWriter(Target(tmp_path, ["pieces"], [120], {}))
+    writer = parquet_writer.ParquetWriter(Target(tmp_path, ["pieces"], [120], {}))
     for start, size in zip(np.cumsum([0, *sizes[:-1]]), sizes, strict=True):
         writer.write(data, np.arange(start, start + size), {})
     writer.close()

@@ -14,10 +14,13 @@ import pyarrow as pa
 from vaco_curate.core.transitions import Array, Transitions
 from vaco_curate.data.episodes import Columns
 from vaco_curate.data.formats import d3rlpy_file, d4rl, lerobot, minari, ogbench, parquet, qlearning, robomimic
+from vaco_curate.data.formats.d4rl_writer import D4RLWriter
 from vaco_curate.data.formats.dataset import Dataset
 from vaco_curate.data.formats.in_memory import Source, on_disk
+from vaco_curate.data.formats.minari_writer import MinariWriter
 from vaco_curate.data.formats.openings import opened_once
 from vaco_curate.data.formats.options import ReadOptions
+from vaco_curate.data.formats.parquet_writer import ParquetWriter
 from vaco_curate.data.formats.recording import Recording, natural_order
 from vaco_curate.data.formats.writing import Target, Writable
 from vaco_curate.errors import CurateError, DatasetError, SettingsError
@@ -73,9 +76,9 @@ FORMATS: Mapping[str, Format] = {
 """In the order in which a source is tried."""
 
 WRITERS: Mapping[str, Writable] = {
-    "parquet": Writable(parquet.ParquetWriter, in_stores=True, plain=False),
-    "d4rl": Writable(d4rl.D4RLWriter),
-    "minari": Writable(minari.MinariWriter, one_file=True),
+    "parquet": Writable(ParquetWriter, in_stores=True, plain=False),
+    "d4rl": Writable(D4RLWriter),
+    "minari": Writable(MinariWriter, one_file=True),
     "npz": Writable(qlearning.QlearningWriter, one_file=True),
 }
 """Formats that rows can be written in."""

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from vaco_curate.core.transitions import Transitions
 from vaco_curate.data.formats.others import chosen_rows, table_of, written_names
-from vaco_curate.data.formats.parquet import ParquetWriter
+from vaco_curate.data.formats.parquet_writer import ParquetWriter
 from vaco_curate.data.formats.writing import Target
 from vaco_curate.errors import CurateError, DatasetError
 from vaco_curate.store.files import address_of

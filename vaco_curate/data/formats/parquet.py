@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vaco_curate.core.transitions import Array, Transitions
+from vaco_curate.core.transitions import Array
 from vaco_curate.data.columns import flag_column, notes_on_episodes, step_limit
 from vaco_curate.data.episodes import Columns, EpisodeIds, step_limit_flags
 from vaco_curate.data.formats.arrow import (
@@ -48,17 +48,13 @@ from vaco_curate.data.formats.names import (
     refuse_one_of_several,
 )
 from vaco_curate.data.formats.options import ReadOptions
-from vaco_curate.data.formats.others import OWN_NAMES, vector_column
 from vaco_curate.data.formats.parts import joined, kept_parts, recorded_parts
 from vaco_curate.data.formats.recording import Recording, natural_order
-from vaco_curate.data.formats.tables import ShardedWriter
-from vaco_curate.data.formats.writing import Target
 from vaco_curate.data.success import ends_beside_success
 from vaco_curate.errors import DatasetError
 from vaco_curate.store.files import is_hidden, place
 
 METADATA_KEY = b"vaco_curate"
-SCHEMA_VERSION = 2
 ID_ROWS = 65_536
 
 VECTORS = ("observation", "action", "next_observation")
@@ -361,63 +357,6 @@ def table_facts(schema: pa.Schema) -> dict[str, Any]:
     """Our metadata of a file; empty for a foreign one."""
     raw = (schema.metadata or {}).get(METADATA_KEY)
     return json.loads(raw) if raw is not None else {}
-
-
-class ParquetWriter:
-    """``writing.RowsWriter``: our schema, a file for each recording, the facts in their metadata."""
-
-    notes: tuple[str, ...] = ()
-
-    def __init__(self, target: Target) -> None:
-        paths = [target.folder / f"{name}.parquet" for name in target.names]
-        self._shards, self._facts = ShardedWriter(paths, target.rows, target.first_row), dict(target.facts)
-
-    def write(self, piece: Transitions, rows: Array, extra: Mapping[str, Array | pa.Array]) -> None:
-        """As the protocol; the raw numbers of the rows become the column ``index``."""
-        for name, column in extra.items():
-            if isinstance(column, np.ndarray) and not np.isfinite(column).all():
-                raise DatasetError(f"column {name} would hold NaN or infinity")
-        metadata = {METADATA_KEY: json.dumps(_dataset_facts(piece) | self._facts).encode()}
-        table = _table(piece, rows, extra).replace_schema_metadata(metadata)
-        self._shards.write(table, piece.first_row + rows)
-
-    def close(self) -> None:
-        """As the protocol."""
-        self._shards.close()
-
-
-def _dataset_facts(data: Transitions) -> dict[str, Any]:
-    known = data.action_low is not None and data.action_high is not None
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "env_id": data.env_id,
-        "env_kwargs": dict(data.env_kwargs),
-        "action_low": np.asarray(data.action_low, np.float64).tolist() if known else None,
-        "action_high": np.asarray(data.action_high, np.float64).tolist() if known else None,
-        "reference_returns": data.reference_returns,
-        "observation_parts": data.observation_parts,
-    }
-
-
-def _table(data: Transitions, rows: Array, extra: Mapping[str, Array | pa.Array]) -> pa.Table:
-    observation, known = data.observation[rows], data.has_successor[rows]
-    columns = {
-        "observation": vector_column(observation),
-        "action": vector_column(data.action[rows]),
-        "reward": pa.array(data.reward[rows]),
-        "next_observation": vector_column(np.where(known[:, None], data.next_observation[rows], observation)),
-        "has_successor": pa.array(known),
-        "terminated": pa.array(data.terminated[rows]),
-        "truncated": pa.array(data.truncated[rows]),
-        "index": pa.array((data.first_row + rows).astype(np.int64)),
-        "episode_id": pa.array(data.episode_id[rows]),
-        "step_index": pa.array(data.step_index[rows]),
-        **{
-            name: column if isinstance(column, pa.Array) else pa.array(column) for name, column in extra.items()
-        },
-    }
-    fields = [pa.field(name, array.type, nullable=name not in OWN_NAMES) for name, array in columns.items()]
-    return pa.table(list(columns.values()), schema=pa.schema(fields))
 
 
 def _bounds(facts: Mapping[str, Any]) -> tuple[Array | None, Array | None]:

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from vaco_curate.core.transitions import Array, Transitions
-from vaco_curate.data.formats.d4rl import flat_columns
+from vaco_curate.data.formats.d4rl_writer import flat_columns
 from vaco_curate.data.formats.others import OWN_NAMES, stored_values
 from vaco_curate.data.formats.writing import Target
 from vaco_curate.errors import DatasetError
