@@ -20,7 +20,7 @@ from vaco_curate.demo import record_pendulum
 
 COMMANDS = (
     "vaco-curate score play.hdf5",
-    "vaco-curate filter --top 80%ep",
+    "vaco-curate filter --top 10%",
 )
 WIDTH = 100
 PICTURE = Path(__file__).with_name("terminal.svg")

@@ -15,6 +15,7 @@ Kind = Literal["whole episodes", "some steps"]
 
 ALL_ROWS, WEIGHTS, TOP_10, TOP_25 = "all rows", "weights", "top 10 %", "top 25 %"
 POLICY_ALONE = "weights, policy alone"
+ROWS_OF = {TOP_10: 10, TOP_25: 25}
 """The board's columns of ours, and of no selection at all."""
 
 BEST: Mapping[Kind, Mapping[str, tuple[str, ...]]] = {
@@ -129,8 +130,7 @@ class Standing:
             return math.ceil(100 * max(self.success_rate, enough)), True
         if self.demonstrations or "scores" in self.doubted or self.best_rows is None:
             return CAREFUL, True
-        shares = {TOP_10: 10, TOP_25: 25}
-        advised = (shares[column] for column in self.advised.get("cloning", ()) if column in shares)
+        advised = (ROWS_OF[column] for column in self.advised.get("cloning", ()) if column in ROWS_OF)
         return max(next(advised, ROW_SHARES[0]), self.best_rows), False
 
     @property

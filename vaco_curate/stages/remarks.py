@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 from vaco_curate.curation import EPISODE, Cut, Level, Summary
-from vaco_curate.curation.advice import Standing
+from vaco_curate.curation.advice import ROWS_OF, Standing
 from vaco_curate.curation.health import Sign
 from vaco_curate.stages.runs import Run
 from vaco_curate.stages.words import counted
@@ -43,10 +45,13 @@ def mixed_episodes(run: Run, level: Level) -> list[str]:
 
 
 def advice(run: Run, cut: Cut, by: str) -> list[str]:
-    """What the board says of filters by score on such data."""
-    if by != "score" or cut.worst:
-        return []
-    return Standing.of(run.manifest).advice
+    """What the board says of filters by score on such data, to who keeps another share than it advises."""
+    standing = Standing.of(run.manifest)
+    advised = {
+        ROWS_OF[column] for columns in standing.advised.values() for column in columns if column in ROWS_OF
+    }
+    kept = None if cut.share is None else 100 * Fraction(cut.share)
+    return [] if by != "score" or cut.worst or kept in advised else standing.advice
 
 
 def signs_of_scores(run: Run) -> list[Sign]:

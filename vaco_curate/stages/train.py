@@ -237,21 +237,18 @@ def _manifest(request: Request, dataset: Dataset) -> dict[str, Any]:
 
 
 def _unsettled(training: Training, settings: TrainSettings) -> list[str]:
-    """Notes on phases that made all their updates before the order of the rows had settled."""
-    notes = []
-    for name, phase in (("value", settings.value), ("bilevel", settings.bilevel)):
-        rows = [row for row in training.metrics if row["phase"] == name]
-        if phase.settled_at is None or not rows or rows[-1]["update"] < phase.updates:
-            continue
-        looks = [row["rank_correlation"] for row in rows if row.get("rank_correlation") is not None]
-        if looks and looks[-1] >= phase.settled_at:
-            continue
-        reached = f"rank correlation {looks[-1]:.2f} of {phase.settled_at:g}" if looks else "nor was looked at"
-        notes.append(
-            f"the {PHASES[name]} made all its {phase.updates:,} updates, and the order of the rows had not "
-            f"settled ({reached}): a --preset with more updates may change it"
-        )
-    return notes
+    """A note where the value phase, of which scores are made, ended before the order of the rows had settled."""
+    value = settings.value
+    rows = [row for row in training.metrics if row["phase"] == "value"]
+    looks = [row["rank_correlation"] for row in rows if row.get("rank_correlation") is not None]
+    all_made = bool(rows) and rows[-1]["update"] == value.updates
+    if value.settled_at is None or not all_made or (looks and looks[-1] >= value.settled_at):
+        return []
+    reached = f"rank correlation {looks[-1]:.2f} of {value.settled_at:g}" if looks else "nor was looked at"
+    return [
+        f"the {PHASES['value']} made all its {value.updates:,} updates, and the order of the rows had not settled "
+        f"({reached}): a --preset with more updates may change it"
+    ]
 
 
 def _save(work: Path, training: Training, manifest: dict[str, Any]) -> Scorer:
