@@ -70,6 +70,17 @@ def test_whole_episodes_of_good_and_bad_rows_are_cautioned(vaco, scored):
         assert "keep both" not in vaco("filter", "--top", "50%", "--dry-run").stderr
 
 
+def test_advice_is_given_to_who_does_not_follow_it(vaco, scored):
+    from vaco_curate.store.manifest import read_manifest, write_manifest
+
+    run = scored / "pendulum.vaco"
+    write_manifest(run, read_manifest(run) | {"persists_over": "whole episodes", "warnings": []})
+    assert "what earned most" not in vaco("filter", "--top", "10%", "--dry-run").stderr
+    for other in (("--top", "25%"), ("--top", "10%ep"), ("--threshold", "0"), ("--top", "100")):
+        assert "what earned most" in vaco("filter", *other, "--dry-run").stderr
+    assert "what earned most" not in vaco("filter", "--bottom", "25%", "--dry-run").stderr
+
+
 @pytest.mark.parametrize(
     ("updates", "reached"), [(2, "(nor was looked at)"), (400, "(rank correlation 0.")], ids=["few", "more"]
 )

@@ -15,8 +15,10 @@ Kind = Literal["whole episodes", "some steps"]
 
 ALL_ROWS, WEIGHTS, TOP_10, TOP_25 = "all rows", "weights", "top 10 %", "top 25 %"
 POLICY_ALONE = "weights, policy alone"
-ROWS_OF = {TOP_10: 10, TOP_25: 25}
 """The board's columns of ours, and of no selection at all."""
+
+ROWS_OF = {TOP_10: 10, TOP_25: 25}
+"""Percent of the rows that a column keeps."""
 
 BEST: Mapping[Kind, Mapping[str, tuple[str, ...]]] = {
     "whole episodes": {

@@ -47,9 +47,8 @@ def mixed_episodes(run: Run, level: Level) -> list[str]:
 def advice(run: Run, cut: Cut, by: str) -> list[str]:
     """What the board says of filters by score on such data, to who keeps another share than it advises."""
     standing = Standing.of(run.manifest)
-    advised = {
-        ROWS_OF[column] for columns in standing.advised.values() for column in columns if column in ROWS_OF
-    }
+    columns = {column for of_learner in standing.advised.values() for column in of_learner}
+    advised = {ROWS_OF[column] for column in columns & ROWS_OF.keys()}
     kept = None if cut.share is None else 100 * Fraction(cut.share)
     return [] if by != "score" or cut.worst or kept in advised else standing.advice
 

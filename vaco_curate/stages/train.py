@@ -237,7 +237,7 @@ def _manifest(request: Request, dataset: Dataset) -> dict[str, Any]:
 
 
 def _unsettled(training: Training, settings: TrainSettings) -> list[str]:
-    """A note where the value phase, of which scores are made, ended before the order of the rows had settled."""
+    """A note where the value phase, of which scores are made, ended before the order had settled."""
     value = settings.value
     rows = [row for row in training.metrics if row["phase"] == "value"]
     looks = [row["rank_correlation"] for row in rows if row.get("rank_correlation") is not None]
@@ -246,8 +246,8 @@ def _unsettled(training: Training, settings: TrainSettings) -> list[str]:
         return []
     reached = f"rank correlation {looks[-1]:.2f} of {value.settled_at:g}" if looks else "nor was looked at"
     return [
-        f"the {PHASES['value']} made all its {value.updates:,} updates, and the order of the rows had not settled "
-        f"({reached}): a --preset with more updates may change it"
+        f"the {PHASES['value']} made all its {value.updates:,} updates, and the order of the rows had not "
+        f"settled ({reached}): a --preset with more updates may change it"
     ]
 
 
