@@ -1,9 +1,11 @@
-# vaco-curate in a container, on CPUs:
+# vaco-curate in a container:
 #   docker build -t vaco-curate .
-#   docker run --rm -v "$PWD":/data vaco-curate score dataset.hdf5
-# For a GPU, begin from an image that has torch with CUDA, and leave out the constraint. gcc stays: the kernels
-# for CPUs are compiled when they are first used.
+#   docker run --rm --user "$(id -u):$(id -g)" -v "$PWD":/data vaco-curate score dataset.hdf5
+# torch brings CUDA's libraries, which are most of the image's 6 GB. For CPUs alone, give PyTorch's index of CPU
+# builds: --build-arg PIP_EXTRA_INDEX_URL=...
+# gcc stays: the kernels for CPUs are compiled when they are first used.
 FROM python:3.12-slim
+ARG PIP_EXTRA_INDEX_URL
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends gcc libc6-dev \
     && rm -rf /var/lib/apt/lists/*
