@@ -107,7 +107,7 @@ def start():
 
     def call(*arguments: object, **options) -> subprocess.Popen:
         return subprocess.Popen(
-            [sys.executable, "-c", "from vaco_curate_cli.main import main; main()", *map(str, arguments)],
+            [sys.executable, "-c", "from vaco_curate_cli.start import start; start()", *map(str, arguments)],
             stderr=subprocess.PIPE,
             text=True,
             env=os.environ | {"COLUMNS": "200"},

@@ -6,9 +6,12 @@ import signal
 
 
 def start() -> None:
-    """Load the command line and run it; Ctrl-C while it is loaded ends the process without a traceback."""
+    """Load the command line and run it; Ctrl-C before and after ends the process without a traceback."""
     before = signal.signal(signal.SIGINT, signal.SIG_DFL)
     from vaco_curate_cli.main import main
 
     signal.signal(signal.SIGINT, before)
-    main()
+    try:
+        main()
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # what is left is Python's own end

@@ -128,7 +128,7 @@ def test_a_command_that_is_stopped_at_any_moment_loses_nothing(scored, tmp_path_
         here = tmp_path_factory.mktemp("stopped")
         shutil.copytree(start, here, dirs_exist_ok=True)
         process = subprocess.Popen(
-            [sys.executable, "-c", "from vaco_curate_cli.main import main; main()", *command],
+            [sys.executable, "-c", "from vaco_curate_cli.start import start; start()", *command],
             cwd=here,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

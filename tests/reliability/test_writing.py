@@ -259,7 +259,7 @@ main()
 
 def test_more_files_are_written_than_can_be_open(here):
     write_d4rl(here / "many.hdf5", make_transitions(episodes=150, length=2))
-    main = "from vaco_curate_cli.main import main; main()"
+    main = "from vaco_curate_cli.start import start; start()"
     command = ["convert", "many.hdf5", "out", "--format", "d4rl", "--rows-per-shard", "2"]
     limited = ["sh", "-c", 'ulimit -n 128; exec "$0" "$@"', sys.executable, "-c", main, *command]
     done = subprocess.run(limited, cwd=here, capture_output=True, text=True, check=False)
