@@ -19,12 +19,12 @@ from vaco_curate.errors import RunError, SettingsError
 from vaco_curate.stages.sources import Settled
 from vaco_curate.store.folders import (
     RUN,
-    difference,
     is_complete,
     refuse_existing,
     unfinished_folder,
 )
 from vaco_curate.store.manifest import FILE_NAME, read_manifest
+from vaco_curate.store.requests import difference
 
 LARGEST_SEED = 2**62
 LARGEST_MEMBERS = 256

@@ -31,6 +31,7 @@ from vaco_curate.store.manifest import (
     read_manifest,
     write_manifest,
 )
+from vaco_curate.store.requests import difference, label
 
 CHECKPOINT_FILE, EVALUATED_POLICY = "checkpoint.safetensors", "evaluated_policy"
 AFTERWARDS = frozenset({"evaluations.json", "report.html", CHECKPOINT_FILE, TIMES_FILE})
@@ -49,19 +50,6 @@ FINISHED = (
     "give --if-exists skip to leave it if it is what is asked for, --if-exists replace to replace it, or "
     "another --out"
 )
-MEANING = {
-    "dataset": "dataset: its contents have changed, or it is another one",
-    "run": "run: it has been made anew, or it is another one",
-}
-"""What it means that some values of a request differ."""
-
-LABELS = {"share": "--top", "rows": "--top", "episodes": "--top", "worst": "--bottom", "part": "what it holds"}
-OPTIONS = (
-    *("threshold", "budget", "by", "level", "per", "min_episode_length", "keep_successors", "columns"),
-    *("excluded", "format", "temperature", "clip", "rows_per_shard", "seed", "members"),
-)
-"""Values of a request that are an option of the same name; ``LABELS`` are what others are called."""
-
 FRESH, PREVIOUS, SCRATCH = "fresh", "previous", "scratch"
 """Hidden folders beside an output that is being made: the new one, the old one, and what nobody keeps."""
 
@@ -181,7 +169,7 @@ def finished_as_asked(folder: Path, kind: str, request: Mapping[str, Any]) -> di
     if others:
         raise RunError(
             f"{folder} exists already, and was made with other values of: "
-            f"{', '.join(dict.fromkeys(map(_label, others)))}",
+            f"{', '.join(dict.fromkeys(map(label, others)))}",
             details=tuple(difference(name, made.get(name), asked[name]) for name in others),
             fix=IN_THE_WAY,
         )
@@ -246,26 +234,6 @@ def _refuse_foreign(folder: Path, manifest: Mapping[str, Any]) -> None:
             details=tuple(f"and {name}" for name in foreign[1:4]),
             fix="move that away, or give another --out",
         )
-
-
-def _label(name: str) -> str:
-    """What a value of a request is called."""
-    return LABELS.get(name, f"--{name.replace('_', '-')}" if name in OPTIONS else name.replace("_", " "))
-
-
-def difference(name: str, there: Any, asked: Any) -> str:
-    """In words, how a value of a request differs from that of what is there."""
-    if name in MEANING:
-        return MEANING[name]
-    what = name.replace("_", " ")
-    if isinstance(there, dict) and isinstance(asked, dict):
-        changed = [key for key in asked if there.get(key) != asked[key]]
-        inner = (difference(key, there.get(key), asked[key]) for key in changed)
-        return f"{what}: {'; '.join(inner)}"
-    if isinstance(there, list) and isinstance(asked, list) and any(isinstance(one, dict) for one in there):
-        return f"{what}: others"
-    was, now = ("none" if value is None else value for value in (there, asked))
-    return f"{what}: {was} there, {now} asked for"
 
 
 def refuse_overlap(folder: Path, sources: Mapping[str, Path]) -> None:
